@@ -1,0 +1,3 @@
+//! The agent: pulls jobs, runs them shut in, joins their meshes.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! oarsub, oarstat, oardel, oarnodes: one binary, many names.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! HTTPS client with a pinned root, join tokens and login strings.

@@ -1,0 +1,1 @@
+//! Job and node state machines, the scheduler. No IO.

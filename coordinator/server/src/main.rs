@@ -1,0 +1,3 @@
+//! The coordinator: OAR API, scheduler, store, rendezvous, relay.
+
+fn main() {}

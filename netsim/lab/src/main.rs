@@ -1,0 +1,3 @@
+//! The laboratory: the whole system in network namespaces on one machine.
+
+fn main() {}

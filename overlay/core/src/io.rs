@@ -1,0 +1,174 @@
+//! Everything that can happen to a [`Node`](crate::Node), and everything it can ask of its driver.
+
+use std::net::SocketAddr;
+
+use crate::NodeId;
+use crate::control::PairReport;
+use crate::ids::{MeshId, SessionKey, WireGuardKey};
+use crate::netmap::{Netmap, NodeCandidates, RelayTicket};
+
+/// Where a packet goes, or where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Path {
+    /// A UDP datagram to or from that endpoint.
+    Direct(SocketAddr),
+    /// A relay frame of that channel, to or from that relay.
+    Relayed {
+        /// The relay's endpoint.
+        relay: SocketAddr,
+        /// The pair's channel at the relay.
+        channel: u32,
+    },
+}
+
+/// Everything that can happen to a [`Node`](crate::Node).
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The addresses of the machine's own interfaces, with the UDP socket's port.
+    HostEndpoints(Vec<SocketAddr>),
+    /// The coordinator said how it sees this node, and where its second reflector is.
+    Welcome {
+        /// The node's endpoint as seen by the coordinator.
+        observed: SocketAddr,
+        /// The second reflector.
+        reflector: SocketAddr,
+        /// Shown to the reflector.
+        reflector_token: [u8; 16],
+    },
+    /// This node is about to enter a mesh with that private key's public part.
+    JoinMesh(MeshId),
+    /// A mesh's members. Ignored unless its epoch is newer and the node has joined that mesh.
+    Netmap(Netmap),
+    /// This node left a mesh: its sessions end.
+    LeaveMesh(MeshId),
+    /// A peer's candidates.
+    Candidates(NodeCandidates),
+    /// A relay channel to a peer.
+    Ticket(RelayTicket),
+    /// A frame with the control magic (reflector, relay) reached the socket. Untrusted.
+    Control {
+        /// The sender as the socket saw it.
+        from: SocketAddr,
+        /// The datagram.
+        bytes: &'a [u8],
+    },
+    /// WireGuard packets of the session were authenticated on that path: at once for the first ones of
+    /// new keys, then at most every 100 ms per session and path.
+    Authenticated {
+        /// The session.
+        session: SessionKey,
+        /// Where they came from.
+        via: Path,
+        /// The job's packets were among them (not only keepalives, handshakes and probes).
+        data: bool,
+    },
+    /// The job's packets were sent in the session: reported at most every 100 ms.
+    Sent(SessionKey),
+    /// A probe, opened by WireGuard: authentic, but from a peer that may lie.
+    Probe {
+        /// The session that it came in.
+        session: SessionKey,
+        /// Where it came from.
+        via: Path,
+        /// The inner packet, see [`wire::probe`](crate::wire::probe).
+        bytes: &'a [u8],
+    },
+    /// The time that [`Node::next_wakeup`](crate::Node::next_wakeup) named has come.
+    Wakeup,
+}
+
+/// Everything a [`Node`](crate::Node) can ask of its driver. Nothing is retried by the driver.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send that datagram. Loss is allowed.
+    Transmit {
+        /// To whom.
+        to: SocketAddr,
+        /// The whole datagram.
+        bytes: Vec<u8>,
+    },
+    /// Make a WireGuard session; its peer may now send handshakes.
+    AddSession {
+        /// Its name.
+        session: SessionKey,
+        /// The peer's key in the mesh.
+        peer_key: WireGuardKey,
+        /// The peer's index in the mesh, which gives the inner addresses it may use.
+        index: u16,
+        /// This side starts the handshake (the lower [`NodeId`] does); the other only answers.
+        initiator: bool,
+    },
+    /// Forget a session and its keys.
+    RemoveSession(SessionKey),
+    /// Make a fresh WireGuard handshake initiation and send the same bytes on each of the paths.
+    Initiate {
+        /// The session.
+        session: SessionKey,
+        /// At least one.
+        via: Vec<Path>,
+    },
+    /// Seal that inner packet in the session and send it on that path only.
+    Probe {
+        /// The session.
+        session: SessionKey,
+        /// The path on trial.
+        via: Path,
+        /// The inner packet.
+        bytes: Vec<u8>,
+    },
+    /// From now on the sessions with that peer transmit on `primary` (and, while it is in doubt, each
+    /// packet also on `also`).
+    UsePath {
+        /// The peer.
+        peer: NodeId,
+        /// The selected path.
+        primary: Path,
+        /// A second path for the same sealed packets; the receiver's replay window drops the copies.
+        also: Option<Path>,
+    },
+    /// Tell the coordinator this node's candidates.
+    Announce(NodeCandidates),
+    /// A pair changed; the driver adds the byte counts and tells the coordinator.
+    PairChanged(SessionKey, PairState),
+}
+
+/// What the node knows about a pair, without the byte counts that only the driver has.
+///
+/// The same fields as [`PairReport`], see there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PairState {
+    /// See [`PairReport::established`].
+    pub established: bool,
+    /// See [`PairReport::settled`].
+    pub settled: bool,
+    /// The selected path.
+    pub path: Option<Path>,
+    /// See [`PairReport::rtt_us`].
+    pub rtt_us: Option<u64>,
+    /// See [`PairReport::established_after_ms`].
+    pub established_after_ms: Option<u64>,
+    /// See [`PairReport::explain`].
+    pub explain: String,
+}
+
+impl PairState {
+    /// The report for the coordinator, with the byte counts of the data plane.
+    pub fn report(&self, peer: NodeId, sent_bytes: u64, received_bytes: u64) -> PairReport {
+        use crate::control::PathReport;
+        PairReport {
+            peer,
+            established: self.established,
+            settled: self.settled,
+            path: match self.path {
+                None => PathReport::None,
+                Some(Path::Direct(endpoint)) => PathReport::Direct { endpoint },
+                Some(Path::Relayed { relay, .. }) => PathReport::Relayed { relay },
+            },
+            rtt_us: self.rtt_us,
+            sent_bytes,
+            received_bytes,
+            established_after_ms: self.established_after_ms,
+            explain: self.explain.clone(),
+        }
+    }
+}

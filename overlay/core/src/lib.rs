@@ -1,0 +1,24 @@
+//! The overlay's decisions: candidates, paths, probes, relays, netmaps. No IO.
+//!
+//! A [`Node`] is a synchronous value. It is given time, bytes and a seed, and answers with the
+//! effects that its driver must carry out:
+//!
+//! ```text
+//!   control channel ──Netmap, Candidates, Ticket──▶ ┌──────┐ ──Transmit──▶ UDP socket
+//!   UDP socket ───────Control frames──────────────▶ │ Node │ ──Initiate, Probe──▶ WireGuard, then UDP
+//!   WireGuard ────────Authenticated, Probe────────▶ │      │ ──UsePath──▶ data plane's table
+//!   clock ────────────Wakeup──────────────────────▶ └──────┘ ──Announce, PairChanged──▶ control channel
+//! ```
+//!
+//! WireGuard's cryptography stays in the driver: to this crate its packets are opaque. Paths and
+//! NAT state belong to a pair of *nodes*; WireGuard sessions belong to a pair *in a mesh*, so that
+//! two meshes on the same pair share what was learned about the paths.
+
+pub mod control;
+pub mod ids;
+pub mod io;
+pub mod netmap;
+
+pub use ids::{MeshId, NodeId, SessionKey, WireGuardKey};
+pub use io::{Input, Output, PairState, Path};
+pub use netmap::{Candidate, CandidateKind, Member, Netmap, NodeCandidates, RelayTicket};

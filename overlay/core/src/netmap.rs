@@ -1,0 +1,138 @@
+//! What the coordinator tells a node about a mesh: its members, and how to reach them.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use blake2::{Blake2s256, Digest};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{MeshId, NodeId, WireGuardKey};
+
+/// The version of the netmap format that this crate reads and writes.
+pub const NETMAP_VERSION: u8 = 1;
+
+/// The most members of a mesh. Chosen: a job of a few hundred nodes; the index fits the /16 with room.
+pub const MAX_MEMBERS: usize = 1024;
+
+/// The most candidates that a node offers. Pairs are tried all against all, so both sides stay small
+/// (reference: "cap 8 local by 8 remote").
+pub const MAX_CANDIDATES: usize = 8;
+
+/// The prefix length of a mesh's IPv4 network, 10.128.0.0/16: the same for every mesh, since network
+/// namespaces keep them apart.
+pub const IPV4_PREFIX_LEN: u8 = 16;
+
+/// The prefix length of a mesh's IPv6 network: a unique local /64 hashed from the mesh.
+pub const IPV6_PREFIX_LEN: u8 = 64;
+
+/// The members of one mesh at one epoch. An older epoch than the last one seen is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netmap {
+    /// Always [`NETMAP_VERSION`].
+    pub version: u8,
+    /// The mesh it describes.
+    pub mesh: MeshId,
+    /// Grows with every change of the members.
+    pub epoch: u64,
+    /// The members in the order of their index.
+    pub members: Vec<Member>,
+    /// Reserved for the job owner's signature over the roster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+}
+
+/// One member of a mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The rank in the job, from 0; it gives the addresses.
+    pub index: u16,
+    /// Who it is.
+    pub node: NodeId,
+    /// Its OAR host name, such as `vol-3`.
+    pub name: String,
+    /// Its key in this mesh.
+    pub wireguard_key: WireGuardKey,
+}
+
+impl MeshId {
+    /// The IPv4 address of the member with that index: 10.128.0.1 for index 0.
+    pub fn ipv4(&self, index: u16) -> Ipv4Addr {
+        let [high, low] = (index.saturating_add(1)).to_be_bytes();
+        Ipv4Addr::new(10, 128, high, low)
+    }
+
+    /// The IPv6 address of the member with that index, in a /64 under fd00::/8 hashed from the mesh.
+    pub fn ipv6(&self, index: u16) -> Ipv6Addr {
+        let mut hash = Blake2s256::new();
+        hash.update(b"clouds-at-home mesh prefix 1");
+        hash.update(self.job.to_be_bytes());
+        hash.update(self.generation.to_be_bytes());
+        let digest = hash.finalize();
+        let mut octets = [0u8; 16];
+        octets[0] = 0xfd;
+        octets[1..8].copy_from_slice(&digest[..7]);
+        octets[14..16].copy_from_slice(&index.saturating_add(1).to_be_bytes());
+        Ipv6Addr::from(octets)
+    }
+}
+
+/// An endpoint where a node may be reached; nothing is proven yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The UDP endpoint.
+    pub endpoint: SocketAddr,
+    /// How it was found.
+    pub kind: CandidateKind,
+}
+
+/// How a candidate was found (RFC 8445's terms).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CandidateKind {
+    /// An address of one of the node's own interfaces.
+    Host,
+    /// What the coordinator saw as the source of the node's packets.
+    Reflexive,
+}
+
+/// How a NAT chooses the outer port (RFC 4787 §4.1), as far as the node has observed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObservedMapping {
+    /// Not measured yet.
+    #[default]
+    Unknown,
+    /// The reflexive endpoint is one of the node's own: no NAT.
+    None,
+    /// The same outer endpoint towards two ports of the coordinator's host.
+    EndpointIndependent,
+    /// Another outer endpoint for each destination: a reflexive candidate is of no use to others.
+    EndpointDependent,
+}
+
+/// All the candidates of one node. A newer sequence replaces an older one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCandidates {
+    /// Whose they are.
+    pub node: NodeId,
+    /// Grows with every change.
+    pub sequence: u64,
+    /// What the node observed of the NAT in front of it.
+    pub mapping: ObservedMapping,
+    /// At most [`MAX_CANDIDATES`].
+    pub candidates: Vec<Candidate>,
+}
+
+/// The right of one node to exchange packets with one other through a relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayTicket {
+    /// The node at the other end of the channel.
+    pub peer: NodeId,
+    /// The relay's UDP endpoint.
+    pub relay: SocketAddr,
+    /// The pair's channel at that relay.
+    pub channel: u32,
+    /// When the ticket ends, seconds since the Unix epoch.
+    pub expires_unix: u64,
+    /// What the relay is shown; opaque to the node, sealed with the relay's key. Hexadecimal.
+    pub sealed: String,
+}

@@ -1,0 +1,1 @@
+//! The overlay's shell: UDP socket, TUN, WireGuard sessions, QUIC control channel.

@@ -7,6 +7,8 @@
 //! `Candidates` and a `JoinMesh` for each mesh that it is in, and the coordinator sends the current
 //! state again; every message may therefore arrive twice.
 
+pub mod codec;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};

@@ -14,11 +14,17 @@
 //! NAT state belong to a pair of *nodes*; WireGuard sessions belong to a pair *in a mesh*, so that
 //! two meshes on the same pair share what was learned about the paths.
 
+#![forbid(unsafe_code)]
+
 pub mod control;
 pub mod ids;
 pub mod io;
 pub mod netmap;
+pub mod wire;
+
+mod node;
 
 pub use ids::{MeshId, NodeId, SessionKey, WireGuardKey};
 pub use io::{Input, Output, PairState, Path};
 pub use netmap::{Candidate, CandidateKind, Member, Netmap, NodeCandidates, RelayTicket};
+pub use node::{Node, NodeConfig, NodeView, Outputs, Stats};

@@ -1,0 +1,179 @@
+//! Sending: whole bursts at once, and a bounded queue for when the kernel's buffer is full.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
+
+use crate::state::Route;
+use crate::stats::IoStats;
+
+/// Bytes that wait at most. Chosen: as much as the kernel's buffer; more would only be delay.
+const QUEUE_BYTES: usize = 4 << 20;
+
+/// What one UDP send carries at most (IPv4's limit, the smaller one).
+const MAX_BURST: usize = 65_507;
+
+/// Packets of equal length (the last may be shorter) for one destination.
+#[derive(Clone, Copy)]
+pub(super) struct Burst<'a> {
+    pub(super) route: Route,
+    pub(super) ecn: Option<EcnCodepoint>,
+    /// Length of each packet, at least 1.
+    pub(super) segment: usize,
+    pub(super) bytes: &'a [u8],
+}
+
+/// A burst that waits, with its own copy of the bytes.
+struct Waiting {
+    route: Route,
+    ecn: Option<EcnCodepoint>,
+    segment: usize,
+    bytes: Vec<u8>,
+}
+
+/// The socket, and what could not be sent yet.
+pub(super) struct Outbox {
+    socket: UdpSocket,
+    udp: UdpSocketState,
+    is_ipv6: bool,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    stats: IoStats,
+}
+
+impl<'a> Burst<'a> {
+    pub(super) fn single(route: Route, bytes: &'a [u8]) -> Self {
+        Self { route, ecn: None, segment: bytes.len().max(1), bytes }
+    }
+
+    fn packets(&self) -> u64 {
+        self.bytes.len().div_ceil(self.segment) as u64
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(socket: UdpSocket, udp: UdpSocketState, is_ipv6: bool) -> Self {
+        Self {
+            socket,
+            udp,
+            is_ipv6,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            stats: IoStats::default(),
+        }
+    }
+
+    pub(super) fn recv(
+        &self,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> io::Result<usize> {
+        self.udp.recv((&self.socket).into(), buffers, metas)
+    }
+
+    pub(super) fn stats(&self) -> IoStats {
+        self.stats
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Sends in as few calls as the kernel allows; queues what does not fit its buffer.
+    pub(super) fn send(&mut self, burst: Burst<'_>) {
+        let segments = self.udp.max_gso_segments().min(MAX_BURST / burst.segment).max(1);
+        for bytes in burst.bytes.chunks(segments * burst.segment) {
+            let piece = Burst { bytes, ..burst };
+            // What already waits goes first, or packets would be reordered.
+            if !self.waiting.is_empty() || !self.send_now(piece) {
+                self.enqueue(piece);
+            }
+        }
+    }
+
+    /// Sends what waits, as far as the kernel takes it.
+    pub(super) fn flush(&mut self) {
+        while let Some(first) = self.waiting.pop_front() {
+            let Waiting { route, ecn, segment, ref bytes } = first;
+            if !self.send_now(Burst { route, ecn, segment, bytes }) {
+                self.waiting.push_front(first);
+                return;
+            }
+            self.waiting_bytes -= first.bytes.len();
+        }
+    }
+
+    /// Whether the burst is dealt with, be it by an error; if not, the kernel's buffer is full.
+    fn send_now(&mut self, burst: Burst<'_>) -> bool {
+        match self.try_send(burst) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            // A device without segmentation offload refuses with EIO, and quinn-udp has by now
+            // stopped offering it: these packets still go, one by one.
+            Err(_) if burst.packets() > 1 => {
+                for bytes in burst.bytes.chunks(burst.segment) {
+                    if self.try_send(Burst { bytes, ..burst }).is_err() {
+                        self.stats.send_errors += 1;
+                    }
+                }
+                true
+            }
+            Err(error) => {
+                tracing::trace!(%error, "a packet was refused");
+                self.stats.send_errors += 1;
+                true
+            }
+        }
+    }
+
+    fn try_send(&mut self, burst: Burst<'_>) -> io::Result<()> {
+        let transmit = Transmit {
+            destination: self.socket_form(burst.route.remote),
+            ecn: burst.ecn,
+            contents: burst.bytes,
+            segment_size: (burst.bytes.len() > burst.segment).then_some(burst.segment),
+            src_ip: burst.route.local.map(|ip| self.socket_ip(ip)),
+        };
+        self.udp.try_send((&self.socket).into(), &transmit)?;
+        self.stats.sends += 1;
+        Ok(())
+    }
+
+    fn enqueue(&mut self, burst: Burst<'_>) {
+        let Burst { route, ecn, segment, bytes } = burst;
+        self.waiting_bytes += bytes.len();
+        self.waiting.push_back(Waiting { route, ecn, segment, bytes: bytes.to_vec() });
+        while self.waiting_bytes > QUEUE_BYTES
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            self.waiting_bytes -= oldest.bytes.len();
+            self.stats.overflowed += oldest.bytes.len().div_ceil(oldest.segment) as u64;
+        }
+    }
+
+    /// A dual-stack socket is told IPv4 addresses in their IPv6-mapped form.
+    fn socket_form(&self, address: SocketAddr) -> SocketAddr {
+        match address {
+            SocketAddr::V4(v4) if self.is_ipv6 => {
+                SocketAddr::new(self.socket_ip((*v4.ip()).into()), v4.port())
+            }
+            SocketAddr::V4(_) | SocketAddr::V6(_) => address,
+        }
+    }
+
+    fn socket_ip(&self, ip: IpAddr) -> IpAddr {
+        match ip {
+            IpAddr::V4(v4) if self.is_ipv6 => v4.to_ipv6_mapped().into(),
+            IpAddr::V4(_) | IpAddr::V6(_) => ip,
+        }
+    }
+}
+
+impl AsFd for Outbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,0 +1,303 @@
+//! What a relay does with a datagram, without sockets or clocks.
+//!
+//! ```text
+//!   nothing ──BindRequest, valid ticket──▶ nothing      answered by a cookie over (ticket, nonce, source)
+//!   nothing ──BindAnswer, ticket + cookie─▶ bound       (channel, side) ↦ source, for 120 s
+//!   bound ────packet from that source─────▶ bound       passed on to the other side, 120 s again
+//!   bound ────120 s of silence, or the ticket's end──▶ nothing
+//! ```
+//!
+//! A sender holds no place in the table before it has shown that it receives at its address, so
+//! forged sources cost two keyed hashes and no memory. No answer is longer than what asked for it.
+//! A ticket is a bearer's right: the newest address that proves itself with it holds the side.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::{Duration, Instant};
+
+use overlay_core::wire::{ControlFrame, Ticket, control, relay};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+use subtle::ConstantTimeEq;
+
+use crate::keys::{self, RelayKeys, TicketError};
+use crate::limits::{Bucket, RelayLimits};
+use crate::moment::Moment;
+use crate::stats::{DropReason, RelayStats};
+
+/// How long a cookie secret is the current one; it is accepted for as long again.
+const COOKIE_ROTATION: Duration = Duration::from_secs(120);
+
+/// How often silent channels are swept out of the table. Chosen: a sixth of a bind's life.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Between sweeps that a full table asks for, so that a full table cannot make the relay slow.
+const FORCED_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where a datagram came from, and so where an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The other end, in canonical form (see [`canonical`]).
+    pub remote: SocketAddr,
+    /// The local address that it was sent to, where the socket knows it: answers come from there,
+    /// or a host with several addresses would answer from one that the NAT does not expect.
+    pub local: Option<IpAddr>,
+}
+
+/// What to do with a datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send the same bytes to the other side of the channel.
+    Forward(Route),
+    /// Send these bytes back where the datagram came from.
+    Reply(Vec<u8>),
+    /// Nothing.
+    Drop(DropReason),
+}
+
+/// One side of a channel, held by an address.
+#[derive(Clone, Copy, Debug)]
+struct Bind {
+    route: Route,
+    /// The last packet or bind from that address.
+    heard_at: Instant,
+    /// When the ticket ends.
+    ends_at: Instant,
+}
+
+#[derive(Debug)]
+struct Channel {
+    sides: [Option<Bind>; 2],
+    bucket: Bucket,
+    carried: u64,
+}
+
+/// The relay and reflector.
+pub struct RelayState {
+    keys: RelayKeys,
+    limits: RelayLimits,
+    channels: HashMap<u32, Channel>,
+    bucket: Bucket,
+    rng: ChaCha12Rng,
+    /// The current cookie secret and the one before.
+    secrets: [[u8; 32]; 2],
+    rotate_at: Instant,
+    swept_at: Instant,
+    stats: RelayStats,
+}
+
+impl RelayState {
+    /// An empty relay. The seed is that of the cookie secrets: it must be secret, too.
+    pub fn new(keys: RelayKeys, limits: RelayLimits, seed: [u8; 32], now: Moment) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        Self {
+            keys,
+            limits,
+            channels: HashMap::new(),
+            bucket: Bucket::full(&limits.total_rate, now.instant),
+            secrets: [rng.random(), rng.random()],
+            rng,
+            rotate_at: now.instant + COOKIE_ROTATION,
+            swept_at: now.instant,
+            stats: RelayStats::default(),
+        }
+    }
+
+    /// Decides about one datagram. Total: anyone can send anything.
+    pub fn handle_datagram(&mut self, now: Moment, from: Route, datagram: &[u8]) -> Action {
+        let from = Route { remote: canonical(from.remote), ..from };
+        let decided = if datagram.starts_with(&relay::MAGIC) {
+            self.on_packet(now, from, datagram).map(Action::Forward)
+        } else if datagram.starts_with(&control::MAGIC) {
+            self.fire_due_timers(now.instant);
+            self.on_control(now, from, datagram).map(|answer| Action::Reply(answer.encode()))
+        } else {
+            Err(DropReason::Malformed)
+        };
+        decided.unwrap_or_else(|reason| {
+            self.stats.dropped.count(reason);
+            Action::Drop(reason)
+        })
+    }
+
+    /// Rotates secrets and forgets silent channels, where that is due.
+    pub fn handle_wakeup(&mut self, now: Moment) {
+        self.fire_due_timers(now.instant);
+    }
+
+    /// When [`RelayState::handle_wakeup`] has something to do again.
+    pub fn next_wakeup(&self) -> Instant {
+        self.rotate_at.min(self.swept_at + SWEEP_INTERVAL)
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> RelayStats {
+        RelayStats { channels: self.channels.len() as u64, ..self.stats }
+    }
+
+    fn on_packet(
+        &mut self,
+        now: Moment,
+        from: Route,
+        datagram: &[u8],
+    ) -> Result<Route, DropReason> {
+        let now = now.instant;
+        let (channel, _) = relay::parse(datagram).ok_or(DropReason::Malformed)?;
+        let channel = self.channels.get_mut(&channel).ok_or(DropReason::Unbound)?;
+        let lifetime = self.limits.bind_lifetime;
+        let is_sender =
+            |bind: &Bind| bind.route.remote == from.remote && bind.is_alive(now, lifetime);
+        let [lower, higher] = &mut channel.sides;
+        let (sender, receiver) = if lower.as_ref().is_some_and(is_sender) {
+            (lower, higher)
+        } else if higher.as_ref().is_some_and(is_sender) {
+            (higher, lower)
+        } else {
+            return Err(DropReason::Unbound);
+        };
+        if let Some(sender) = sender {
+            sender.heard_at = now;
+        }
+        let receiver = receiver.as_ref().filter(|bind| bind.is_alive(now, lifetime));
+        let to = receiver.ok_or(DropReason::PeerUnbound)?.route;
+        let bytes = datagram.len() as u64;
+        let carried = channel.carried + bytes;
+        if carried > self.limits.channel_quota {
+            return Err(DropReason::OverQuota);
+        }
+        if !channel.bucket.take(&self.limits.channel_rate, now, bytes)
+            || !self.bucket.take(&self.limits.total_rate, now, bytes)
+        {
+            return Err(DropReason::OverRate);
+        }
+        channel.carried = carried;
+        self.stats.forwarded_packets += 1;
+        self.stats.forwarded_bytes += bytes;
+        Ok(to)
+    }
+
+    fn on_control(
+        &mut self,
+        now: Moment,
+        from: Route,
+        datagram: &[u8],
+    ) -> Result<ControlFrame, DropReason> {
+        match ControlFrame::decode(datagram) {
+            Ok(ControlFrame::ReflectRequest { token, nonce }) => {
+                if !keys::verify_reflector_token(&self.keys, &token) {
+                    return Err(DropReason::BadToken);
+                }
+                self.stats.reflected += 1;
+                Ok(ControlFrame::ReflectResponse { nonce, observed: from.remote })
+            }
+            Ok(ControlFrame::BindRequest { ticket, nonce }) => {
+                self.check_ticket(now, &ticket)?;
+                let [current, _] = &self.secrets;
+                let cookie = keys::cookie(current, &ticket, &nonce, from.remote);
+                self.stats.challenged += 1;
+                Ok(ControlFrame::BindChallenge { nonce, cookie })
+            }
+            Ok(ControlFrame::BindAnswer { ticket, nonce, cookie }) => {
+                self.check_ticket(now, &ticket)?;
+                let made_for_sender = |secret| {
+                    let expected = keys::cookie(secret, &ticket, &nonce, from.remote);
+                    bool::from(expected.ct_eq(&cookie))
+                };
+                if !self.secrets.iter().any(made_for_sender) {
+                    return Err(DropReason::BadCookie);
+                }
+                self.bind(now, from, &ticket)?;
+                self.stats.bound += 1;
+                let lifetime_s = self.limits.bind_lifetime.as_secs();
+                let lifetime_s = u16::try_from(lifetime_s).unwrap_or(u16::MAX);
+                Ok(ControlFrame::BindAck { nonce, channel: ticket.channel, lifetime_s })
+            }
+            Ok(
+                ControlFrame::ReflectResponse { .. }
+                | ControlFrame::BindChallenge { .. }
+                | ControlFrame::BindAck { .. },
+            )
+            | Err(_) => Err(DropReason::Malformed),
+        }
+    }
+
+    fn check_ticket(&self, now: Moment, ticket: &Ticket) -> Result<(), DropReason> {
+        keys::verify_ticket(&self.keys, ticket, now.unix_s()).map_err(|error| match error {
+            TicketError::Forged => DropReason::ForgedTicket,
+            TicketError::Expired => DropReason::ExpiredTicket,
+        })
+    }
+
+    fn bind(&mut self, now: Moment, from: Route, ticket: &Ticket) -> Result<(), DropReason> {
+        let at = now.instant;
+        if !self.channels.contains_key(&ticket.channel) {
+            if self.is_full() && at >= self.swept_at + FORCED_SWEEP_INTERVAL {
+                self.sweep(at);
+            }
+            if self.is_full() {
+                return Err(DropReason::TableFull);
+            }
+        }
+        let channel = self.channels.entry(ticket.channel).or_insert_with(|| Channel {
+            sides: [None, None],
+            bucket: Bucket::full(&self.limits.channel_rate, at),
+            carried: 0,
+        });
+        let [lower, higher] = &mut channel.sides;
+        let (own, other) = if ticket.side == 0 { (lower, higher) } else { (higher, lower) };
+        // A NAT may give one node's old endpoint to the other: the newer claim is the true one.
+        if other.as_ref().is_some_and(|bind| bind.route.remote == from.remote) {
+            *other = None;
+        }
+        let left_s = ticket.expires_unix.saturating_sub(now.unix_s());
+        let ends_at = at.checked_add(Duration::from_secs(left_s));
+        let ends_at = ends_at.unwrap_or(at + self.limits.bind_lifetime);
+        *own = Some(Bind { route: from, heard_at: at, ends_at });
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.channels.len() >= self.limits.max_channels
+    }
+
+    fn fire_due_timers(&mut self, now: Instant) {
+        if now >= self.rotate_at {
+            let [current, _] = self.secrets;
+            // After a long silence both are too old.
+            let is_late = now >= self.rotate_at + COOKIE_ROTATION;
+            let previous = if is_late { self.rng.random() } else { current };
+            self.secrets = [self.rng.random(), previous];
+            self.rotate_at = now + COOKIE_ROTATION;
+        }
+        if now >= self.swept_at + SWEEP_INTERVAL {
+            self.sweep(now);
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let lifetime = self.limits.bind_lifetime;
+        self.channels
+            .retain(|_, channel| channel.sides.iter().flatten().any(|b| b.is_alive(now, lifetime)));
+        self.swept_at = now;
+    }
+}
+
+impl Bind {
+    fn is_alive(&self, now: Instant, lifetime: Duration) -> bool {
+        now < self.ends_at && now < self.heard_at + lifetime
+    }
+}
+
+/// The one form of an address: IPv4 as IPv4 also on a dual-stack socket, and no IPv6 flow label.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => address,
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(ip) => SocketAddr::new(ip.into(), v6.port()),
+            None => SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! The whole state that decisions are made on: all nodes, all jobs that have not ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coordinator_api::resource::ResourceState;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{JobId, NodeNumber, UnixMillis};
+use crate::job::{Job, PartState};
+use crate::node::Node;
+
+/// All nodes and all jobs that have not ended. Cheap to clone: rows are shared until they change.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    pub(crate) nodes: BTreeMap<NodeNumber, Arc<Node>>,
+    /// In the order of submission, which is the order of the queue.
+    pub(crate) jobs: BTreeMap<JobId, Arc<Job>>,
+    pub(crate) counters: Counters,
+    /// No walltime ends before: agents may have been without a coordinator.
+    pub(crate) grace_until: UnixMillis,
+}
+
+/// The next numbers to give out. They only grow, so that no number is ever used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// The next job's.
+    pub job: u64,
+    /// The next node's.
+    pub node: u64,
+    /// The next resource's.
+    pub resource: u64,
+    /// The next event's.
+    pub event: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { job: 1, node: 1, resource: 1, event: 1 }
+    }
+}
+
+/// The times that an operator may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Silence after which a node is Suspected.
+    pub node_timeout: Duration,
+    /// Time from the assignment in which a launch must come to run.
+    pub launch_deadline: Duration,
+    /// Time in which a node that is heard must answer the order to end a job, stage-out included.
+    pub kill_grace: Duration,
+}
+
+impl Default for Policy {
+    /// 60 s, 60 s, 10 min. The last is chosen: a stage-out of 1 GiB over a 15 Mbit/s uplink.
+    fn default() -> Self {
+        Self {
+            node_timeout: Duration::from_secs(60),
+            launch_deadline: Duration::from_secs(60),
+            kill_grace: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A row that a decision changed. Writing the same row again replaces it.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A node was added or changed.
+    Node(Arc<Node>),
+    /// A job was added or changed; a final one leaves the [`Cluster`] with this change.
+    Job(Arc<Job>),
+    /// Numbers were given out.
+    Counters(Counters),
+}
+
+impl Cluster {
+    /// Puts the state together from stored rows; `jobs` are those that have not ended.
+    ///
+    /// Time stood still for the nodes while the coordinator was away: liveness and launch deadlines
+    /// start again at `now`, and no walltime ends within the first `node_timeout`.
+    pub fn load(
+        nodes: impl IntoIterator<Item = Node>,
+        jobs: impl IntoIterator<Item = Job>,
+        counters: Counters,
+        now: UnixMillis,
+        policy: &Policy,
+    ) -> Self {
+        let fresh_node = |mut node: Node| {
+            node.last_seen = now;
+            node.leftovers.iter_mut().for_each(|leftover| leftover.since = now);
+            (node.number, Arc::new(node))
+        };
+        let fresh_job = |mut job: Job| {
+            if let Some(launch) = &mut job.launch {
+                launch.deadline = launch.deadline.max(now + policy.launch_deadline);
+                launch.parts.iter_mut().filter_map(|part| part.killed.as_mut()).for_each(|since| {
+                    *since = now;
+                });
+            }
+            (job.id, Arc::new(job))
+        };
+        Self {
+            nodes: nodes.into_iter().map(fresh_node).collect(),
+            jobs: jobs.into_iter().map(fresh_job).collect(),
+            counters,
+            grace_until: now + policy.node_timeout,
+        }
+    }
+
+    /// All nodes, by number.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// One node.
+    pub fn node(&self, number: NodeNumber) -> Option<&Arc<Node>> {
+        self.nodes.get(&number)
+    }
+
+    /// All jobs that have not ended, in the order of the queue.
+    pub fn jobs(&self) -> impl ExactSizeIterator<Item = &Arc<Job>> {
+        self.jobs.values()
+    }
+
+    /// One job that has not ended.
+    pub fn job(&self, id: JobId) -> Option<&Arc<Job>> {
+        self.jobs.get(&id)
+    }
+
+    /// How many nodes there are, whether they are heard or not.
+    pub fn enrolled(&self) -> usize {
+        self.nodes.values().filter(|node| node.state != ResourceState::Dead).count()
+    }
+
+    /// The job that a node must take, with its generation.
+    pub fn to_launch(&self, node: NodeNumber) -> Option<(JobId, u32)> {
+        let job = self.jobs.get(&self.nodes.get(&node)?.assignment?)?;
+        let launch = job.live_launch()?;
+        let (_, part) = launch.part(node)?;
+        (part.state == PartState::Assigned).then_some((job.id, launch.generation))
+    }
+
+    /// The launches that a node must end.
+    pub fn to_kill(&self, node: NodeNumber) -> Vec<(JobId, u32)> {
+        let Some(node) = self.nodes.get(&node) else { return Vec::new() };
+        let current = node.assignment.and_then(|id| {
+            let launch = self.jobs.get(&id)?.live_launch()?;
+            let (_, part) = launch.part(node.number)?;
+            (!part.is_over() && part.killed.is_some()).then_some((id, launch.generation))
+        });
+        let leftovers = node.leftovers.iter().map(|left| (left.job, left.generation));
+        current.into_iter().chain(leftovers).collect()
+    }
+
+    /// When the state changes by itself, through [`Draft::tick`](crate::Draft::tick). May be in the past.
+    pub fn next_deadline(&self, policy: &Policy) -> Option<UnixMillis> {
+        let heard = self.nodes.values().filter(|node| node.state == ResourceState::Alive);
+        let nodes = heard.flat_map(|node| {
+            let leftovers = node.leftovers.iter().map(|left| left.since + policy.kill_grace);
+            std::iter::once(node.last_seen + policy.node_timeout).chain(leftovers)
+        });
+        let jobs = self.jobs.values().flat_map(|job| {
+            let launch = job.live_launch();
+            let launching = launch.filter(|_| job.verdict.is_none() && job.is_launching());
+            let walltime = job.walltime_end().filter(|_| job.verdict.is_none());
+            let kills = launch.into_iter().flat_map(|launch| &launch.parts);
+            let kills = kills.filter(|part| !part.is_over()).filter_map(|part| part.killed);
+            (launching.map(|launch| launch.deadline).into_iter())
+                .chain(walltime.map(|end| end.max(self.grace_until)))
+                .chain(kills.map(|since| since + policy.kill_grace))
+        });
+        nodes.chain(jobs).min()
+    }
+}

@@ -1,0 +1,111 @@
+//! A decision in the making: a command on a copy of the cluster.
+
+mod launch;
+mod report;
+mod submission;
+mod tick;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::cluster::{Change, Cluster, Policy};
+use crate::event::{Event, EventKind};
+use crate::ids::{JobId, NodeNumber, UnixMillis};
+use crate::job::{Job, PartState};
+use crate::node::{Leftover, Node};
+use crate::plan::plan;
+
+pub use launch::MAX_FAILED_LAUNCHES;
+pub use report::{Report, ReportRefusal, judge_late_report};
+pub use submission::{DeleteRefusal, SubmitRefusal};
+pub use tick::MeshBlock;
+
+/// The most events that a job keeps; the oldest go. Chosen: an idempotent job may start again for ever.
+const MAX_EVENTS: usize = 100;
+
+/// A copy of the [`Cluster`] that commands change.
+///
+/// A refused command leaves no trace. [`Draft::finish`] gives free nodes to waiting jobs and says which
+/// rows to store.
+#[derive(Debug)]
+pub struct Draft<'p> {
+    cluster: Cluster,
+    now: UnixMillis,
+    policy: &'p Policy,
+    jobs: BTreeSet<JobId>,
+    nodes: BTreeSet<NodeNumber>,
+}
+
+impl<'p> Draft<'p> {
+    /// Begins a decision at the time `now`.
+    pub fn new(cluster: &Cluster, now: UnixMillis, policy: &'p Policy) -> Self {
+        let cluster = cluster.clone();
+        Self { cluster, now, policy, jobs: BTreeSet::new(), nodes: BTreeSet::new() }
+    }
+
+    /// Schedules, and returns the new state with the rows that differ from the old one.
+    pub fn finish(mut self, old: &Cluster) -> (Cluster, Vec<Change>) {
+        for launch in plan(&self.cluster).launches {
+            self.assign(launch.job, &launch.nodes);
+        }
+        let mut changes = Vec::new();
+        for number in &self.nodes {
+            changes.extend(self.cluster.nodes.get(number).cloned().map(Change::Node));
+        }
+        for id in &self.jobs {
+            let Some(job) = self.cluster.jobs.get(id).cloned() else { continue };
+            if job.state.is_final() {
+                self.cluster.jobs.remove(id);
+            }
+            changes.push(Change::Job(job));
+        }
+        if self.cluster.counters != old.counters {
+            changes.push(Change::Counters(self.cluster.counters));
+        }
+        (self.cluster, changes)
+    }
+
+    /// A job that has not ended, for change.
+    fn job_mut(&mut self, id: JobId) -> Option<&mut Job> {
+        let job = self.cluster.jobs.get_mut(&id)?;
+        self.jobs.insert(id);
+        Some(Arc::make_mut(job))
+    }
+
+    /// A node, for change.
+    fn node_mut(&mut self, number: NodeNumber) -> Option<&mut Node> {
+        let node = self.cluster.nodes.get_mut(&number)?;
+        self.nodes.insert(number);
+        Some(Arc::make_mut(node))
+    }
+
+    /// Writes an event down.
+    fn log(&mut self, job: JobId, kind: EventKind, description: String) {
+        let event =
+            Event { id: self.cluster.counters.event, job, kind, date: self.now, description };
+        self.cluster.counters.event += 1;
+        if let Some(job) = self.job_mut(job) {
+            if job.events.len() >= MAX_EVENTS {
+                job.events.remove(0);
+            }
+            job.events.push(event);
+        }
+    }
+
+    /// Brings a part to an end and frees its node. With `leftover` the node still has to end it.
+    fn end_part(&mut self, job: JobId, rank: usize, state: PartState, leftover: bool) {
+        let now = self.now;
+        let Some(launch) = self.job_mut(job).and_then(|job| job.launch.as_mut()) else { return };
+        let generation = launch.generation;
+        let Some(part) = launch.parts.get_mut(rank) else { return };
+        part.state = state;
+        part.killed = None;
+        let number = part.node;
+        if let Some(node) = self.node_mut(number) {
+            node.assignment = None;
+            if leftover {
+                node.leftovers.push(Leftover { job, generation, since: now });
+            }
+        }
+    }
+}

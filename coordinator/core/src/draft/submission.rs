@@ -1,0 +1,114 @@
+//! What users and new nodes ask for.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use coordinator_api::job::JobState;
+use coordinator_api::resource::ResourceState;
+
+use super::Draft;
+use crate::event::EventKind;
+use crate::ids::{JobId, NodeNumber, UnixMillis};
+use crate::job::{Job, Verdict};
+use crate::node::Node;
+use crate::request::Request;
+
+/// Why a job is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitRefusal {
+    /// More nodes than have ever enrolled.
+    #[error(
+        "There are not enough resources for your request: {wanted} nodes asked for, {exist} enrolled"
+    )]
+    NotEnough {
+        /// How many nodes the job wants.
+        wanted: u16,
+        /// How many there are.
+        exist: usize,
+    },
+}
+
+/// Why a job is not deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteRefusal {
+    /// Another user's, or nobody's: OAR does not tell which.
+    #[error("Cannot frag {0} ; You are not the right user.")]
+    NotYours(JobId),
+    /// It is ending or has ended.
+    #[error("Cannot frag {0} ; This job was already killed.")]
+    AlreadyKilled(JobId),
+}
+
+impl Draft<'_> {
+    /// A volunteer's machine joins.
+    pub fn enrol(&mut self, cores: u16) -> NodeNumber {
+        let cores = cores.max(1);
+        let counters = &mut self.cluster.counters;
+        let number = NodeNumber(counters.node);
+        let first_resource = counters.resource;
+        counters.node += 1;
+        counters.resource += u64::from(cores);
+        let node = Node {
+            number,
+            cores,
+            first_resource,
+            state: ResourceState::Alive,
+            last_job: UnixMillis::default(),
+            assignment: None,
+            leftovers: Vec::new(),
+            last_seen: self.now,
+        };
+        self.cluster.nodes.insert(number, Arc::new(node));
+        self.nodes.insert(number);
+        number
+    }
+
+    /// A user submits a job.
+    pub fn submit(&mut self, owner: &str, request: Request) -> Result<JobId, SubmitRefusal> {
+        let (wanted, exist) = (request.resources.nodes, self.cluster.enrolled());
+        if usize::from(wanted) > exist {
+            return Err(SubmitRefusal::NotEnough { wanted, exist });
+        }
+        let id = JobId(self.cluster.counters.job);
+        self.cluster.counters.job += 1;
+        let job = Job {
+            id,
+            owner: owner.to_owned(),
+            request,
+            state: JobState::Waiting,
+            submitted: self.now,
+            started: None,
+            running_since: None,
+            stopped: None,
+            exit_code: None,
+            generation: 0,
+            failed_launches: 0,
+            avoid: BTreeSet::new(),
+            verdict: None,
+            launch: None,
+            events: Vec::new(),
+        };
+        self.cluster.jobs.insert(id, Arc::new(job));
+        self.jobs.insert(id);
+        Ok(id)
+    }
+
+    /// A user deletes a job. A job that has ended is for the caller to look up.
+    pub fn delete(&mut self, user: &str, id: JobId) -> Result<(), DeleteRefusal> {
+        let job = self.cluster.job(id).filter(|job| job.owner == user);
+        let job = job.ok_or(DeleteRefusal::NotYours(id))?;
+        if job.verdict.is_some() {
+            return Err(DeleteRefusal::AlreadyKilled(id));
+        }
+        let waiting = job.launch.is_none();
+        let text = format!("User {user} requested to frag the job {id}");
+        self.log(id, EventKind::FragJobRequest, text);
+        if waiting {
+            self.end_job(id, Verdict::Killed);
+        } else {
+            self.decide(id, Verdict::Killed);
+            self.settle(id);
+        }
+        Ok(())
+    }
+}

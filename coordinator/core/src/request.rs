@@ -1,0 +1,291 @@
+//! What a user asks for, checked: the admission rules.
+
+use std::fmt;
+
+use coordinator_api::job::SubmitJob;
+use serde::{Deserialize, Serialize};
+
+use crate::resources::{ResourceRefusal, Resources, walltime_text};
+
+/// The longest command line, bytes. Chosen: half of Linux's limit for one argument (128 KiB).
+const MAX_COMMAND: usize = 64 * 1024;
+
+/// The longest name of a job or a project, bytes: they become parts of file names (limit 255).
+const MAX_NAME: usize = 100;
+
+/// An admitted submission.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Given to `sh -c`.
+    pub command: String,
+    /// The job's name.
+    pub name: Option<String>,
+    /// The project that is accounted for.
+    pub project: Option<String>,
+    /// Nodes and walltime.
+    pub resources: Resources,
+    /// What kind of job it is.
+    pub types: JobTypes,
+    /// SHA-256 of the stage-in archive, 64 lower-case hexadecimal digits.
+    pub stagein_sha256: Option<String>,
+    /// The oarsub command line that asks for the same.
+    pub initial_request: String,
+}
+
+/// The types that this server knows. Every node is a volunteer's: `desktop_computing` is always set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobTypes {
+    /// The nodes share a network.
+    pub mesh: bool,
+    /// The command runs on every node.
+    pub spmd: bool,
+    /// The job may be run again when it was interrupted.
+    pub idempotent: bool,
+}
+
+impl JobTypes {
+    /// OAR's names of the types that are set.
+    pub fn names(self) -> Vec<&'static str> {
+        let Self { mesh, spmd, idempotent } = self;
+        let named = [(mesh, "mesh"), (spmd, "spmd"), (idempotent, "idempotent")];
+        let set = named.into_iter().filter_map(|(set, name)| set.then_some(name));
+        std::iter::once("desktop_computing").chain(set).collect()
+    }
+}
+
+/// Why a submission is not admitted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestRefusal {
+    /// No command.
+    #[error("A job must have a script, a command (script_path) or must be a reservation!")]
+    NoCommand,
+    /// Too long, or with a NUL.
+    #[error("the command is longer than 65536 bytes or holds a NUL")]
+    Command,
+    /// A name or project that cannot be part of a file name.
+    #[error(
+        "cannot use {0:?} as a name: at most 100 letters, digits or any of . _ + - @ and space"
+    )]
+    Name(String),
+    /// Resources.
+    #[error(transparent)]
+    Resources(#[from] ResourceRefusal),
+    /// A type that OAR has not either.
+    #[error("[ADMISSION RULE] Error: unknown job type: {0}")]
+    UnknownType(String),
+    /// A type of OAR that this server does not serve.
+    #[error("[ADMISSION RULE] Error: the job type {0} is not supported on volunteers' machines")]
+    UnsupportedType(String),
+    /// Not a hash.
+    #[error("cannot recognize the stage-in {0:?}: write sha256: and 64 hexadecimal digits")]
+    Stagein(String),
+}
+
+/// OAR's types that mean nothing on volunteers' machines.
+const UNSUPPORTED_TYPES: [&str; 14] = [
+    "container",
+    "inner",
+    "deploy",
+    "besteffort",
+    "cosystem",
+    "placeholder",
+    "allowed",
+    "timesharing",
+    "token",
+    "noop",
+    "postpone",
+    "deadline",
+    "expire",
+    "state",
+];
+
+impl Request {
+    /// Checks a submission. Whether its stage-in archive is there is for the caller to see.
+    pub fn admit(submission: &SubmitJob) -> Result<Self, RequestRefusal> {
+        let command = submission.command.trim();
+        if command.is_empty() {
+            return Err(RequestRefusal::NoCommand);
+        }
+        if command.len() > MAX_COMMAND || command.contains('\0') {
+            return Err(RequestRefusal::Command);
+        }
+        Ok(Self {
+            command: command.to_owned(),
+            name: submission.name.as_deref().and_then(filled).map(check_name).transpose()?,
+            project: submission.project.as_deref().and_then(filled).map(check_name).transpose()?,
+            resources: Resources::parse(&submission.resource.0)?,
+            types: parse_types(&submission.types.0)?,
+            stagein_sha256: submission.stagein.as_deref().map(parse_stagein).transpose()?,
+            initial_request: initial_request(submission),
+        })
+    }
+
+    /// The admission rules' remarks, as oarsub prints them.
+    pub fn remarks(&self, submission: &SubmitJob) -> String {
+        let mut remarks = String::new();
+        if !submission.resource.0.iter().any(|text| text.contains("walltime=")) {
+            let walltime = self.resources.walltime_s;
+            remarks += &format!("[ADMISSION RULE] Set default walltime to {walltime}.\n");
+        }
+        remarks += "[ADMISSION RULE] Added automatically desktop_computing resource constraints\n";
+        remarks += "[ADMISSION RULE] Modify resource description with type constraints\n";
+        remarks
+    }
+
+    /// The project; OAR's name for none is `default`.
+    pub fn project(&self) -> &str {
+        self.project.as_deref().unwrap_or("default")
+    }
+}
+
+/// OAR's summary of a request, as in `R=2,W=0:5:0,J=B,N=life,T=mesh|spmd`.
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Resources { nodes, walltime_s } = self.resources;
+        write!(f, "R={nodes},W={},J=B", walltime_text(walltime_s))?;
+        if let Some(name) = &self.name {
+            write!(f, ",N={name}")?;
+        }
+        if let Some(project) = &self.project {
+            write!(f, ",P={project}")?;
+        }
+        write!(f, ",T={}", self.types.names().join("|"))
+    }
+}
+
+/// OAR drops an option whose value is empty.
+fn filled(text: &str) -> Option<&str> {
+    let text = text.trim();
+    if text.is_empty() { None } else { Some(text) }
+}
+
+fn check_name(name: &str) -> Result<String, RequestRefusal> {
+    let allowed = |c: char| c.is_alphanumeric() || "._+-@ ".contains(c);
+    if name.len() <= MAX_NAME && name.chars().all(allowed) && !name.starts_with('.') {
+        Ok(name.to_owned())
+    } else {
+        Err(RequestRefusal::Name(name.chars().take(MAX_NAME).collect()))
+    }
+}
+
+fn parse_types(names: &[String]) -> Result<JobTypes, RequestRefusal> {
+    let mut types = JobTypes::default();
+    for name in names {
+        match name.as_str() {
+            "desktop_computing" => {}
+            "mesh" => types.mesh = true,
+            "spmd" => types.spmd = true,
+            "idempotent" => types.idempotent = true,
+            other => {
+                let known = other.split_once('=').map_or(other, |(name, _)| name);
+                let shown = other.chars().take(MAX_NAME).collect();
+                return Err(if UNSUPPORTED_TYPES.contains(&known) {
+                    RequestRefusal::UnsupportedType(shown)
+                } else {
+                    RequestRefusal::UnknownType(shown)
+                });
+            }
+        }
+    }
+    Ok(types)
+}
+
+fn parse_stagein(text: &str) -> Result<String, RequestRefusal> {
+    let refusal = || RequestRefusal::Stagein(text.chars().take(MAX_NAME).collect());
+    let hash = text.strip_prefix("sha256:").ok_or_else(refusal)?;
+    if hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(hash.to_ascii_lowercase())
+    } else {
+        Err(refusal())
+    }
+}
+
+fn initial_request(submission: &SubmitJob) -> String {
+    let mut line = String::from("oarsub");
+    let options = [("name", &submission.name), ("project", &submission.project)];
+    for (option, value) in options {
+        if let Some(value) = value.as_deref().and_then(filled) {
+            line += &format!(" --{option}={value}");
+        }
+    }
+    for resource in &submission.resource.0 {
+        line += &format!(" --resource={resource}");
+    }
+    for name in &submission.types.0 {
+        line += &format!(" --type={name}");
+    }
+    if let Some(stagein) = &submission.stagein {
+        line += &format!(" --stagein={stagein}");
+    }
+    line + " " + submission.command.trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use coordinator_api::job::OneOrMany;
+
+    use super::*;
+
+    fn submission(types: &[&str]) -> SubmitJob {
+        SubmitJob {
+            command: "nqueens 15".to_owned(),
+            types: OneOrMany(types.iter().map(|&name| name.to_owned()).collect()),
+            ..SubmitJob::default()
+        }
+    }
+
+    #[test]
+    fn every_job_is_a_desktop_computing_job() {
+        let request = Request::admit(&submission(&["mesh", "spmd"])).unwrap();
+        assert_eq!(request.types.names(), ["desktop_computing", "mesh", "spmd"]);
+        assert_eq!(request.to_string(), "R=1,W=2:0:0,J=B,T=desktop_computing|mesh|spmd");
+    }
+
+    #[test]
+    fn unknown_types_are_refused_with_oars_words() {
+        let refusal = Request::admit(&submission(&["nosuchtype"])).unwrap_err();
+        assert_eq!(refusal.to_string(), "[ADMISSION RULE] Error: unknown job type: nosuchtype");
+        let refusal = Request::admit(&submission(&["inner=5"])).unwrap_err();
+        assert_eq!(refusal, RequestRefusal::UnsupportedType("inner=5".to_owned()));
+    }
+
+    #[test]
+    fn a_job_without_a_command_is_refused() {
+        let empty = SubmitJob { command: "  ".to_owned(), ..SubmitJob::default() };
+        assert_eq!(Request::admit(&empty), Err(RequestRefusal::NoCommand));
+    }
+
+    #[test]
+    fn names_that_would_leave_the_directory_are_refused() {
+        for name in ["../x", "a/b", ".hidden", "a\nb", "a\0b"] {
+            let bad = SubmitJob { name: Some(name.to_owned()), ..submission(&[]) };
+            assert!(matches!(Request::admit(&bad), Err(RequestRefusal::Name(_))), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_stage_in_is_named_by_its_hash() {
+        let hash = "AB".repeat(32);
+        let good = SubmitJob { stagein: Some(format!("sha256:{hash}")), ..submission(&[]) };
+        let request = Request::admit(&good).unwrap();
+        assert_eq!(request.stagein_sha256, Some(hash.to_lowercase()));
+        for bad in ["", "abc", "sha256:12", "md5:00", &format!("sha256:{}", "z".repeat(64))] {
+            let bad = SubmitJob { stagein: Some(bad.to_owned()), ..submission(&[]) };
+            assert!(matches!(Request::admit(&bad), Err(RequestRefusal::Stagein(_))));
+        }
+    }
+
+    #[test]
+    fn the_initial_request_is_the_command_line_that_asks_for_the_same() {
+        let submission = SubmitJob {
+            resource: OneOrMany(vec!["nodes=2".to_owned()]),
+            name: Some("q".to_owned()),
+            ..submission(&["mesh"])
+        };
+        let request = Request::admit(&submission).unwrap();
+        assert_eq!(
+            request.initial_request,
+            "oarsub --name=q --resource=nodes=2 --type=mesh nqueens 15"
+        );
+    }
+}

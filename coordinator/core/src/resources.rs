@@ -1,0 +1,206 @@
+//! The resource request: the subset of oarsub's `-l` that whole nodes need.
+
+use serde::{Deserialize, Serialize};
+
+/// Walltime of a request that names none, seconds: OAR's shipped admission rule, 2 h.
+pub const DEFAULT_WALLTIME_S: u64 = 7_200;
+
+/// The longest walltime, seconds. Chosen: 60 days; no volunteer's machine can promise more.
+const MAX_WALLTIME_S: u64 = 60 * 24 * 3_600;
+
+/// The most nodes of a job: the limit of a mesh (`overlay_core::netmap::MAX_MEMBERS`).
+const MAX_NODES: u16 = 1_024;
+
+/// How many nodes, for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Whole nodes, at least 1.
+    pub nodes: u16,
+    /// Seconds, at least 1.
+    pub walltime_s: u64,
+}
+
+/// Why a resource request is not understood, or not served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResourceRefusal {
+    /// More than one `-l`.
+    #[error("{0} resource requests given (moldable job): give one")]
+    Moldable(usize),
+    /// A `+`.
+    #[error("several resource groups in {0:?}: give one group, as in nodes=6,walltime=1:00:00")]
+    Groups(String),
+    /// A `{...}` filter.
+    #[error(
+        "property filter in {0:?}: filters on resources are not supported, leave the braces out"
+    )]
+    Filter(String),
+    /// A level that is not whole nodes.
+    #[error("cannot recognize {level:?} in {text:?}: jobs get whole nodes, write nodes=N")]
+    Level {
+        /// The level.
+        level: String,
+        /// The whole request.
+        text: String,
+    },
+    /// Not a number of nodes.
+    #[error("cannot recognize the number of nodes {0:?}: write a number from 1 to 1024")]
+    Count(String),
+    /// Not a walltime.
+    #[error("cannot recognize the walltime {0:?}: write h, h:m or h:m:s, at most 60 days, not 0")]
+    Walltime(String),
+}
+
+impl Resources {
+    /// Reads the values of `-l`. None at all means one node for [`DEFAULT_WALLTIME_S`].
+    pub fn parse(requests: &[String]) -> Result<Self, ResourceRefusal> {
+        match requests {
+            [] => Ok(Self { nodes: 1, walltime_s: DEFAULT_WALLTIME_S }),
+            [one] => Self::parse_one(one),
+            more => Err(ResourceRefusal::Moldable(more.len())),
+        }
+    }
+
+    fn parse_one(text: &str) -> Result<Self, ResourceRefusal> {
+        let text = text.trim();
+        if text.contains(['{', '}']) {
+            return Err(ResourceRefusal::Filter(text.to_owned()));
+        }
+        if text.contains('+') {
+            return Err(ResourceRefusal::Groups(text.to_owned()));
+        }
+        let mut resources = Self { nodes: 1, walltime_s: DEFAULT_WALLTIME_S };
+        let mut parts = text.split(',').peekable();
+        if let Some(level) = parts.next_if(|part| !part.trim().starts_with("walltime=")) {
+            resources.nodes = parse_level(level, text)?;
+        }
+        if let Some(walltime) = parts.next() {
+            let value = walltime.trim().strip_prefix("walltime=");
+            let value = value.ok_or_else(|| unknown_level(walltime, text))?;
+            resources.walltime_s = parse_walltime(value)?;
+        }
+        match parts.next() {
+            None => Ok(resources),
+            Some(more) => Err(unknown_level(more, text)),
+        }
+    }
+
+    /// As OAR writes it back: `-l "{type = 'default'}/network_address=6,walltime=1:0:0" `.
+    pub fn wanted(&self) -> String {
+        let Self { nodes, walltime_s } = *self;
+        let walltime = walltime_text(walltime_s);
+        format!("-l \"{{type = 'default'}}/network_address={nodes},walltime={walltime}\" ")
+    }
+}
+
+/// A walltime as OAR writes it: hours, minutes and seconds without leading zeros.
+pub(crate) fn walltime_text(seconds: u64) -> String {
+    format!("{}:{}:{}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+fn unknown_level(level: &str, text: &str) -> ResourceRefusal {
+    ResourceRefusal::Level { level: level.trim().to_owned(), text: text.to_owned() }
+}
+
+fn parse_level(level: &str, text: &str) -> Result<u16, ResourceRefusal> {
+    let level = level.trim();
+    let level = level.strip_prefix('/').unwrap_or(level);
+    let (name, count) = level.split_once('=').ok_or_else(|| unknown_level(level, text))?;
+    if !matches!(name, "nodes" | "network_address") || count.contains('/') {
+        return Err(unknown_level(level, text));
+    }
+    let bad = || ResourceRefusal::Count(count.to_owned());
+    let nodes = parse_digits(count).and_then(|n| u16::try_from(n).ok()).ok_or_else(bad)?;
+    if (1..=MAX_NODES).contains(&nodes) { Ok(nodes) } else { Err(bad()) }
+}
+
+/// `h`, `h:m` or `h:m:s`: a bare number is hours. Minutes and seconds may pass 59, as in OAR.
+fn parse_walltime(text: &str) -> Result<u64, ResourceRefusal> {
+    let bad = || ResourceRefusal::Walltime(text.to_owned());
+    let mut seconds: u64 = 0;
+    let mut unit = 3600;
+    for part in text.split(':') {
+        let value = parse_digits(part).ok_or_else(bad)?;
+        if unit == 0 {
+            return Err(bad());
+        }
+        seconds += value * unit;
+        unit /= 60;
+    }
+    if (1..=MAX_WALLTIME_S).contains(&seconds) { Ok(seconds) } else { Err(bad()) }
+}
+
+/// Up to 7 digits and nothing else, so that sums of products cannot overflow.
+fn parse_digits(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.len() <= 7 && text.bytes().all(|b| b.is_ascii_digit());
+    if digits { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Resources, ResourceRefusal> {
+        Resources::parse(&[text.to_owned()])
+    }
+
+    #[test]
+    fn requests_for_whole_nodes_are_read() {
+        for (text, nodes, walltime_s) in [
+            ("nodes=6", 6, 7_200),
+            ("/nodes=6", 6, 7_200),
+            ("network_address=2", 2, 7_200),
+            ("nodes=6,walltime=1", 6, 3_600),
+            ("nodes=6,walltime=0:5", 6, 300),
+            ("/nodes=6,walltime=1:02:03", 6, 3_723),
+            ("nodes=1, walltime=0:0:1", 1, 1),
+            ("walltime=0:90:0", 1, 5_400),
+            ("nodes=1024", 1024, 7_200),
+        ] {
+            assert_eq!(parse(text), Ok(Resources { nodes, walltime_s }), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_request_means_one_node_for_two_hours() {
+        let default = Resources { nodes: 1, walltime_s: 7_200 };
+        assert_eq!(Resources::parse(&[]), Ok(default));
+    }
+
+    #[test]
+    fn what_is_not_whole_nodes_is_refused_with_the_reason() {
+        for (text, says) in [
+            ("nodes=abc", "number of nodes"),
+            ("nodes=0", "number of nodes"),
+            ("nodes=1025", "number of nodes"),
+            ("nodes=99999999", "number of nodes"),
+            ("nodes=-1", "number of nodes"),
+            ("nosuch=1", "nosuch"),
+            ("/nodes=1/core=2", "whole nodes"),
+            ("core=4", "whole nodes"),
+            ("nodes", "whole nodes"),
+            ("", "whole nodes"),
+            ("nodes=1+nodes=2", "several resource groups"),
+            ("{gpu='YES'}/nodes=1", "braces"),
+            ("nodes=1,walltime=0", "walltime"),
+            ("nodes=1,walltime=", "walltime"),
+            ("nodes=1,walltime=1:2:3:4", "walltime"),
+            ("nodes=1,walltime=9999999", "walltime"),
+            ("nodes=1,walltime=1,walltime=2", "whole nodes"),
+            ("nodes=1,foo=2", "foo=2"),
+        ] {
+            let refusal = parse(text).expect_err(text).to_string();
+            assert!(refusal.contains(says), "{text:?}: {refusal}");
+        }
+        let two = [String::from("nodes=1"), String::from("nodes=2")];
+        assert_eq!(Resources::parse(&two), Err(ResourceRefusal::Moldable(2)));
+    }
+
+    #[test]
+    fn a_request_is_written_back_as_oar_does() {
+        let resources = Resources { nodes: 1, walltime_s: 300 };
+        assert_eq!(
+            resources.wanted(),
+            "-l \"{type = 'default'}/network_address=1,walltime=0:5:0\" "
+        );
+    }
+}

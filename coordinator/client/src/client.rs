@@ -1,0 +1,156 @@
+//! The HTTP client: one method per route, typed both ways.
+
+mod agents;
+pub(crate) mod answer;
+mod error;
+mod jobs;
+mod resources;
+
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+
+use crate::pin::RootPin;
+use crate::tls::pinned_tls;
+use crate::token::{JoinToken, Login};
+
+pub use self::agents::Wanted;
+pub use self::error::ClientError;
+pub use self::jobs::{JobFilter, JobNode};
+
+/// Time for TCP and TLS to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for a whole request with a small answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Idle connections are kept this long: longer than the usual poll interval (10 s), shorter than the time
+/// after which home routers forget a TCP connection (5 minutes and more).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A connection to one coordinator. Cheap to clone; clones share the connections.
+///
+/// `HTTPS_PROXY` and `NO_PROXY` are honoured.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) http: reqwest::Client,
+    base: Url,
+    authorization: Option<HeaderValue>,
+}
+
+impl Client {
+    /// A client without identity for the API at `url`, such as `https://host:6443/oarapi`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::BadUrl`].
+    pub fn new(url: &str, root: RootPin) -> Result<Self, ClientError> {
+        let bad_url = || ClientError::BadUrl { url: url.to_owned() };
+        let mut base = Url::parse(url).map_err(|_| bad_url())?;
+        if base.scheme() != "https" || base.host_str().is_none() {
+            return Err(bad_url());
+        }
+        base.path_segments_mut().map_err(|()| bad_url())?.pop_if_empty();
+
+        let mut tls = pinned_tls(root);
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .default_headers(headers)
+            .user_agent(concat!("clouds-at-home/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .build()
+            .map_err(|error| ClientError::of_request(&base, error))?;
+        Ok(Self { http, base, authorization: None })
+    }
+
+    /// A client for enrolment with a join token.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::BadUrl`].
+    pub fn for_join(token: &JoinToken) -> Result<Self, ClientError> {
+        Self::new(&token.url, token.root)
+    }
+
+    /// A scientist's client.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::BadUrl`]; [`ClientError::BadCredential`].
+    pub fn for_login(login: &Login) -> Result<Self, ClientError> {
+        Self::new(&login.url, login.root)?.with_credential(&login.token)
+    }
+
+    /// The same client, which from now on shows a user's token or a node's credential.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::BadCredential`]: it holds characters that cannot stand in a header.
+    pub fn with_credential(mut self, credential: &str) -> Result<Self, ClientError> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {credential}"))
+            .map_err(|_| ClientError::BadCredential)?;
+        value.set_sensitive(true);
+        self.authorization = Some(value);
+        Ok(self)
+    }
+
+    /// The API's address.
+    pub fn url(&self) -> &str {
+        self.base.as_str()
+    }
+
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    pub(crate) fn unusable(&self, reason: impl Into<String>) -> ClientError {
+        ClientError::bad_answer(&self.base, reason)
+    }
+
+    /// The address of a route; `segments` are escaped.
+    pub(crate) fn at(&self, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.extend(segments);
+        }
+        url
+    }
+
+    /// A request without timeout.
+    pub(crate) fn request(&self, method: reqwest::Method, url: Url) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, url);
+        match &self.authorization {
+            Some(value) => request.header(AUTHORIZATION, value.clone()),
+            None => request,
+        }
+    }
+
+    fn get(&self, url: Url) -> reqwest::RequestBuilder {
+        self.request(reqwest::Method::GET, url).timeout(REQUEST_TIMEOUT)
+    }
+
+    fn post(&self, url: Url) -> reqwest::RequestBuilder {
+        self.request(reqwest::Method::POST, url).timeout(REQUEST_TIMEOUT)
+    }
+
+    pub(crate) async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, ClientError> {
+        request.send().await.map_err(|error| ClientError::of_request(&self.base, error))
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<T, ClientError> {
+        answer::json(&self.base, self.send(request).await?).await
+    }
+}

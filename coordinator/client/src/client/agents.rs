@@ -1,0 +1,53 @@
+//! What agents ask and say.
+
+use coordinator_api::List;
+use coordinator_api::agent::{NodeJobItem, SetState};
+use coordinator_api::enrolment::{Enrol, Enrolled};
+
+use super::{Client, ClientError, answer};
+
+/// Which of a node's jobs are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Jobs that the node shall take.
+    ToLaunch,
+    /// Jobs that the node shall end.
+    ToKill,
+}
+
+impl Client {
+    /// `POST /agents`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]; so for every method here.
+    pub async fn enrol(&self, request: &Enrol) -> Result<Enrolled, ClientError> {
+        self.json(self.post(self.at(&["agents.json"])).json(request)).await
+    }
+
+    /// `GET /resources/nodes/NODE/jobs?state=toLaunch` or `toKill`: the poll, which also says that the node
+    /// is alive.
+    pub async fn node_jobs(
+        &self,
+        node: &str,
+        wanted: Wanted,
+    ) -> Result<Vec<NodeJobItem>, ClientError> {
+        let mut url = self.at(&["resources", "nodes", node, "jobs.json"]);
+        url.query_pairs_mut().append_pair(
+            "state",
+            match wanted {
+                Wanted::ToLaunch => "toLaunch",
+                Wanted::ToKill => "toKill",
+            },
+        );
+        let list: List<NodeJobItem> = self.json(self.get(url)).await?;
+        Ok(list.items)
+    }
+
+    /// `POST /jobs/ID/state`.
+    pub async fn set_state(&self, job: u64, state: &SetState) -> Result<(), ClientError> {
+        let url = self.at(&["jobs", &job.to_string(), "state.json"]);
+        let response = self.send(self.post(url).json(state)).await?;
+        answer::success(&self.base, response).await.map(|_| ())
+    }
+}

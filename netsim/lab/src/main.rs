@@ -1,3 +1,2 @@
-//! The laboratory: the whole system in network namespaces on one machine.
-
+//! Placeholder.
 fn main() {}

@@ -1,0 +1,215 @@
+//! The namespaces that a lab lives in: whatever happens, nothing of it survives.
+//!
+//! ```text
+//! outer    the process that the user started: waits, forwards signals, removes the run directory
+//!  └ init  process 1 of a new process namespace: collects orphans, ends with `lab`
+//!     └ lab  returns from [`enter`]: builds networks, starts programs
+//!        └ coordinator, agents, their shims, jobs ... (new sessions cannot escape either)
+//! ```
+//! When `lab` ends, for any reason, `init` ends, and the kernel kills every process that is left in
+//! the namespace. `init` in turn dies with `outer`. As an ordinary user all of this happens in a new
+//! user namespace in which that user is root; real root needs none.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getgid, getuid};
+
+/// Seconds between a forwarded signal and the end by force.
+///
+/// Chosen: the lab kills what it started at once and removes a few megabytes of files.
+const GRACE_S: libc::c_uint = 10;
+
+/// Exit status of a process that `SIGINT` ended, by the shells' convention (128 + signal).
+pub const EXIT_INTERRUPTED: i32 = 128 + libc::SIGINT;
+/// Exit status of a process that `SIGTERM` ended.
+pub const EXIT_TERMINATED: i32 = 128 + libc::SIGTERM;
+
+/// What becomes of the run directory in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// It stays.
+    Always,
+    /// It stays only when the lab failed; not when it was interrupted.
+    OnFailure,
+}
+
+/// The lab cannot have namespaces of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfineError {
+    /// The kernel or its configuration refuses user namespaces.
+    #[error(
+        "cannot make a user namespace: allow it with `sysctl -w kernel.unprivileged_userns_clone=1` \
+         (Debian), `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu 24.04 and \
+         later) and a `user.max_user_namespaces` above 0, or run as root"
+    )]
+    UserNamespace(#[source] io::Error),
+    /// Another step failed.
+    #[error("cannot {step}: {mend}")]
+    Step {
+        /// What was tried.
+        step: &'static str,
+        /// What to do about it.
+        mend: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Moves the rest of this program into namespaces of its own, and returns inside.
+///
+/// `run_dir` is made if it does not exist and becomes `TMPDIR`; what happens to it in the end is
+/// `keep`'s business, and outside of it nothing is written.
+///
+/// # Safety
+///
+/// The process must have a single thread: it forks, and the child goes on.
+pub unsafe fn enter(run_dir: &Path, keep: Keep) -> Result<(), ConfineError> {
+    let made = !run_dir.exists();
+    fs::create_dir_all(run_dir).map_err(step("make the run directory", "choose another one"))?;
+    let failed = |error| {
+        if made {
+            let _ = fs::remove_dir(run_dir);
+        }
+        error
+    };
+    unshare_namespaces().map_err(failed)?;
+
+    // SAFETY: single-threaded by this function's contract.
+    match unsafe { fork() }.map_err(|e| failed(step("fork", "free some memory")(e.into())))? {
+        ForkResult::Parent { child } => {
+            let status = attend(child, Some(GRACE_S), Some(child));
+            clean_up(run_dir, keep, status);
+            process::exit(status);
+        }
+        ForkResult::Child => become_init()?,
+    }
+
+    // SAFETY: still single-threaded. Programs and libraries that want a temporary file shall have
+    // it in the run directory.
+    unsafe { std::env::set_var("TMPDIR", run_dir) };
+    Ok(())
+}
+
+/// The directory that a run uses when it is given none: in the system's temporary directory.
+pub fn default_run_dir() -> PathBuf {
+    std::env::temp_dir().join(format!("netsim-{}", process::id()))
+}
+
+fn step(step: &'static str, mend: &'static str) -> impl Fn(io::Error) -> ConfineError {
+    move |source| ConfineError::Step { step, mend, source }
+}
+
+fn unshare_namespaces() -> Result<(), ConfineError> {
+    let (uid, gid) = (getuid(), getgid());
+    if !uid.is_root() {
+        unshare(CloneFlags::CLONE_NEWUSER)
+            .map_err(|e| ConfineError::UserNamespace(e.into()))?;
+        // A single id can be mapped without privileges, and group lists must be given up for it.
+        fs::write("/proc/self/setgroups", "deny")
+            .and_then(|()| fs::write("/proc/self/uid_map", format!("0 {uid} 1\n")))
+            .and_then(|()| fs::write("/proc/self/gid_map", format!("0 {gid} 1\n")))
+            .map_err(ConfineError::UserNamespace)?;
+    }
+    let mend = "run as root or where user namespaces give their root all capabilities (Ubuntu \
+                24.04: `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`)";
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)
+        .map_err(|e| step("make mount and process namespaces", mend)(e.into()))?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .map_err(|e| step("make the mounts private", mend)(e.into()))
+}
+
+/// Turns this process into `init`; returns in its child, the lab.
+fn become_init() -> Result<(), ConfineError> {
+    let mend = "give the container the right to mount proc, or run outside of it";
+    set_pdeathsig(Signal::SIGKILL).map_err(|e| step("tie init to its parent", mend)(e.into()))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
+        .map_err(|e| step("mount /proc for the new process namespace", mend)(e.into()))?;
+    // SAFETY: this is the only thread: the process has just been forked.
+    match unsafe { fork() }.map_err(|e| step("fork", "free some memory")(e.into()))? {
+        ForkResult::Parent { child } => process::exit(attend(child, None, None)),
+        ForkResult::Child => Ok(()),
+    }
+}
+
+/// Whom [`forward_signal`] forwards to, and after how many seconds it calls for an alarm.
+static FORWARD_TO: AtomicI32 = AtomicI32::new(0);
+static ALARM_AFTER_S: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn forward_signal(signal: libc::c_int) {
+    let target = FORWARD_TO.load(Ordering::Relaxed);
+    // SAFETY: kill and alarm are async-signal-safe and touch no memory of ours.
+    unsafe {
+        if signal == libc::SIGALRM {
+            libc::kill(target, libc::SIGKILL);
+        } else {
+            libc::kill(target, signal);
+            let seconds = ALARM_AFTER_S.load(Ordering::Relaxed);
+            if seconds > 0 {
+                libc::alarm(seconds.cast_unsigned());
+            }
+        }
+    }
+}
+
+/// Waits for `child` and returns its exit status; forwards signals to it meanwhile.
+///
+/// Collects every child (orphans become children of `init`) unless `only` names one.
+fn attend(child: Pid, grace_s: Option<libc::c_uint>, only: Option<Pid>) -> i32 {
+    FORWARD_TO.store(child.as_raw(), Ordering::Relaxed);
+    ALARM_AFTER_S.store(grace_s.unwrap_or(0).cast_signed(), Ordering::Relaxed);
+    let action =
+        SigAction::new(SigHandler::Handler(forward_signal), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGALRM] {
+        // SAFETY: the handler only does what is allowed in one.
+        let _ = unsafe { sigaction(signal, &action) };
+    }
+    loop {
+        match waitpid(only.unwrap_or(Pid::from_raw(-1)), None::<WaitPidFlag>) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == child => return code,
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => return 128 + signal as i32,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return 1,
+        }
+    }
+}
+
+fn clean_up(run_dir: &Path, keep: Keep, status: i32) {
+    let interrupted = [EXIT_INTERRUPTED, EXIT_TERMINATED, 128 + libc::SIGKILL].contains(&status);
+    let remove = keep == Keep::OnFailure && (status == 0 || interrupted);
+    if remove && let Err(error) = remove_tree(run_dir) {
+        let _ = writeln!(io::stderr(), "cannot remove {}: {error}", run_dir.display());
+    }
+}
+
+/// Removes a tree in which jobs may have left directories that even their owner cannot write to.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    if fs::remove_dir_all(path).is_ok() {
+        return Ok(());
+    }
+    make_writable(path);
+    fs::remove_dir_all(path)
+}
+
+fn make_writable(path: &Path) {
+    let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    if is_dir && fs::set_permissions(path, fs::Permissions::from_mode(0o700)).is_ok() {
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            make_writable(&entry.path());
+        }
+    }
+}

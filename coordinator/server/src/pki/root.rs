@@ -1,0 +1,89 @@
+//! The root key and its self-signed certificate, made once.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::PkiError;
+
+/// Key and certificate in one file, so that no crash leaves one without the other.
+const FILE: &str = "root.pem";
+
+/// The years of the root's validity. Clients trust it by its pin, not by its age, and the clock of a
+/// volunteer's machine may be wrong: wide on purpose.
+const VALID: (i32, i32) = (2020, 2120);
+
+/// The root: signs leaves.
+pub(super) struct Root {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Root {
+    /// Reads the root in `dir`, or makes it.
+    pub(super) fn open(dir: &Path) -> Result<Self, PkiError> {
+        let path = dir.join(FILE);
+        let failed = |source| PkiError::File { path: path.display().to_string(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+        let pem = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                write_once(dir, &path, &generate()?).map_err(failed)?;
+                // Another process may have been faster: what lies there now is the root.
+                fs::read_to_string(&path).map_err(failed)?
+            }
+            read => read.map_err(failed)?,
+        };
+        Self::parse(&pem).ok_or_else(|| PkiError::DamagedRoot { path: path.display().to_string() })
+    }
+
+    /// The certificate, DER.
+    pub(super) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// What signs leaves.
+    pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    fn parse(pem: &str) -> Option<Self> {
+        let key = KeyPair::from_pem(pem).ok()?;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).ok()?;
+        Some(Self { certificate, issuer })
+    }
+}
+
+/// ECDSA P-256: every TLS and QUIC client verifies it (Ed25519 is missing from some).
+fn generate() -> Result<String, PkiError> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "Clouds@home coordinator root");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.not_before = date_time_ymd(VALID.0, 1, 1);
+    params.not_after = date_time_ymd(VALID.1, 1, 1);
+    let certificate = params.self_signed(&key)?;
+    Ok(format!("{}{}", key.serialize_pem(), certificate.pem()))
+}
+
+/// Writes the file whole and durably (mode 0600), unless there is one by now.
+fn write_once(dir: &Path, path: &Path, pem: &str) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(pem.as_bytes())?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => fs::File::open(dir)?.sync_all(),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.error),
+    }
+}

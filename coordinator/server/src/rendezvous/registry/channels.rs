@@ -1,0 +1,118 @@
+//! Relay channels: one per pair of nodes, for as long as a network holds both, and their tickets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use overlay_core::wire::format_hex;
+use overlay_core::{MeshId, NodeId, RelayTicket};
+use overlay_relay::{Moment, RelayKeys, issue_ticket};
+use rand::Rng;
+
+/// How long a ticket is valid. Chosen: a stolen one is soon worthless, an outage of the coordinator
+/// shorter than half of it goes unnoticed.
+pub(super) const TICKET_LIFE: Duration = Duration::from_secs(3600);
+
+/// Tickets are renewed when half of their life is over.
+pub(super) const RENEW_AFTER: Duration = Duration::from_secs(1800);
+
+/// Two nodes, the lower first.
+pub(super) type Pair = (NodeId, NodeId);
+
+struct Channel {
+    number: u32,
+    users: BTreeSet<MeshId>,
+    expires_unix: u64,
+    renew_at: Instant,
+}
+
+#[derive(Default)]
+pub(super) struct Channels {
+    channels: BTreeMap<Pair, Channel>,
+    numbers: BTreeSet<u32>,
+    renewals: BTreeSet<(Instant, Pair)>,
+}
+
+impl Channels {
+    /// Makes sure that the pair has a channel until `mesh` is released.
+    pub(super) fn acquire(&mut self, now: Moment, rng: &mut impl Rng, pair: Pair, mesh: MeshId) {
+        let pair = ordered(pair);
+        let numbers = &mut self.numbers;
+        let renewals = &mut self.renewals;
+        let channel = self.channels.entry(pair).or_insert_with(|| {
+            let number = loop {
+                let number = rng.random();
+                if numbers.insert(number) {
+                    break number;
+                }
+            };
+            let renew_at = now.instant + RENEW_AFTER;
+            renewals.insert((renew_at, pair));
+            Channel { number, users: BTreeSet::new(), expires_unix: expiry(now), renew_at }
+        });
+        channel.users.insert(mesh);
+    }
+
+    /// Forgets the channels that only `mesh` used.
+    pub(super) fn release(&mut self, mesh: MeshId) {
+        let Self { channels, numbers, renewals } = self;
+        channels.retain(|pair, channel| {
+            channel.users.remove(&mesh);
+            let is_used = !channel.users.is_empty();
+            if !is_used {
+                numbers.remove(&channel.number);
+                renewals.remove(&(channel.renew_at, *pair));
+            }
+            is_used
+        });
+    }
+
+    /// Prolongs what is due; the pairs need new tickets.
+    pub(super) fn renew_due(&mut self, now: Moment) -> Vec<Pair> {
+        let mut due = Vec::new();
+        while let Some((renew_at, pair)) = self.renewals.first().copied()
+            && renew_at <= now.instant
+        {
+            self.renewals.remove(&(renew_at, pair));
+            if let Some(channel) = self.channels.get_mut(&pair) {
+                channel.expires_unix = expiry(now);
+                channel.renew_at = now.instant + RENEW_AFTER;
+                self.renewals.insert((channel.renew_at, pair));
+                due.push(pair);
+            }
+        }
+        due
+    }
+
+    pub(super) fn next_renewal(&self) -> Option<Instant> {
+        self.renewals.first().map(|(at, _)| *at)
+    }
+
+    /// The ticket that lets `node` reach `peer`, if they have a channel.
+    pub(super) fn ticket(
+        &self,
+        keys: &RelayKeys,
+        relay: SocketAddr,
+        node: NodeId,
+        peer: NodeId,
+    ) -> Option<RelayTicket> {
+        let channel = self.channels.get(&ordered((node, peer)))?;
+        let side = u8::from(node > peer);
+        let sealed = issue_ticket(keys, channel.number, side, channel.expires_unix);
+        Some(RelayTicket {
+            peer,
+            relay,
+            channel: channel.number,
+            expires_unix: channel.expires_unix,
+            sealed: format_hex(&sealed),
+        })
+    }
+}
+
+fn ordered((a, b): Pair) -> Pair {
+    if a < b { (a, b) } else { (b, a) }
+}
+
+fn expiry(now: Moment) -> u64 {
+    now.unix_s() + TICKET_LIFE.as_secs()
+}

@@ -1,0 +1,250 @@
+//! One network: its members, and how far its pairs are.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use overlay_core::control::PairReport;
+use overlay_core::netmap::NETMAP_VERSION;
+use overlay_core::{Member, MeshId, Netmap, NodeId, WireGuardKey};
+use overlay_relay::Moment;
+
+use super::{LaunchError, LaunchMember};
+
+/// How long an established network waits for pairs that still look for a better path. Chosen: most
+/// direct paths are found by then, and the others are taken later without loss.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The longest [`PairReport::explain`] that is kept, bytes.
+const MAX_EXPLAIN: usize = 300;
+
+pub(super) struct MeshMember {
+    pub(super) node: NodeId,
+    pub(super) name: String,
+    /// None until it joins.
+    pub(super) key: Option<WireGuardKey>,
+    pub(super) has_left: bool,
+}
+
+/// What a request to join leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum JoinOutcome {
+    /// Not a member, with the reason for people.
+    Refused(String),
+    /// Others are still missing.
+    Waiting,
+    /// It was the last: the netmap can be issued.
+    Complete,
+    /// It is known, and wants to be told again.
+    Again,
+    /// It comes back with another key: the netmap has a new epoch.
+    NewKey,
+}
+
+pub(super) struct Mesh {
+    /// In the order of their ranks.
+    members: Vec<MeshMember>,
+    ranks: BTreeMap<NodeId, u16>,
+    /// The latest report of each ordered pair, by the ranks of reporter and peer.
+    pairs: BTreeMap<(u16, u16), PairReport>,
+    established: usize,
+    settled: usize,
+    /// Since when every ordered pair has been established.
+    established_since: Option<Instant>,
+    /// 0 until the netmap is issued.
+    epoch: u64,
+    opened_at_ms: Option<u64>,
+    closed: Option<String>,
+}
+
+impl Mesh {
+    pub(super) fn new(members: Vec<LaunchMember>) -> Result<Self, LaunchError> {
+        let mut ranks = BTreeMap::new();
+        for (rank, member) in (0u16..).zip(&members) {
+            if ranks.insert(member.node, rank).is_some() {
+                return Err(LaunchError::Duplicate(member.node));
+            }
+        }
+        let members = members
+            .into_iter()
+            .map(|LaunchMember { node, name }| MeshMember {
+                node,
+                name,
+                key: None,
+                has_left: false,
+            })
+            .collect();
+        Ok(Self {
+            members,
+            ranks,
+            pairs: BTreeMap::new(),
+            established: 0,
+            settled: 0,
+            established_since: None,
+            epoch: 0,
+            opened_at_ms: None,
+            closed: None,
+        })
+    }
+
+    pub(super) fn join(&mut self, node: NodeId, key: WireGuardKey) -> JoinOutcome {
+        if let Some(reason) = &self.closed {
+            return JoinOutcome::Refused(reason.clone());
+        }
+        let Some(rank) = self.ranks.get(&node).copied() else {
+            return JoinOutcome::Refused("this node is not a member of that network".to_owned());
+        };
+        if self.members.iter().any(|other| other.node != node && other.key == Some(key)) {
+            // Keys route packets: two members with one key would get each other's.
+            return JoinOutcome::Refused("another member uses that key".to_owned());
+        }
+        let Some(member) = self.members.get_mut(usize::from(rank)) else {
+            return JoinOutcome::Refused("this node is not a member of that network".to_owned());
+        };
+        if member.has_left {
+            return JoinOutcome::Refused("this node has left that network".to_owned());
+        }
+        let is_known = member.key.replace(key) == Some(key);
+        if self.epoch == 0 {
+            if self.members.iter().any(|member| member.key.is_none()) {
+                return JoinOutcome::Waiting;
+            }
+            self.epoch = 1;
+            return JoinOutcome::Complete;
+        }
+        if is_known {
+            return JoinOutcome::Again;
+        }
+        self.epoch += 1;
+        if self.opened_at_ms.is_none() {
+            self.forget_reports(rank);
+        }
+        JoinOutcome::NewKey
+    }
+
+    /// Whether that was news.
+    pub(super) fn leave(&mut self, node: NodeId) -> bool {
+        let member = self.members.iter_mut().find(|member| member.node == node);
+        member.is_some_and(|member| !std::mem::replace(&mut member.has_left, true))
+    }
+
+    /// Takes a member's reports, also after the end: those are the final ones.
+    pub(super) fn report(&mut self, now: Moment, node: NodeId, reports: Vec<PairReport>) {
+        let Some(from) = self.ranks.get(&node).copied().filter(|_| self.epoch > 0) else { return };
+        for mut report in reports {
+            let Some(to) = self.ranks.get(&report.peer).copied().filter(|to| *to != from) else {
+                continue;
+            };
+            let end = report.explain.floor_char_boundary(MAX_EXPLAIN);
+            report.explain.truncate(end);
+            self.count(&report, 1);
+            if let Some(former) = self.pairs.insert((from, to), report) {
+                self.count(&former, -1);
+            }
+        }
+        self.date_establishment(now.instant);
+    }
+
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        let is_settled = self.settled == self.ordered_pairs();
+        self.opens_at().is_some_and(|at| is_settled || at <= now)
+            || (self.is_awaited() && self.ordered_pairs() == 0)
+    }
+
+    /// When the network opens at the latest, once every pair is established.
+    pub(super) fn opens_at(&self) -> Option<Instant> {
+        self.established_since.filter(|_| self.is_awaited()).map(|since| since + SETTLE_PATIENCE)
+    }
+
+    pub(super) fn open(&mut self, now: Moment) {
+        self.opened_at_ms = Some(now.unix_ms);
+    }
+
+    pub(super) fn close(&mut self, reason: &str) {
+        self.closed = Some(reason.to_owned());
+    }
+
+    /// The netmap of the current epoch, once all have joined.
+    pub(super) fn netmap(&self, mesh: MeshId) -> Option<Netmap> {
+        if self.epoch == 0 {
+            return None;
+        }
+        let member = |(index, member): (u16, &MeshMember)| {
+            let wireguard_key = member.key?;
+            Some(Member { index, node: member.node, name: member.name.clone(), wireguard_key })
+        };
+        let members = (0u16..).zip(&self.members).filter_map(member).collect();
+        Some(Netmap { version: NETMAP_VERSION, mesh, epoch: self.epoch, members, signature: None })
+    }
+
+    pub(super) fn has_members(&self, members: &[LaunchMember]) -> bool {
+        let known = self.members.iter().map(|known| (known.node, &known.name));
+        known.eq(members.iter().map(|member| (member.node, &member.name)))
+    }
+
+    pub(super) fn members(&self) -> &[MeshMember] {
+        &self.members
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().map(|member| member.node)
+    }
+
+    /// The members that have not left.
+    pub(super) fn present(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().filter(|member| !member.has_left).map(|member| member.node)
+    }
+
+    pub(super) fn pairs(&self) -> &BTreeMap<(u16, u16), PairReport> {
+        &self.pairs
+    }
+
+    pub(super) fn reported(&self) -> usize {
+        self.pairs.len()
+    }
+
+    pub(super) fn is_issued(&self) -> bool {
+        self.epoch > 0
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    pub(super) fn opened_at_ms(&self) -> Option<u64> {
+        self.opened_at_ms
+    }
+
+    /// Linking: the netmap is out, and it is not open yet.
+    fn is_awaited(&self) -> bool {
+        self.epoch > 0 && self.opened_at_ms.is_none() && self.closed.is_none()
+    }
+
+    fn ordered_pairs(&self) -> usize {
+        self.members.len() * self.members.len().saturating_sub(1)
+    }
+
+    fn forget_reports(&mut self, rank: u16) {
+        let old = self.pairs.extract_if(.., |(from, to), _| *from == rank || *to == rank);
+        for (_, report) in old.collect::<Vec<_>>() {
+            self.count(&report, -1);
+        }
+        self.established_since = None;
+    }
+
+    fn count(&mut self, report: &PairReport, by: isize) {
+        if report.established {
+            self.established = self.established.saturating_add_signed(by);
+            if report.settled {
+                self.settled = self.settled.saturating_add_signed(by);
+            }
+        }
+    }
+
+    fn date_establishment(&mut self, now: Instant) {
+        if self.established < self.ordered_pairs() {
+            self.established_since = None;
+        } else {
+            self.established_since.get_or_insert(now);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! How fast a node may talk. One that is faster is not read for a while, so QUIC slows it down.
+
+use std::time::{Duration, Instant};
+
+/// Messages a second that can be kept up. Chosen: 20 networks that report every 200 ms, twice over.
+const MESSAGES_PER_SECOND: u32 = 200;
+
+/// Bytes a second that can be kept up. Chosen: two networks of 1,024 members that report so often.
+const BYTES_PER_SECOND: u32 = 4 << 20;
+
+/// How far a node may be ahead of that.
+const BURST: Duration = Duration::from_secs(5);
+
+/// The pace of one connection.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// When what was said so far would be due at the sustained rate.
+    due: Instant,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { due: now }
+    }
+
+    /// Counts what was just read; returns how long not to read more.
+    pub(super) fn count(&mut self, now: Instant, messages: u32, bytes: usize) -> Duration {
+        let by_messages = Duration::from_secs(1) / MESSAGES_PER_SECOND * messages;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let by_bytes = Duration::from_secs_f64(f64::from(bytes) / f64::from(BYTES_PER_SECOND));
+        self.due = self.due.max(now) + by_messages.max(by_bytes);
+        self.due.saturating_duration_since(now + BURST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_what_exceeds_it_waits_its_time() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        assert_eq!(pace.count(now, 1000, 0), Duration::ZERO);
+        assert_eq!(pace.count(now, 200, 0), Duration::from_secs(1));
+        assert_eq!(pace.count(now + Duration::from_secs(60), 0, 20 << 20), Duration::ZERO);
+        assert_eq!(pace.count(now + Duration::from_secs(60), 1, 4 << 20), Duration::from_secs(1));
+    }
+}

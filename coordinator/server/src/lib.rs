@@ -4,5 +4,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
+pub mod clock;
+pub mod http;
+pub mod ledger;
 pub mod pki;
 pub mod rendezvous;
+pub mod roster;
+pub mod secret;
+pub mod stage;
+pub mod store;
+mod ticker;

@@ -1,0 +1,72 @@
+//! OAR's REST API and the routes of the agents.
+//!
+//! Handlers convert, make one call and map its error; decisions are made in `coordinator-core`.
+
+mod agents;
+mod answer;
+mod body;
+mod identity;
+mod jobs;
+mod links;
+mod objects;
+mod pages;
+mod resources;
+mod root;
+mod suffix;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+
+use crate::app::App;
+
+pub use self::answer::ApiError;
+
+/// The path before every route.
+pub const PREFIX: &str = "/oarapi";
+
+/// The longest JSON body, bytes. Chosen: the longest command (64 KiB) with every character escaped.
+const MAX_BODY: usize = 512 * 1024;
+
+/// The longest that a request other than a transfer may take. Chosen: the database's own patience (10 s)
+/// three times.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The whole API.
+pub fn router(app: App) -> Router {
+    let api = Router::new()
+        .route("/", get(root::links))
+        .route("/version", get(root::version))
+        .route("/whoami", get(root::whoami))
+        .route("/timezone", get(root::timezone))
+        .route("/jobs", get(jobs::list).post(jobs::submit))
+        .route("/jobs/details", get(jobs::details))
+        .route("/jobs/{id}", get(jobs::show).delete(jobs::delete))
+        .route("/jobs/{id}/details", get(jobs::show))
+        .route("/jobs/{id}/nodes", get(jobs::nodes))
+        .route("/jobs/{id}/resources", get(jobs::resources))
+        .route("/jobs/{id}/events", get(jobs::events))
+        .route("/jobs/{id}/deletions/new", post(jobs::delete_by_post))
+        .route("/jobs/{id}/state", post(agents::report))
+        .route("/resources", get(resources::list))
+        .route("/resources/details", get(resources::details))
+        .route("/resources/full", get(resources::details))
+        .route("/resources/{id}", get(resources::show))
+        .route("/resources/{id}/jobs", get(resources::jobs_of_resource))
+        .route("/resources/nodes/{node}", get(resources::of_node))
+        .route("/resources/nodes/{node}/jobs", get(agents::jobs_of_node))
+        .route("/agents", post(agents::enrol))
+        .layer(axum::middleware::from_fn(answer::time_limit))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .fallback(answer::no_route)
+        .method_not_allowed_fallback(answer::no_route)
+        .with_state(app);
+    let rooted = Router::new().nest(PREFIX, api).fallback(answer::no_route);
+    // The suffix goes before anything is matched: matching happens inside this outer router's fallback.
+    Router::new()
+        .fallback_service(rooted)
+        .layer(axum::middleware::from_fn(suffix::strip))
+        .layer(tower_http::trace::TraceLayer::new_for_http())
+}

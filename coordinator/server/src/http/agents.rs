@@ -1,0 +1,152 @@
+//! What agents ask and say.
+
+use std::str::FromStr;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use coordinator_api::List;
+use coordinator_api::agent::{Fault, NodeJobItem, ReportedState, SetState};
+use coordinator_api::enrolment::{Enrol, Enrolled, signed_text};
+use coordinator_api::job::JobState;
+use coordinator_core::{JobId, NodeNumber, Report, ReportRefusal, judge_late_report};
+use data_encoding::HEXLOWER_PERMISSIVE;
+use ed25519_dalek::{Signature, VerifyingKey};
+use overlay_core::ids::NodeId;
+
+use super::answer::ApiError;
+use super::body::JsonBody;
+use super::identity::Identity;
+use super::links;
+use super::pages::Asked;
+use crate::app::App;
+use crate::secret::{SecretHash, make_secret};
+use crate::store::EnrolRow;
+
+/// The most cores of a node. Chosen: more than any machine has.
+const MAX_CORES: u16 = 4_096;
+
+/// The longest program name that is kept, bytes.
+const MAX_SOFTWARE: usize = 200;
+
+/// `GET /resources/nodes/NAME/jobs?state=`: the poll. Its jobs in that state; `toLaunch` and `toKill` are
+/// the node's orders. Answered from memory; with the node's own credential it renews its liveness.
+pub(super) async fn jobs_of_node(
+    State(app): State<App>,
+    _identity: Identity,
+    asked: Asked,
+    Path(name): Path<String>,
+) -> Json<List<NodeJobItem>> {
+    let now = app.clock.now();
+    let jobs = match NodeNumber::from_str(&name) {
+        Ok(node) => orders(&app, node, asked.parameter("state")),
+        Err(_) => Vec::new(),
+    };
+    let item = |(job, generation): (JobId, u32)| NodeJobItem {
+        id: job.0,
+        generation,
+        links: links::of_job(job),
+        api_timestamp: now.seconds(),
+    };
+    asked.whole(jobs.into_iter().map(item).collect(), now)
+}
+
+fn orders(app: &App, node: NodeNumber, state: Option<&str>) -> Vec<(JobId, u32)> {
+    let cluster = app.ledger.cluster();
+    match state {
+        Some("toLaunch") => cluster.to_launch(node).into_iter().collect(),
+        Some("toKill") => cluster.to_kill(node),
+        state => {
+            let job = cluster.node(node).and_then(|node| cluster.job(node.assignment?));
+            let wanted = |found: JobState| match state {
+                Some(names) => names.split(',').any(|name| {
+                    serde_json::from_value::<JobState>(name.into()).is_ok_and(|it| it == found)
+                }),
+                None => true,
+            };
+            job.filter(|job| wanted(job.state))
+                .map(|job| (job.id, job.generation))
+                .into_iter()
+                .collect()
+        }
+    }
+}
+
+/// `POST /jobs/ID/state`: 200; 403 for a node without a part in the job; 409 when the launch is over or
+/// the node has said something else before.
+pub(super) async fn report(
+    State(app): State<App>,
+    identity: Identity,
+    Path(id): Path<String>,
+    JsonBody(said): JsonBody<SetState>,
+) -> Result<StatusCode, ApiError> {
+    let node = identity.node("changing the state of a job")?;
+    let id = JobId(id.parse().map_err(|_| ApiError::no_job())?);
+    let generation = said.generation;
+    let report = to_report(said);
+    let told = report.clone();
+    let decided = app.ledger.decide(move |draft| draft.report(node, id, generation, told)).await?;
+    if decided == Err(ReportRefusal::UnknownJob) {
+        let job = app.store.job(id).await?.ok_or_else(ApiError::no_job)?;
+        judge_late_report(&job, node, generation, &report)?;
+        return Ok(StatusCode::OK);
+    }
+    decided?;
+    Ok(StatusCode::OK)
+}
+
+fn to_report(said: SetState) -> Report {
+    match said.state {
+        ReportedState::Running => Report::Running,
+        ReportedState::Terminated => Report::Terminated { exit_code: said.exit_code },
+        ReportedState::Error => Report::Error {
+            // An agent of plain OAR does not say; its `error` is a command that failed.
+            fault: said.fault.unwrap_or(Fault::Job),
+            message: said.message.unwrap_or_default(),
+        },
+    }
+}
+
+/// `POST /agents`: 201 with the node's name and credential; 400 for a key or signature that is none; 403
+/// for a join token that is unknown, expired or another node's.
+pub(super) async fn enrol(
+    State(app): State<App>,
+    JsonBody(asked): JsonBody<Enrol>,
+) -> Result<impl IntoResponse, ApiError> {
+    let key = check_signature(&asked)?;
+    if !(1..=MAX_CORES).contains(&asked.cores) {
+        return Err(ApiError::bad_query("cores must be a number from 1 to 4096"));
+    }
+    let token =
+        SecretHash::of(&asked.token).ok_or_else(|| ApiError::forbidden("join token unknown"))?;
+    let (text, credential) = make_secret().map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "no randomness");
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Oar server error", "try again")
+    })?;
+    let software = asked.software.chars().filter(|c| !c.is_control()).take(MAX_SOFTWARE).collect();
+    let row = EnrolRow { token, key, credential, software, memory_mib: asked.memory_mib };
+    let node = app.ledger.enrol(row, asked.cores).await??;
+    app.heard(node).await?;
+    let enrolled = Enrolled {
+        hostname: node.to_string(),
+        credential: text,
+        rendezvous: app.announced.rendezvous.clone(),
+        poll_interval_ms: u64::try_from(app.announced.poll_interval.as_millis())
+            .unwrap_or(u64::MAX),
+    };
+    Ok((StatusCode::CREATED, Json(enrolled)))
+}
+
+/// The asker owns the key that it names.
+fn check_signature(asked: &Enrol) -> Result<NodeId, ApiError> {
+    let bad = |what: &str| ApiError::bad_query(format!("{what} is not what it should be"));
+    let node: NodeId = asked.node.parse().map_err(|_| bad("node"))?;
+    let key = VerifyingKey::from_bytes(&node.0).map_err(|_| bad("node"))?;
+    let signature = HEXLOWER_PERMISSIVE.decode(asked.signature.as_bytes());
+    let signature = signature.map_err(|_| bad("signature"))?;
+    let signature = Signature::from_slice(&signature).map_err(|_| bad("signature"))?;
+    let text = signed_text(&asked.token, &asked.node);
+    key.verify_strict(text.as_bytes(), &signature).map_err(|_| bad("signature"))?;
+    Ok(node)
+}

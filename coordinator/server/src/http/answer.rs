@@ -1,0 +1,143 @@
+//! Answers that are not what was asked for, as OAR words them.
+
+use std::error::Error;
+
+use axum::Json;
+use axum::extract::{Extension, Request};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use coordinator_api::ErrorBody;
+use coordinator_core::{DeleteRefusal, ReportRefusal, RequestRefusal, SubmitRefusal};
+
+use super::suffix::AskedPath;
+use super::{PREFIX, REQUEST_TIMEOUT};
+use crate::ledger::LedgerError;
+use crate::store::{EnrolRefusal, StoreError};
+
+/// An error answer: status, title, message.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    title: &'static str,
+    message: String,
+}
+
+impl ApiError {
+    /// Makes an error answer.
+    pub fn new(status: StatusCode, title: &'static str, message: impl Into<String>) -> Self {
+        Self { status, title, message: message.into() }
+    }
+
+    pub(super) fn bad_query(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Bad query", message)
+    }
+
+    /// No identity where one is needed; `what` ends OAR's sentence.
+    pub(super) fn anonymous(what: &str) -> Self {
+        let message = format!("A suitable authentication must be done before {what}");
+        Self::new(StatusCode::UNAUTHORIZED, "Permission denied", message)
+    }
+
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Permission denied", message)
+    }
+
+    pub(super) fn no_job() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Job not found", "Job not found")
+    }
+
+    fn retry(error: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error, "request failed");
+        let message = "The database did not answer; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Oar server error", message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let Self { status, title, message } = self;
+        let body = ErrorBody { code: status.as_u16(), title: title.to_owned(), message };
+        (status, Json(body)).into_response()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::retry(&error)
+    }
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        Self::retry(&error)
+    }
+}
+
+impl From<RequestRefusal> for ApiError {
+    fn from(refusal: RequestRefusal) -> Self {
+        let title = match refusal {
+            RequestRefusal::NoCommand => "Missing Required Field",
+            RequestRefusal::Command
+            | RequestRefusal::Name(_)
+            | RequestRefusal::Resources(_)
+            | RequestRefusal::UnknownType(_)
+            | RequestRefusal::UnsupportedType(_)
+            | RequestRefusal::Stagein(_) => "Bad query",
+        };
+        Self::new(StatusCode::BAD_REQUEST, title, refusal.to_string())
+    }
+}
+
+impl From<SubmitRefusal> for ApiError {
+    fn from(refusal: SubmitRefusal) -> Self {
+        Self::bad_query(refusal.to_string())
+    }
+}
+
+impl From<DeleteRefusal> for ApiError {
+    /// OAR answers every refused deletion with 400, and does not tell whose the job is.
+    fn from(refusal: DeleteRefusal) -> Self {
+        let (DeleteRefusal::NotYours(job) | DeleteRefusal::AlreadyKilled(job)) = refusal;
+        let message = format!("Deleting the job = {job} ...ERROR.\n{refusal}\n");
+        Self::new(StatusCode::BAD_REQUEST, "Oardel error", message)
+    }
+}
+
+impl From<ReportRefusal> for ApiError {
+    fn from(refusal: ReportRefusal) -> Self {
+        match refusal {
+            ReportRefusal::UnknownJob => Self::no_job(),
+            ReportRefusal::NotAssigned => Self::forbidden(refusal.to_string()),
+            ReportRefusal::Stale { .. } | ReportRefusal::Differs => {
+                Self::new(StatusCode::CONFLICT, "Conflict", refusal.to_string())
+            }
+        }
+    }
+}
+
+impl From<EnrolRefusal> for ApiError {
+    fn from(refusal: EnrolRefusal) -> Self {
+        Self::forbidden(refusal.to_string())
+    }
+}
+
+/// OAR's answer to an unknown route, and to a wrong method on a known one.
+pub(super) async fn no_route(asked: Option<Extension<AskedPath>>) -> ApiError {
+    let path = asked.map(|Extension(AskedPath(path))| path).unwrap_or_default();
+    let path = path.strip_prefix(PREFIX).unwrap_or(&path);
+    let shown: String = path.chars().take(200).collect();
+    let message = format!("No way to handle your request {shown}");
+    ApiError::new(StatusCode::NOT_FOUND, "Not found", message)
+}
+
+/// Ends requests that take too long.
+pub(super) async fn time_limit(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let message = "The request took too long; try again";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Timeout", message).into_response()
+        }
+    }
+}

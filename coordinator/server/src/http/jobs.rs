@@ -1,0 +1,258 @@
+//! Jobs: submission, lists, one job, deletion.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use coordinator_api::List;
+use coordinator_api::job::{
+    Deleted, Event, Job as JobObject, JobItem, JobState, SubmitJob, Submitted,
+};
+use coordinator_core::{DeleteRefusal, Job, JobId, Request};
+use serde_json::{Value, json};
+
+use super::answer::ApiError;
+use super::body::JsonBody;
+use super::identity::Identity;
+use super::pages::Asked;
+use super::{PREFIX, links, objects};
+use crate::app::App;
+use crate::store::JobFilter;
+
+/// The states that a list shows when the client does not say: OAR's.
+const ACTIVE: [JobState; 9] = [
+    JobState::Finishing,
+    JobState::Running,
+    JobState::Resuming,
+    JobState::Suspended,
+    JobState::Launching,
+    JobState::ToLaunch,
+    JobState::Waiting,
+    JobState::ToAckReservation,
+    JobState::Hold,
+];
+
+/// The most numbers in `ids=`. Chosen: SQLite's limit for bound values is 32,766.
+const MAX_IDS: usize = 1_000;
+
+/// `POST /jobs`: 201 with the job's number; 400 when the request is refused; 401 for nobody.
+pub(super) async fn submit(
+    State(app): State<App>,
+    identity: Identity,
+    JsonBody(submission): JsonBody<SubmitJob>,
+) -> Result<impl IntoResponse, ApiError> {
+    let owner = identity.user("posting jobs")?;
+    let request = Request::admit(&submission)?;
+    let remarks = request.remarks(&submission);
+    let id = app.ledger.decide(move |draft| draft.submit(&owner, request)).await??;
+    tracing::info!(job = %id, "job submitted");
+    let submitted = Submitted {
+        id: id.0,
+        cmd_output: format!("{remarks}OAR_JOB_ID={id}\n"),
+        links: vec![links::itself(format!("/jobs/{id}"))],
+        api_timestamp: app.clock.now().seconds(),
+    };
+    let location = format!("{PREFIX}/jobs/{id}");
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(submitted)))
+}
+
+/// `GET /jobs`.
+pub(super) async fn list(
+    State(app): State<App>,
+    asked: Asked,
+) -> Result<Json<List<JobItem>>, ApiError> {
+    let now = app.clock.now();
+    let (jobs, total) = find(&app, &asked).await?;
+    let items = jobs.iter().map(|job| objects::job_item(job, now)).collect();
+    Ok(asked.list(items, total, now))
+}
+
+/// `GET /jobs/details`: full objects with their nodes and resources.
+pub(super) async fn details(
+    State(app): State<App>,
+    asked: Asked,
+) -> Result<Json<List<Value>>, ApiError> {
+    let now = app.clock.now();
+    let (jobs, total) = find(&app, &asked).await?;
+    let items = jobs.iter().map(|job| {
+        let mut object = json!(objects::job(job, now));
+        object["nodes"] = json!(objects::job_nodes(job, now));
+        object["resources"] = json!(resources_of(&app, job));
+        // As in OAR's lists.
+        object["array_index"] = Value::Null;
+        object["resubmit_job_id"] = Value::Null;
+        object
+    });
+    Ok(asked.list(items.collect(), total, now))
+}
+
+/// `GET /jobs/ID`, for any user; a node sees the jobs that it has a part in.
+pub(super) async fn show(
+    State(app): State<App>,
+    identity: Identity,
+    Path(id): Path<String>,
+) -> Result<Json<JobObject>, ApiError> {
+    if identity == Identity::Anonymous {
+        return Err(ApiError::anonymous("looking at jobs"));
+    }
+    let job = app.find_job(&id).await?;
+    let mut object = objects::job(&job, app.clock.now());
+    if let Identity::Node(node) = identity {
+        let assignment = objects::assignment(&job, node);
+        object.assignment = Some(assignment.ok_or_else(ApiError::no_job)?);
+    }
+    Ok(Json(object))
+}
+
+/// `GET /jobs/ID/nodes`. Unknown job: an empty list, as OAR has it.
+pub(super) async fn nodes(
+    State(app): State<App>,
+    asked: Asked,
+    Path(id): Path<String>,
+) -> Result<Json<List<Value>>, ApiError> {
+    let now = app.clock.now();
+    let items = app.look_up_job(&id).await?.map(|job| objects::job_nodes(&job, now));
+    Ok(asked.whole(items.unwrap_or_default(), now))
+}
+
+/// `GET /jobs/ID/resources`. Unknown job: an empty list, as OAR has it.
+pub(super) async fn resources(
+    State(app): State<App>,
+    asked: Asked,
+    Path(id): Path<String>,
+) -> Result<Json<List<Value>>, ApiError> {
+    let items = app.look_up_job(&id).await?.map(|job| resources_of(&app, &job));
+    Ok(asked.whole(items.unwrap_or_default(), app.clock.now()))
+}
+
+/// `GET /jobs/ID/events`.
+pub(super) async fn events(
+    State(app): State<App>,
+    identity: Identity,
+    asked: Asked,
+    Path(id): Path<String>,
+) -> Result<Json<List<Event>>, ApiError> {
+    identity.user("looking at jobs")?;
+    let job = app.find_job(&id).await?;
+    Ok(asked.whole(objects::events(&job), app.clock.now()))
+}
+
+/// `DELETE /jobs/ID`: 202; 400 when there is nothing to delete, as OAR has it.
+pub(super) async fn delete(
+    State(app): State<App>,
+    identity: Identity,
+    Path(id): Path<String>,
+) -> Result<impl IntoResponse, ApiError> {
+    let (id, output) = order_deletion(&app, identity, &id).await?;
+    let deleted = Deleted {
+        id: id.to_string(),
+        status: "Delete request registered".to_owned(),
+        oardel_output: output,
+        api_timestamp: app.clock.now().seconds(),
+    };
+    Ok((StatusCode::ACCEPTED, Json(deleted)))
+}
+
+/// `POST /jobs/ID/deletions/new`: the same with other names in the answer.
+pub(super) async fn delete_by_post(
+    State(app): State<App>,
+    identity: Identity,
+    Path(id): Path<String>,
+) -> Result<impl IntoResponse, ApiError> {
+    let (id, output) = order_deletion(&app, identity, &id).await?;
+    let deleted = json!({
+        "id": id.to_string(),
+        "status": "Delete request registered",
+        "cmd_output": output,
+        "links": [links::itself(format!("/jobs/{id}"))],
+        "api_timestamp": app.clock.now().seconds(),
+    });
+    Ok((StatusCode::ACCEPTED, Json(deleted)))
+}
+
+async fn order_deletion(
+    app: &App,
+    identity: Identity,
+    id: &str,
+) -> Result<(JobId, String), ApiError> {
+    let user = identity.user("deleting jobs")?;
+    let id = parse_id(id).ok_or_else(ApiError::no_job)?;
+    if app.ledger.cluster().job(id).is_none() {
+        let ended = app.store.job(id).await?;
+        return Err(match ended.filter(|job| job.owner == user) {
+            Some(_) => DeleteRefusal::AlreadyKilled(id).into(),
+            None => DeleteRefusal::NotYours(id).into(),
+        });
+    }
+    app.ledger.decide(move |draft| draft.delete(&user, id)).await??;
+    let output = format!(
+        "Deleting the job = {id} ...REGISTERED.\nThe job(s) [ {id} ] will be deleted in the near future.\n"
+    );
+    Ok((id, output))
+}
+
+/// The page of jobs that was asked for, and how many there are in all.
+async fn find(app: &App, asked: &Asked) -> Result<(Vec<Job>, usize), ApiError> {
+    let filter = filter(asked)?;
+    let active =
+        filter.states.as_ref().is_some_and(|states| states.iter().all(|state| !state.is_final()));
+    if !active {
+        return Ok(app.store.jobs(&filter, asked.limit, asked.offset).await?);
+    }
+    let cluster = app.ledger.cluster();
+    let accepted: Vec<&Job> =
+        cluster.jobs().map(|job| &**job).filter(|job| filter.accepts(job)).collect();
+    let page = accepted.iter().skip(asked.offset).take(asked.limit);
+    Ok((page.map(|&job| job.clone()).collect(), accepted.len()))
+}
+
+fn filter(asked: &Asked) -> Result<JobFilter, ApiError> {
+    let ids = asked.parameter("ids").or_else(|| asked.parameter("array"));
+    let ids = ids.map(parse_ids).transpose()?;
+    let states = match asked.parameter("state") {
+        // A state that does not exist is no job's, as OAR has it.
+        Some(names) => Some(names.split(',').filter_map(parse_state).collect()),
+        None if ids.is_none() => Some(ACTIVE.to_vec()),
+        None => None,
+    };
+    let owner = asked.parameter("user").map(str::to_owned);
+    Ok(JobFilter { states, owner, ids })
+}
+
+fn parse_ids(text: &str) -> Result<Vec<u64>, ApiError> {
+    let bad = || ApiError::bad_query("ids must be job numbers with colons between, at most 1000");
+    let ids: Vec<u64> =
+        text.split(':').map(|id| id.parse().map_err(|_| bad())).collect::<Result<_, _>>()?;
+    if ids.len() <= MAX_IDS { Ok(ids) } else { Err(bad()) }
+}
+
+fn parse_state(name: &str) -> Option<JobState> {
+    serde_json::from_value(Value::from(name)).ok()
+}
+
+fn parse_id(text: &str) -> Option<JobId> {
+    text.parse().ok().map(JobId)
+}
+
+fn resources_of(app: &App, job: &Job) -> Vec<Value> {
+    let (cluster, now) = (app.ledger.cluster(), app.clock.now());
+    let parts = job.launch.iter().flat_map(|launch| &launch.parts);
+    let nodes = parts.filter_map(|part| cluster.node(part.node));
+    objects::job_resources(nodes.flat_map(|node| objects::resource_rows(node, now)))
+}
+
+impl App {
+    /// A job, whether it has ended or not.
+    pub(super) async fn look_up_job(&self, id: &str) -> Result<Option<Job>, ApiError> {
+        let Some(id) = parse_id(id) else { return Ok(None) };
+        if let Some(job) = self.ledger.cluster().job(id) {
+            return Ok(Some((**job).clone()));
+        }
+        Ok(self.store.job(id).await?)
+    }
+
+    /// A job that must be there.
+    pub(super) async fn find_job(&self, id: &str) -> Result<Job, ApiError> {
+        self.look_up_job(id).await?.ok_or_else(ApiError::no_job)
+    }
+}

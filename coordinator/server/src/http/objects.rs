@@ -1,0 +1,172 @@
+//! OAR's objects, made from the core's.
+
+use coordinator_api::agent::{AssignedNode, Assignment};
+use coordinator_api::job::{Event, Job as JobObject, JobItem};
+use coordinator_api::resource::{ResourceItem, ResourceState};
+use coordinator_core::{Job, Node, NodeNumber, Part, UnixMillis};
+use serde_json::{Value, json};
+
+use super::links;
+
+/// OAR's "for ever" in `available_upto`.
+const AVAILABLE_UPTO: u64 = 2_147_483_647;
+
+/// OAR's queue for all jobs.
+const QUEUE: &str = "default";
+
+/// An item of `GET /jobs`.
+pub(super) fn job_item(job: &Job, now: UnixMillis) -> JobItem {
+    JobItem {
+        id: job.id.0,
+        state: job.state,
+        owner: job.owner.clone(),
+        name: job.request.name.clone(),
+        queue: QUEUE.to_owned(),
+        submission: job.submitted.seconds(),
+        links: links::of_job(job.id),
+        api_timestamp: now.seconds(),
+    }
+}
+
+/// `GET /jobs/ID`.
+pub(super) fn job(job: &Job, now: UnixMillis) -> JobObject {
+    let seconds = |time: Option<UnixMillis>| time.map_or(0, UnixMillis::seconds);
+    let file = |kind| match &job.request.name {
+        Some(name) => format!("OAR.{name}.{}.{kind}", job.id),
+        None => format!("OAR.{}.{kind}", job.id),
+    };
+    JobObject {
+        id: job.id.0,
+        name: job.request.name.clone(),
+        state: job.state,
+        owner: job.owner.clone(),
+        project: job.request.project().to_owned(),
+        queue: QUEUE.to_owned(),
+        kind: "PASSIVE".to_owned(),
+        types: job.request.types.names().into_iter().map(str::to_owned).collect(),
+        command: job.request.command.clone(),
+        initial_request: job.request.initial_request.clone(),
+        launching_directory: "/".to_owned(),
+        stdout_file: file("stdout"),
+        stderr_file: file("stderr"),
+        properties: "(desktop_computing = 'YES') AND drain='NO'".to_owned(),
+        wanted_resources: job.request.resources.wanted(),
+        walltime: Some(job.request.resources.walltime_s),
+        submission_time: job.submitted.seconds(),
+        scheduled_start: job.started.map(UnixMillis::seconds),
+        start_time: seconds(job.started),
+        stop_time: seconds(job.stopped),
+        exit_code: job.exit_code,
+        message: job.message(),
+        reservation: "None".to_owned(),
+        array_id: job.id.0,
+        array_index: Some(1),
+        dependencies: Vec::new(),
+        resubmit_job_id: Some(0),
+        cpuset_name: None,
+        events: events(job),
+        links: links::of_job(job.id),
+        api_timestamp: now.seconds(),
+        assignment: None,
+    }
+}
+
+/// `GET /jobs/ID/events`.
+pub(super) fn events(job: &Job) -> Vec<Event> {
+    let event = |event: &coordinator_core::Event| Event {
+        event_id: event.id,
+        job_id: event.job.0,
+        kind: event.kind.name().to_owned(),
+        date: event.date.seconds(),
+        description: event.description.clone(),
+        to_check: "NO".to_owned(),
+    };
+    job.events.iter().map(event).collect()
+}
+
+/// What `node` must know to run its part of the job; none if it has no part in the current launch.
+pub(super) fn assignment(job: &Job, node: NodeNumber) -> Option<Assignment> {
+    let launch = job.launch.as_ref()?;
+    let (rank, _) = launch.part(node)?;
+    let named = |part: &Part| AssignedNode { name: part.node.to_string(), cores: part.cores };
+    Some(Assignment {
+        generation: launch.generation,
+        rank: u16::try_from(rank).ok()?,
+        nodes: launch.parts.iter().map(named).collect(),
+        mesh: job.request.types.mesh,
+        spmd: job.request.types.spmd,
+        stagein: job.request.stagein_sha256.is_some(),
+        stagein_sha256: job.request.stagein_sha256.clone(),
+        walltime: job.request.resources.walltime_s,
+    })
+}
+
+/// The nodes of the job's current or last launch: `GET /jobs/ID/nodes`.
+pub(super) fn job_nodes(job: &Job, now: UnixMillis) -> Vec<Value> {
+    let parts = job.launch.iter().flat_map(|launch| &launch.parts);
+    let node = |part: &Part| {
+        json!({
+            "network_address": part.node.to_string(),
+            "status": "assigned",
+            "links": links::of_node(part.node),
+            "api_timestamp": now.seconds(),
+        })
+    };
+    parts.map(node).collect()
+}
+
+/// The items of `GET /resources` for one node.
+pub(super) fn resource_items(node: &Node, now: UnixMillis) -> impl Iterator<Item = ResourceItem> {
+    node.resources().map(move |id| ResourceItem {
+        id,
+        state: node.state,
+        available_upto: AVAILABLE_UPTO,
+        network_address: node.number.to_string(),
+        links: links::of_resource(id, node.number),
+        api_timestamp: now.seconds(),
+    })
+}
+
+/// The full objects of one node's resources: OAR's columns, and `core` and `host`.
+pub(super) fn resource_rows(node: &Node, now: UnixMillis) -> impl Iterator<Item = Value> {
+    let state_num = match node.state {
+        ResourceState::Alive => 1,
+        ResourceState::Absent => 2,
+        ResourceState::Suspected => 3,
+        ResourceState::Dead => 4,
+    };
+    node.resources().enumerate().map(move |(core, id)| {
+        json!({
+            "id": id,
+            "type": "default",
+            "network_address": node.number.to_string(),
+            "state": node.state,
+            "state_num": state_num,
+            "next_state": "UnChanged",
+            "finaud_decision": "NO",
+            "next_finaud_decision": "NO",
+            "suspended_jobs": "NO",
+            "scheduler_priority": 0,
+            "cpuset": core,
+            "besteffort": "YES",
+            "deploy": "NO",
+            "expiry_date": 0,
+            "desktop_computing": "YES",
+            "last_job_date": node.last_job.seconds(),
+            "available_upto": AVAILABLE_UPTO,
+            "last_available_upto": 0,
+            "drain": "NO",
+            "links": links::of_resource(id, node.number),
+            "api_timestamp": now.seconds(),
+        })
+    })
+}
+
+/// `GET /jobs/ID/resources`: the full objects, with the job's word for them.
+pub(super) fn job_resources(rows: impl Iterator<Item = Value>) -> Vec<Value> {
+    rows.map(|mut row| {
+        row["status"] = json!("assigned");
+        row
+    })
+    .collect()
+}

@@ -1,0 +1,73 @@
+//! Resources: public, as in OAR.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use coordinator_api::List;
+use coordinator_api::resource::ResourceItem;
+use coordinator_core::{Node, NodeNumber};
+use serde_json::{Value, json};
+
+use super::answer::ApiError;
+use super::pages::Asked;
+use super::{links, objects};
+use crate::app::App;
+
+/// `GET /resources`.
+pub(super) async fn list(State(app): State<App>, asked: Asked) -> Json<List<ResourceItem>> {
+    let (cluster, now) = (app.ledger.cluster(), app.clock.now());
+    let items = cluster.nodes().flat_map(|node| objects::resource_items(node, now));
+    asked.page(items.collect(), now)
+}
+
+/// `GET /resources/details`.
+pub(super) async fn details(State(app): State<App>, asked: Asked) -> Json<List<Value>> {
+    let (cluster, now) = (app.ledger.cluster(), app.clock.now());
+    let items = cluster.nodes().flat_map(|node| objects::resource_rows(node, now));
+    asked.page(items.collect(), now)
+}
+
+/// `GET /resources/ID`.
+pub(super) async fn show(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let (cluster, now) = (app.ledger.cluster(), app.clock.now());
+    let (node, id) = find(cluster.nodes().map(|node| &**node), &id).ok_or_else(no_resource)?;
+    let mut rows = objects::resource_rows(node, now);
+    rows.find(|row| row["id"] == id).map(Json).ok_or_else(no_resource)
+}
+
+/// `GET /resources/ID/jobs`: the job that the resource works for.
+pub(super) async fn jobs_of_resource(
+    State(app): State<App>,
+    asked: Asked,
+    Path(id): Path<String>,
+) -> Json<List<Value>> {
+    let (cluster, now) = (app.ledger.cluster(), app.clock.now());
+    let node = find(cluster.nodes().map(|node| &**node), &id).map(|(node, _)| node);
+    let job = node.and_then(|node| node.assignment);
+    let item = |id: coordinator_core::JobId| json!({ "id": id.0, "links": links::of_job(id), "api_timestamp": now.seconds() });
+    asked.whole(job.map(item).into_iter().collect(), now)
+}
+
+/// `GET /resources/nodes/NAME`. Unknown node: an empty list, where OAR breaks.
+pub(super) async fn of_node(
+    State(app): State<App>,
+    asked: Asked,
+    Path(name): Path<String>,
+) -> Json<List<ResourceItem>> {
+    let (cluster, now) = (app.ledger.cluster(), app.clock.now());
+    let node = name.parse::<NodeNumber>().ok().and_then(|number| cluster.node(number));
+    let items = node.into_iter().flat_map(|node| objects::resource_items(node, now));
+    asked.whole(items.collect(), now)
+}
+
+fn find<'a>(mut nodes: impl Iterator<Item = &'a Node>, id: &str) -> Option<(&'a Node, u64)> {
+    let id: u64 = id.parse().ok()?;
+    nodes.find(|node| node.resources().contains(&id)).map(|node| (node, id))
+}
+
+fn no_resource() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "Resource not found", "Resource not found")
+}

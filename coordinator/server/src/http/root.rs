@@ -1,0 +1,62 @@
+//! The API about itself.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::identity::Identity;
+use super::links;
+use crate::app::App;
+
+/// Whose API this is: clients look at OAR's version, not at ours.
+const OAR_VERSION: &str = "2.5.9 (Canicule)";
+
+/// The version of the REST API that this follows.
+const API_VERSION: &str = "1.0.2";
+
+/// All times are seconds since the epoch; the zone is for people.
+const TIMEZONE: &str = "UTC";
+
+/// `GET /`.
+pub(super) async fn links(State(app): State<App>) -> Json<Value> {
+    let links = [
+        links::itself("/./".to_owned()),
+        links::collection("/resources", "resources"),
+        links::collection("/resources/details", "full_resources"),
+        links::collection("/jobs", "jobs"),
+        links::collection("/jobs/details", "detailed_jobs"),
+    ];
+    let mut body = versions(&app);
+    body["links"] = json!(links);
+    Json(body)
+}
+
+/// `GET /version`.
+pub(super) async fn version(State(app): State<App>) -> Json<Value> {
+    Json(versions(&app))
+}
+
+fn versions(app: &App) -> Value {
+    json!({
+        "oar_version": OAR_VERSION,
+        "api_version": API_VERSION,
+        "apilib_version": API_VERSION,
+        "api_timezone": TIMEZONE,
+        "api_timestamp": app.clock.now().seconds(),
+    })
+}
+
+/// `GET /whoami`: the user's or node's name, empty for nobody.
+pub(super) async fn whoami(State(app): State<App>, identity: Identity) -> Json<Value> {
+    let name = match identity {
+        Identity::Anonymous => String::new(),
+        Identity::User(name) => name,
+        Identity::Node(node) => node.to_string(),
+    };
+    Json(json!({ "authenticated_user": name, "api_timestamp": app.clock.now().seconds() }))
+}
+
+/// `GET /timezone`.
+pub(super) async fn timezone(State(app): State<App>) -> Json<Value> {
+    Json(json!({ "timezone": TIMEZONE, "api_timestamp": app.clock.now().seconds() }))
+}

@@ -1,0 +1,32 @@
+//! OAR's optional `.json` on nearly every path.
+
+use axum::extract::Request;
+use axum::http::Uri;
+use axum::http::uri::PathAndQuery;
+use axum::middleware::Next;
+use axum::response::Response;
+
+/// The path as the client asked for it, suffix included: lists name themselves so.
+#[derive(Clone, Debug)]
+pub(super) struct AskedPath(pub String);
+
+/// Takes the suffix off before the routes are matched.
+pub(super) async fn strip(mut request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    request.extensions_mut().insert(AskedPath(path.clone()));
+    let plain = path.strip_suffix(".json").map(str::to_owned);
+    if let Some(uri) = plain.and_then(|plain| with_path(request.uri(), &plain)) {
+        *request.uri_mut() = uri;
+    }
+    next.run(request).await
+}
+
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(text).ok()?);
+    Uri::from_parts(parts).ok()
+}

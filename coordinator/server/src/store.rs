@@ -1,0 +1,149 @@
+//! What survives a restart: one SQLite file in the data directory.
+//!
+//! WAL lets the command line's `token` and `user` write while the server runs, and readers never wait.
+//! `synchronous=FULL`: a job number that was given out and a token that was used up must survive a power
+//! cut, and commits are rare here (polls do not write).
+
+mod jobs;
+pub(crate) mod rows;
+mod tokens;
+mod users;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+pub use self::jobs::JobFilter;
+pub use self::rows::{EnrolRefusal, EnrolRow, NodeRow};
+pub use self::tokens::{TokenRow, TokenState};
+pub use self::users::AddUserError;
+
+/// How long a writer waits for another one. Chosen: longer than any transaction of ours by far.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections for readers. Chosen: finished jobs and unknown tokens are all that is read from disk.
+const READERS: u32 = 4;
+
+/// Opening the database failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenStoreError {
+    /// The folder cannot be made.
+    #[error("cannot make the data directory {path}")]
+    Folder {
+        /// Which.
+        path: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file cannot be opened.
+    #[error("cannot open the database in {path}: check the directory's permissions and free space")]
+    Open {
+        /// The data directory.
+        path: String,
+        /// What SQLite says.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The tables are not this program's.
+    #[error("cannot bring the database in {path} up to date: was it written by a newer version?")]
+    Migrate {
+        /// The data directory.
+        path: String,
+        /// What SQLite says.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+}
+
+/// A row could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite refused.
+    #[error("the database did not answer")]
+    Database(#[from] sqlx::Error),
+    /// A row's object cannot be read: the file was changed from outside.
+    #[error("a stored object cannot be read")]
+    Body(#[from] serde_json::Error),
+    /// A number or hash in a row is out of range.
+    #[error("a stored {0} cannot be read")]
+    Column(&'static str),
+}
+
+/// The database.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+impl Store {
+    /// Opens or makes the database in the data directory, and the directory itself.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenStoreError`].
+    pub async fn open(data: &Path) -> Result<Self, OpenStoreError> {
+        let path = data.display().to_string();
+        make_private_folder(data)
+            .map_err(|source| OpenStoreError::Folder { path: path.clone(), source })?;
+        let options = SqliteConnectOptions::new()
+            .filename(data.join("coordinator.sqlite"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await;
+        let pool = pool.map_err(|source| OpenStoreError::Open { path: path.clone(), source })?;
+        let migrated = sqlx::migrate!("./migrations").run(&pool).await;
+        migrated.map_err(|source| OpenStoreError::Migrate { path, source })?;
+        Ok(Self { pool })
+    }
+
+    /// A stored setting.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn setting(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query_scalar("SELECT value FROM setting WHERE key = ?").bind(key);
+        Ok(query.fetch_optional(&self.pool).await?)
+    }
+
+    /// Stores a setting.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn set_setting(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        sqlx::query("INSERT OR REPLACE INTO setting (key, value) VALUES (?, ?)")
+            .bind(key)
+            .bind(value)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Closes all connections, so that the write-ahead log is folded into the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Only the owner may look: the database holds hashes of secrets, the folder the root's key.
+fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// SQLite's integers are signed; ours never get near the limit.
+fn to_sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn hash_from_sql(bytes: &[u8]) -> Result<[u8; 32], StoreError> {
+    bytes.try_into().map_err(|_| StoreError::Column("hash"))
+}

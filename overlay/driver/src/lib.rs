@@ -1,1 +1,28 @@
 //! The overlay's shell: UDP socket, TUN, WireGuard sessions, QUIC control channel.
+//!
+//! ```text
+//!   job ─ mesh0 ─ TUN ┐                              ┌ peers, relays, reflector
+//!                     ├─ worker (one thread) ─ UDP ──┤
+//!   core ─ Node ──────┘        │ queue               └ coordinator (QUIC)
+//!                           quinn ─ control task ─ board ◀─ worker
+//! ```
+//!
+//! The [worker](Overlay) owns the socket's receiving side, the devices, the WireGuard sessions and the
+//! core's node; tokio does the control session only. What the core decides is in `overlay-core`.
+
+mod control;
+mod interfaces;
+mod offload;
+mod outbox;
+mod overlay;
+mod quic;
+mod secret;
+mod socket;
+mod stats;
+pub mod tun;
+mod worker;
+
+pub use control::ControlConfig;
+pub use overlay::{JoinError, Mesh, MeshEvent, Overlay, OverlayConfig, StartError};
+pub use secret::WireGuardSecret;
+pub use stats::Stats;

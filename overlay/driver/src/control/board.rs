@@ -1,0 +1,99 @@
+//! What the data plane wants the coordinator to know: the latest state, not a queue of changes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use overlay_core::control::PairReport;
+use overlay_core::{MeshId, NodeCandidates, WireGuardKey};
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+
+/// Final reports that may wait for a connection. Chosen: more meshes than a node has at a time.
+const MAX_LEFT: usize = 64;
+
+/// How often a shutdown looks whether the final reports were taken.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The state that the control session keeps the coordinator informed of.
+///
+/// The data plane writes and goes on; nothing grows while the coordinator is away.
+#[derive(Default)]
+pub(crate) struct Board {
+    state: Mutex<BoardState>,
+    changed: Notify,
+}
+
+/// What is on the board.
+#[derive(Default)]
+pub(crate) struct BoardState {
+    /// The node's candidates as last announced.
+    pub(crate) candidates: Option<NodeCandidates>,
+    /// The meshes that the node is in.
+    pub(crate) meshes: BTreeMap<MeshId, JoinedMesh>,
+    /// The final reports of meshes that the node has left.
+    pub(crate) left: VecDeque<(MeshId, Vec<PairReport>)>,
+}
+
+/// A mesh that the node is in.
+pub(crate) struct JoinedMesh {
+    /// The node's key in it.
+    pub(crate) key: WireGuardKey,
+    /// How its pairs stand.
+    pub(crate) pairs: Vec<PairReport>,
+    /// Grows with every change of `pairs`.
+    pub(crate) revision: u64,
+}
+
+impl Board {
+    /// Writes on the board and tells the reader.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut BoardState)) {
+        change(&mut self.lock());
+        self.changed.notify_one();
+    }
+
+    /// Reads the board.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BoardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until every final report was taken; at once when there is nobody to take them.
+    pub(crate) async fn drained(&self, connected: &watch::Receiver<bool>) {
+        while *connected.borrow() && !self.lock().left.is_empty() {
+            sleep(DRAIN_INTERVAL).await;
+        }
+    }
+
+    /// Waits for the next change. A change that nobody waited for is remembered.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+impl BoardState {
+    /// Enters a mesh.
+    pub(crate) fn join(&mut self, mesh: MeshId, key: WireGuardKey) {
+        self.meshes.insert(mesh, JoinedMesh { key, pairs: Vec::new(), revision: 0 });
+    }
+
+    /// Replaces the reports of a mesh.
+    pub(crate) fn report(&mut self, mesh: MeshId, pairs: Vec<PairReport>) {
+        if let Some(joined) = self.meshes.get_mut(&mesh)
+            && joined.pairs != pairs
+        {
+            joined.pairs = pairs;
+            joined.revision += 1;
+        }
+    }
+
+    /// Leaves a mesh with a final report.
+    pub(crate) fn leave(&mut self, mesh: MeshId, pairs: Vec<PairReport>) {
+        if self.meshes.remove(&mesh).is_none() {
+            return;
+        }
+        if self.left.len() == MAX_LEFT {
+            self.left.pop_front();
+        }
+        self.left.push_back((mesh, pairs));
+    }
+}

@@ -1,0 +1,275 @@
+//! The handles that an agent holds: the overlay and its meshes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use overlay_core::control::PairReport;
+use overlay_core::{MeshId, Netmap, NodeId};
+use quinn::Endpoint;
+use quinn::crypto::rustls::NoInitialCipherSuite;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::WireGuardSecret;
+use crate::control::{Board, ControlConfig, ControlTask};
+use crate::interfaces::host_endpoints;
+use crate::quic::{self, QuicQueue};
+use crate::socket::Socket;
+use crate::stats::Stats;
+use crate::worker::{self, Command, WorkerHandle};
+
+/// How often the machine's own addresses are read. Chosen: an address that changes is noticed before
+/// the coordinator's idle timeout of 30 s.
+const INTERFACES_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Events of a mesh that may wait for their reader; there are a handful in a mesh's life.
+const EVENT_LIMIT: usize = 64;
+
+/// How long the last messages may take at the end.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What an overlay is made from.
+pub struct OverlayConfig {
+    /// This node's identity.
+    pub node: NodeId,
+    /// Where the UDP socket is bound: dual stack for an IPv6 address, IPv4 only for an IPv4 one. Port 0
+    /// lets the system choose. A specific address makes it the only host candidate.
+    pub bind: SocketAddr,
+    /// The coordinator.
+    pub control: ControlConfig,
+}
+
+/// The overlay could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The UDP socket could not be bound.
+    #[error("bind the overlay's UDP socket to {address}")]
+    Bind {
+        /// The wanted address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The TLS configuration has no TLS 1.3 cipher that QUIC can start with.
+    #[error("use the TLS configuration for QUIC")]
+    Tls(#[from] NoInitialCipherSuite),
+    /// The data plane's thread or QUIC's endpoint could not be made.
+    #[error("start the data plane")]
+    Worker(#[source] io::Error),
+}
+
+/// A mesh could not be joined.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// This node is in that mesh already.
+    #[error("{0} is joined already")]
+    AlreadyJoined(MeshId),
+    /// The device's descriptor could not be made nonblocking.
+    #[error("prepare the mesh device")]
+    Device(#[source] io::Error),
+    /// The overlay was shut down.
+    #[error("the overlay has stopped")]
+    Stopped,
+}
+
+/// One node of the overlay. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Overlay {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    worker: WorkerHandle,
+    local_addr: SocketAddr,
+    endpoint: Endpoint,
+    board: Arc<Board>,
+    connected: watch::Receiver<bool>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    thread: thread::JoinHandle<()>,
+    /// Aborted when dropped.
+    tasks: JoinSet<()>,
+}
+
+impl Overlay {
+    /// Binds the socket and starts the data plane and the control session.
+    ///
+    /// The control session is then made, and made again, for ever; see [`connected`](Self::connected).
+    /// Must be called in a tokio runtime.
+    pub async fn start(config: OverlayConfig) -> Result<Self, StartError> {
+        let address = config.bind;
+        let socket =
+            Socket::bind(address).map_err(|source| StartError::Bind { address, source })?;
+        let socket = Arc::new(socket);
+        let local_addr = socket.local_addr();
+        let client = quic::client_config(config.control.tls)?;
+        let queue = QuicQueue::new(Arc::clone(&socket));
+        let endpoint = quic::endpoint(Arc::clone(&queue)).map_err(StartError::Worker)?;
+        let board = Arc::new(Board::default());
+        let ipv4_only = !socket.is_ipv6();
+        let (worker, thread) = worker::spawn(config.node, socket, queue, Arc::clone(&board))
+            .map_err(StartError::Worker)?;
+        let (connected_sender, connected) = watch::channel(false);
+        let control = ControlTask {
+            endpoint: endpoint.clone(),
+            client,
+            server: config.control.server,
+            server_name: config.control.server_name,
+            software: config.control.software,
+            ipv4_only,
+            board: Arc::clone(&board),
+            worker: worker.clone(),
+            connected: connected_sender,
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch_interfaces(local_addr, worker.clone()));
+        tasks.spawn(control.run());
+        let running = Mutex::new(Some(Running { thread, tasks }));
+        let shared = Shared { worker, local_addr, endpoint, board, connected, running };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The address that the socket is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local_addr
+    }
+
+    /// Enters a mesh whose packets come from and go to `tun`.
+    ///
+    /// `tun` is a TUN device's descriptor with `IFF_VNET_HDR` (see [`tun`](crate::tun)); it is made
+    /// nonblocking. The coordinator answers with the events of the [`Mesh`].
+    pub async fn join(
+        &self,
+        mesh: MeshId,
+        tun: OwnedFd,
+        secret: WireGuardSecret,
+    ) -> Result<Mesh, JoinError> {
+        set_nonblocking(&tun).map_err(JoinError::Device)?;
+        let (events_sender, events) = mpsc::channel(EVENT_LIMIT);
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Join { mesh, tun, secret, events: events_sender, reply };
+        self.shared.worker.send(command).await.map_err(|_| JoinError::Stopped)?;
+        answer.await.map_err(|_| JoinError::Stopped)??;
+        Ok(Mesh { id: mesh, worker: self.shared.worker.clone(), events, left: false })
+    }
+
+    /// Whether the control session is up.
+    pub fn connected(&self) -> bool {
+        *self.shared.connected.borrow()
+    }
+
+    /// The data plane's counters; zeros after the shutdown.
+    pub async fn stats(&self) -> Stats {
+        let (reply, answer) = oneshot::channel();
+        if self.shared.worker.send(Command::Stats(reply)).await.is_err() {
+            return Stats::default();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// Ends the control session and the data plane. Meshes that were not left are dropped.
+    pub async fn shutdown(self) {
+        let running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Running { thread, mut tasks }) = running else { return };
+        // Final reports that are on the board are worth a moment.
+        let _ = timeout(SHUTDOWN_PATIENCE, self.shared.board.drained(&self.shared.connected)).await;
+        tasks.shutdown().await;
+        self.shared.endpoint.close(0u32.into(), b"shutdown");
+        let _ = timeout(SHUTDOWN_PATIENCE, self.shared.endpoint.wait_idle()).await;
+        let _ = self.shared.worker.send(Command::Stop).await;
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+/// What happens to a mesh.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MeshEvent {
+    /// The members are known, or changed.
+    Netmap(Netmap),
+    /// Every pair has a working path: the job may start.
+    Open,
+    /// The node is not, or no longer, part of the mesh.
+    Closed {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// A mesh that this node is in. Dropping it leaves the mesh.
+pub struct Mesh {
+    id: MeshId,
+    worker: WorkerHandle,
+    events: mpsc::Receiver<MeshEvent>,
+    left: bool,
+}
+
+impl Mesh {
+    /// The next event. May be dropped and called again without losing one.
+    ///
+    /// After the overlay's shutdown it is [`MeshEvent::Closed`], every time.
+    pub async fn event(&mut self) -> MeshEvent {
+        let stopped = || MeshEvent::Closed { reason: "the overlay has stopped".to_owned() };
+        self.events.recv().await.unwrap_or_else(stopped)
+    }
+
+    /// How the pairs stand; empty before the first netmap.
+    pub async fn pairs(&self) -> Vec<PairReport> {
+        let (reply, answer) = oneshot::channel();
+        let mesh = self.id;
+        if self.worker.send(Command::Pairs { mesh, reply }).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// Leaves the mesh, closes its device's descriptor and gives the final report, which the
+    /// coordinator gets too.
+    pub async fn leave(mut self) -> Vec<PairReport> {
+        self.left = true;
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Leave { mesh: self.id, reply: Some(reply) };
+        if self.worker.send(command).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if !self.left {
+            // With a full queue or a stopped worker the mesh goes with the process.
+            let _ = self.worker.try_send(Command::Leave { mesh: self.id, reply: None });
+        }
+    }
+}
+
+/// Tells the worker the machine's own endpoints whenever they change.
+async fn watch_interfaces(local: SocketAddr, worker: WorkerHandle) {
+    let mut known = None;
+    loop {
+        let endpoints = host_endpoints(local);
+        if known.as_ref() != Some(&endpoints) {
+            known = Some(endpoints.clone());
+            if worker.send(Command::HostEndpoints(endpoints)).await.is_err() {
+                return;
+            }
+        }
+        sleep(INTERFACES_INTERVAL).await;
+    }
+}
+
+fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! What the data plane counted.
+
+/// A snapshot of the data plane's counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Datagrams sent by the data plane (QUIC's are not among them).
+    pub udp_sent_datagrams: u64,
+    /// Bytes of those.
+    pub udp_sent_bytes: u64,
+    /// Datagrams that the socket refused.
+    pub udp_send_errors: u64,
+    /// Datagrams received, of every kind.
+    pub udp_received_datagrams: u64,
+    /// Bytes of those.
+    pub udp_received_bytes: u64,
+    /// Datagrams whose first bytes belong to no protocol of the socket.
+    pub unknown_datagrams: u64,
+    /// WireGuard packets that name no session, or a handshake from no member.
+    pub unknown_sessions: u64,
+    /// WireGuard packets that a session refused: replayed, forged or for keys that are gone.
+    pub refused_packets: u64,
+    /// QUIC datagrams dropped because QUIC was slower than the socket.
+    pub quic_overflows: u64,
+    /// IP packets that the jobs sent, counted after segmentation.
+    pub tun_sent_packets: u64,
+    /// Bytes of those.
+    pub tun_sent_bytes: u64,
+    /// IP packets from peers handed to the jobs, counted before merging.
+    pub tun_received_packets: u64,
+    /// Bytes of those.
+    pub tun_received_bytes: u64,
+    /// Packets from peers whose inner source or destination is not theirs to use.
+    pub spoofed_packets: u64,
+    /// Packets of jobs from an address that is not the node's own, or to nobody in the mesh.
+    pub unroutable_packets: u64,
+    /// Packets of jobs that were malformed, or dropped since keys or a path were missing for too long.
+    pub dropped_packets: u64,
+    /// Packets that the TUN device did not take.
+    pub tun_write_errors: u64,
+}

@@ -1,0 +1,71 @@
+//! What the rest of the process asks of the worker.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use overlay_core::MeshId;
+use overlay_core::control::{PairReport, ToNode};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::stats::Stats;
+use crate::{JoinError, MeshEvent, WireGuardSecret};
+
+/// A request to the worker.
+pub(crate) enum Command {
+    /// Enter a mesh.
+    Join {
+        mesh: MeshId,
+        tun: OwnedFd,
+        secret: WireGuardSecret,
+        events: mpsc::Sender<MeshEvent>,
+        reply: oneshot::Sender<Result<(), JoinError>>,
+    },
+    /// Leave a mesh.
+    Leave { mesh: MeshId, reply: Option<oneshot::Sender<Vec<PairReport>>> },
+    /// How the pairs of a mesh stand.
+    Pairs { mesh: MeshId, reply: oneshot::Sender<Vec<PairReport>> },
+    /// The coordinator spoke.
+    Coordinator(Box<ToNode>),
+    /// The machine's own endpoints.
+    HostEndpoints(Vec<SocketAddr>),
+    /// The counters.
+    Stats(oneshot::Sender<Stats>),
+    /// End the thread.
+    Stop,
+}
+
+/// The worker's thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the overlay has stopped")]
+pub(crate) struct Stopped;
+
+/// Sends commands to the worker and wakes it.
+#[derive(Clone)]
+pub(crate) struct WorkerHandle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) wake: Arc<UnixStream>,
+}
+
+impl WorkerHandle {
+    /// Sends a command, waiting while too many are queued.
+    pub(crate) async fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).await.map_err(|_| Stopped)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Sends a command unless too many are queued.
+    pub(crate) fn try_send(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.try_send(command).map_err(|_| Stopped)?;
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
+        // A full pipe has woken the worker already; a closed one has nobody to wake.
+        let _ = (&*self.wake).write(&[0]);
+    }
+}

@@ -1,0 +1,135 @@
+//! Between the core and the data plane: every command to an input, every output to an effect.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use overlay_core::control::ToNode;
+use overlay_core::wire::parse_reflector_token;
+use overlay_core::{Input, Node, NodeId, Output};
+
+use super::command::Command;
+use super::mesh::MeshPort;
+use super::plane::Plane;
+use super::reports::Notice;
+use crate::socket::plain;
+use crate::{JoinError, MeshEvent};
+
+/// The node's decisions and the plane that carries them out.
+pub(super) struct Brain {
+    pub(super) id: NodeId,
+    pub(super) node: Node,
+    pub(super) plane: Plane,
+}
+
+impl Brain {
+    /// Gives the core an input and does what it answers.
+    pub(super) fn feed(&mut self, now: Instant, input: Input<'_>) {
+        let Self { node, plane, .. } = self;
+        for output in node.handle_input(now, input) {
+            carry_out(plane, output);
+        }
+    }
+
+    /// Tells the core what the sessions noticed.
+    pub(super) fn take_notices(&mut self, now: Instant) {
+        while let Some(notice) = self.plane.notices.pop_front() {
+            match notice {
+                Notice::Authenticated { session, via, data } => {
+                    self.feed(now, Input::Authenticated { session, via, data });
+                }
+                Notice::Sent(session) => self.feed(now, Input::Sent(session)),
+                Notice::Probe { session, via, bytes } => {
+                    self.feed(now, Input::Probe { session, via, bytes: &bytes });
+                }
+            }
+        }
+    }
+
+    /// Does what the rest of the process asks.
+    pub(super) fn obey(&mut self, now: Instant, command: Command) -> ControlFlow<()> {
+        match command {
+            Command::Join { mesh, tun, secret, events, reply } => {
+                let result = if self.plane.mesh(mesh).is_some() {
+                    Err(JoinError::AlreadyJoined(mesh))
+                } else {
+                    self.plane.add_mesh(MeshPort::new(mesh, tun, secret, events));
+                    self.feed(now, Input::JoinMesh(mesh));
+                    Ok(())
+                };
+                // Whoever asked may have given up; the mesh handle's end then leaves again.
+                let _ = reply.send(result);
+            }
+            Command::Leave { mesh, reply } => {
+                let pairs = self.plane.pairs(mesh);
+                self.feed(now, Input::LeaveMesh(mesh));
+                self.plane.remove_mesh(mesh, pairs.clone());
+                if let Some(reply) = reply {
+                    let _ = reply.send(pairs);
+                }
+            }
+            Command::Pairs { mesh, reply } => {
+                let _ = reply.send(self.plane.pairs(mesh));
+            }
+            Command::Coordinator(message) => self.hear(now, *message),
+            Command::HostEndpoints(endpoints) => self.feed(now, Input::HostEndpoints(endpoints)),
+            Command::Stats(reply) => {
+                let _ = reply.send(self.plane.net.stats);
+            }
+            Command::Stop => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn hear(&mut self, now: Instant, message: ToNode) {
+        match message {
+            ToNode::Welcome { observed, reflector, reflector_token } => {
+                match parse_reflector_token(&reflector_token) {
+                    Ok(reflector_token) => {
+                        let (observed, reflector) = (plain(observed), plain(reflector));
+                        self.feed(now, Input::Welcome { observed, reflector, reflector_token });
+                    }
+                    Err(error) => tracing::warn!(%error, "reflector token not understood"),
+                }
+            }
+            ToNode::Netmap(netmap) => {
+                let is_new = self.plane.apply_netmap(self.id, &netmap);
+                self.feed(now, Input::Netmap(netmap.clone()));
+                if is_new {
+                    self.announce(netmap.mesh, MeshEvent::Netmap(netmap));
+                }
+            }
+            ToNode::Candidates(candidates) => self.feed(now, Input::Candidates(candidates)),
+            ToNode::Ticket(ticket) => self.feed(now, Input::Ticket(ticket)),
+            ToNode::MeshOpen { mesh } => self.announce(mesh, MeshEvent::Open),
+            ToNode::MeshClosed { mesh, reason } => {
+                self.announce(mesh, MeshEvent::Closed { reason });
+            }
+        }
+    }
+
+    fn announce(&mut self, mesh: overlay_core::MeshId, event: MeshEvent) {
+        if let Some(port) = self.plane.mesh(mesh)
+            && port.events.try_send(event).is_err()
+        {
+            tracing::warn!(%mesh, "nobody listens to the mesh's events");
+        }
+    }
+}
+
+fn carry_out(plane: &mut Plane, output: Output) {
+    match output {
+        Output::Transmit { to, bytes } => plane.net.send(to, &bytes),
+        Output::AddSession { session, peer_key, index, initiator } => {
+            plane.add_session(session, peer_key, index, initiator);
+        }
+        Output::RemoveSession(session) => plane.remove_session(session),
+        Output::Initiate { session, via } => plane.initiate(session, &via),
+        Output::Probe { session, via, bytes } => plane.probe(session, via, &bytes),
+        Output::UsePath { peer, primary, also } => {
+            tracing::debug!(?peer, ?primary, ?also, "path selected");
+            plane.use_path(peer, primary, also);
+        }
+        Output::Announce(candidates) => plane.announce_candidates(candidates),
+        Output::PairChanged(session, state) => plane.pair_changed(session, state),
+    }
+}

@@ -1,0 +1,48 @@
+//! The sending side that all sessions share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use overlay_core::Path;
+
+use crate::outbox::{Outbox, send};
+use crate::socket::Socket;
+use crate::stats::Stats;
+
+/// The socket, what waits for it, and the counters.
+pub(super) struct Net {
+    pub(super) socket: Arc<Socket>,
+    pub(super) stats: Stats,
+    outbox: Outbox,
+}
+
+impl Net {
+    pub(super) fn new(socket: Arc<Socket>) -> Self {
+        Self { socket, stats: Stats::default(), outbox: Outbox::new() }
+    }
+
+    /// Queues a packet of `len` bytes on `path`; `write` fills it in.
+    pub(super) fn push(&mut self, path: Path, len: usize, write: impl FnOnce(&mut [u8])) {
+        self.outbox.push(&self.socket, &mut self.stats, path, len, write);
+    }
+
+    /// Queues a copy of a packet on `path`.
+    pub(super) fn push_copy(&mut self, path: Path, packet: &[u8]) {
+        self.push(path, packet.len(), |slot| slot.copy_from_slice(packet));
+    }
+
+    /// Sends one datagram at once.
+    pub(super) fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
+        self.stats.udp_sent_datagrams += 1;
+        self.stats.udp_sent_bytes += datagram.len() as u64;
+        if let Err(error) = send(&self.socket, to, datagram, None) {
+            tracing::debug!(%error, "datagram not sent");
+            self.stats.udp_send_errors += 1;
+        }
+    }
+
+    /// Sends everything that is queued.
+    pub(super) fn flush(&mut self) {
+        self.outbox.flush(&self.socket, &mut self.stats);
+    }
+}

@@ -1,0 +1,254 @@
+//! The data plane's tables: meshes, sessions, selected paths.
+
+mod inbound;
+mod outbound;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use overlay_core::control::PairReport;
+use overlay_core::{
+    MeshId, Netmap, NodeCandidates, NodeId, PairState, Path, SessionKey, WireGuardKey,
+};
+
+use super::mesh::{MeshPort, Pair};
+use super::net::Net;
+use super::reports::Notice;
+use super::session::{Expired, Selected, Session, SessionConfig};
+use super::slab::Slab;
+use crate::control::Board;
+use crate::offload::{FRAME_BYTES, Merger, SEGMENT_BYTES};
+
+/// Peers whose selected path is remembered while no mesh is shared with them. Chosen: four of the
+/// largest meshes.
+const MAX_REMEMBERED_PATHS: usize = 4096;
+
+/// How often reports are made anew although nothing but byte counts changed.
+const REPORT_REFRESH: Duration = Duration::from_secs(5);
+
+/// Everything that packets are handled with.
+pub(super) struct Plane {
+    pub(super) net: Net,
+    /// What the core must hear; taken after every few packets.
+    pub(super) notices: VecDeque<Notice>,
+    meshes: Slab<MeshPort>,
+    mesh_slots: HashMap<MeshId, usize>,
+    sessions: Slab<Session>,
+    session_slots: HashMap<SessionKey, usize>,
+    receivers: HashMap<u32, usize>,
+    paths: HashMap<NodeId, Selected>,
+    merger: Merger<usize>,
+    /// The packet that was opened last, behind room for the virtio header.
+    plain: Box<[u8]>,
+    /// The frame that was read last from a device.
+    frame: Box<[u8]>,
+    scratch: Box<[u8; SEGMENT_BYTES]>,
+    board: Arc<Board>,
+    refreshed: Instant,
+}
+
+impl Plane {
+    pub(super) fn new(net: Net, board: Arc<Board>, now: Instant) -> Self {
+        Self {
+            net,
+            notices: VecDeque::new(),
+            meshes: Slab::new(),
+            mesh_slots: HashMap::new(),
+            sessions: Slab::new(),
+            session_slots: HashMap::new(),
+            receivers: HashMap::new(),
+            paths: HashMap::new(),
+            merger: Merger::new(usize::MAX),
+            plain: vec![0; FRAME_BYTES].into_boxed_slice(),
+            frame: vec![0; FRAME_BYTES].into_boxed_slice(),
+            scratch: Box::new([0; SEGMENT_BYTES]),
+            board,
+            refreshed: now,
+        }
+    }
+
+    pub(super) fn has_sessions(&self) -> bool {
+        !self.session_slots.is_empty()
+    }
+
+    pub(super) fn meshes(&self) -> impl Iterator<Item = (usize, &MeshPort)> {
+        self.meshes.iter()
+    }
+
+    pub(super) fn mesh(&mut self, id: MeshId) -> Option<&mut MeshPort> {
+        self.meshes.get_mut(*self.mesh_slots.get(&id)?)
+    }
+
+    pub(super) fn add_mesh(&mut self, mesh: MeshPort) {
+        self.board.update(|board| board.join(mesh.id, mesh.secret.public()));
+        let id = mesh.id;
+        let slot = self.meshes.insert(mesh);
+        self.mesh_slots.insert(id, slot);
+    }
+
+    /// Takes a newer netmap's epoch and this node's index over. Returns false for an old netmap.
+    pub(super) fn apply_netmap(&mut self, node: NodeId, netmap: &Netmap) -> bool {
+        let Some(mesh) = self.mesh(netmap.mesh).filter(|mesh| netmap.epoch > mesh.epoch) else {
+            return false;
+        };
+        mesh.epoch = netmap.epoch;
+        if let Some(member) = netmap.members.iter().find(|member| member.node == node) {
+            mesh.set_own_index(member.index);
+        }
+        true
+    }
+
+    /// Forgets a mesh and what is left of its sessions.
+    pub(super) fn remove_mesh(&mut self, id: MeshId, report: Vec<PairReport>) {
+        let Some(slot) = self.mesh_slots.remove(&id) else { return };
+        let left: Vec<_> =
+            self.session_slots.keys().filter(|key| key.mesh == id).copied().collect();
+        for key in left {
+            self.remove_session(key);
+        }
+        self.meshes.remove(slot);
+        self.board.update(|board| board.leave(id, report));
+    }
+
+    pub(super) fn add_session(
+        &mut self,
+        key: SessionKey,
+        peer_key: WireGuardKey,
+        index: u16,
+        initiator: bool,
+    ) {
+        self.remove_session(key);
+        let receiver = self.unused_receiver();
+        let Some(&mesh) = self.mesh_slots.get(&key.mesh) else { return };
+        let Some(port) = self.meshes.get_mut(mesh) else { return };
+        let config = SessionConfig { key, mesh, index, peer_key, initiator };
+        let mut session = Session::new(config, port.secret.inner(), receiver);
+        if let Some(selected) = self.paths.get(&key.peer) {
+            session.select(&mut self.net, *selected);
+        }
+        let slot = self.sessions.insert(session);
+        self.session_slots.insert(key, slot);
+        self.receivers.insert(receiver, slot);
+        port.add_member(index, peer_key, slot);
+    }
+
+    pub(super) fn remove_session(&mut self, key: SessionKey) {
+        let Some(slot) = self.session_slots.remove(&key) else { return };
+        let Some(session) = self.sessions.remove(slot) else { return };
+        self.receivers.remove(&session.receiver);
+        if let Some(mesh) = self.meshes.get_mut(session.mesh) {
+            mesh.remove_member(session.index, session.peer_key, slot);
+            let pair = mesh.pairs.entry(key.peer).or_default();
+            pair.sent_before += session.sent_bytes;
+            pair.received_before += session.received_bytes;
+        }
+    }
+
+    pub(super) fn use_path(&mut self, peer: NodeId, primary: Path, also: Option<Path>) {
+        let selected = Selected { primary, also };
+        if self.paths.len() >= MAX_REMEMBERED_PATHS {
+            let in_use: Vec<_> = self.session_slots.keys().map(|key| key.peer).collect();
+            self.paths.retain(|peer, _| in_use.contains(peer));
+        }
+        self.paths.insert(peer, selected);
+        for (_, session) in self.sessions.iter_mut().filter(|(_, s)| s.key.peer == peer) {
+            session.select(&mut self.net, selected);
+        }
+    }
+
+    pub(super) fn initiate(&mut self, key: SessionKey, via: &[Path]) {
+        let Some(&slot) = self.session_slots.get(&key) else { return };
+        if self.sessions.get(slot).is_some_and(Session::is_expired) {
+            self.renew(slot);
+        }
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.initiate(&mut self.net, via);
+        }
+    }
+
+    pub(super) fn probe(&mut self, key: SessionKey, via: Path, packet: &[u8]) {
+        let slot = self.session_slots.get(&key).copied();
+        if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) {
+            session.probe(&mut self.net, via, packet);
+        }
+    }
+
+    pub(super) fn announce_candidates(&mut self, candidates: NodeCandidates) {
+        self.board.update(|board| board.candidates = Some(candidates));
+    }
+
+    pub(super) fn pair_changed(&mut self, key: SessionKey, state: PairState) {
+        if let Some(mesh) = self.mesh(key.mesh) {
+            mesh.pairs.entry(key.peer).or_default().state = Some(state);
+            mesh.changed = true;
+        }
+    }
+
+    /// How the pairs of a mesh stand, with the bytes counted so far.
+    pub(super) fn pairs(&self, id: MeshId) -> Vec<PairReport> {
+        let mesh = self.mesh_slots.get(&id).and_then(|slot| self.meshes.get(*slot));
+        let Some(mesh) = mesh else { return Vec::new() };
+        let report = |(peer, pair): (&NodeId, &Pair)| {
+            let key = SessionKey { mesh: id, peer: *peer };
+            let session = self.session_slots.get(&key).and_then(|slot| self.sessions.get(*slot));
+            let (sent, received) = session.map_or((0, 0), |s| (s.sent_bytes, s.received_bytes));
+            let state = pair.state.as_ref()?;
+            Some(state.report(*peer, pair.sent_before + sent, pair.received_before + received))
+        };
+        mesh.pairs.iter().filter_map(report).collect()
+    }
+
+    /// Puts the reports that changed on the board.
+    pub(super) fn publish(&mut self, now: Instant) {
+        let refresh = now.duration_since(self.refreshed) >= REPORT_REFRESH;
+        if refresh {
+            self.refreshed = now;
+        }
+        let stale: Vec<MeshId> =
+            self.meshes.iter().filter(|(_, m)| m.changed || refresh).map(|(_, m)| m.id).collect();
+        for id in stale {
+            let pairs = self.pairs(id);
+            self.board.update(|board| board.report(id, pairs));
+            if let Some(mesh) = self.mesh(id) {
+                mesh.changed = false;
+            }
+        }
+    }
+
+    /// WireGuard's timers and the reports that were held back; every 100 ms.
+    pub(super) fn tick(&mut self, now: Instant) {
+        for (_, mesh) in self.meshes.iter_mut() {
+            // It looks at the clock itself and starts anew once a second.
+            mesh.limiter.reset_count();
+        }
+        let mut expired = Vec::new();
+        for (slot, session) in self.sessions.iter_mut() {
+            if let Err(Expired) = session.tick(&mut self.net, now, &mut self.notices) {
+                expired.push(slot);
+            }
+        }
+        for slot in expired {
+            self.renew(slot);
+        }
+    }
+
+    fn renew(&mut self, slot: usize) {
+        let receiver = self.unused_receiver();
+        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Some(mesh) = self.meshes.get(session.mesh) else { return };
+        self.receivers.remove(&session.receiver);
+        self.receivers.insert(receiver, slot);
+        session.renew(mesh.secret.inner(), receiver);
+    }
+
+    /// A random number below 2^24: an outsider cannot guess it, a former session's packets miss it.
+    fn unused_receiver(&self) -> u32 {
+        loop {
+            let receiver = rand::random::<u32>() >> 8;
+            if !self.receivers.contains_key(&receiver) {
+                return receiver;
+            }
+        }
+    }
+}

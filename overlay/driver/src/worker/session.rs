@@ -1,0 +1,329 @@
+//! One WireGuard session: boringtun's `Tunn` with what it leaves to its user.
+//!
+//! The roles are fixed: the initiator starts handshakes (the core says when and on which paths, for
+//! the first ones), the other side only answers, unless the job's packets wait for keys. Crossed
+//! initiations would fight each other otherwise.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use boringtun::noise::errors::WireGuardError;
+use boringtun::noise::{Tunn, TunnResult};
+use boringtun::x25519::{PublicKey, StaticSecret};
+use overlay_core::wire::probe::uses_probe_address;
+use overlay_core::{Path, SessionKey, WireGuardKey};
+
+use super::net::Net;
+use super::reports::{Notice, Reports};
+use crate::offload::SEGMENT_BYTES;
+
+/// What WireGuard adds to a packet (header 16, tag 16).
+const OVERHEAD: usize = 32;
+
+/// Packets of the job that wait for keys or a path, the oldest are dropped. Chosen: a TCP stream's
+/// first window and a few handshakes; everything else is sent again by its sender.
+const MAX_HELD: usize = 128;
+
+/// How long packets wait before the side that should only answer starts a handshake itself.
+const ANSWERER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a repeated initiation is answered with the same response. Copies of one initiation arrive
+/// on several paths at about the same time.
+const ANSWER_LIFETIME: Duration = Duration::from_secs(10);
+
+/// The first byte of WireGuard's messages.
+const INITIATION: u8 = 1;
+const RESPONSE: u8 = 2;
+const TRANSPORT: u8 = 4;
+
+/// The path in use.
+#[derive(Clone, Copy)]
+pub(super) struct Selected {
+    pub(super) primary: Path,
+    pub(super) also: Option<Path>,
+}
+
+/// What opening a packet gave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Opened {
+    /// Nothing for the job: a handshake, a keepalive, or a packet that was refused.
+    Nothing,
+    /// An IP packet of that many bytes is in the buffer.
+    Packet(usize),
+}
+
+pub(super) struct Session {
+    pub(super) key: SessionKey,
+    /// The mesh's number in the plane.
+    pub(super) mesh: usize,
+    /// The peer's index in the mesh.
+    pub(super) index: u16,
+    pub(super) peer_key: WireGuardKey,
+    /// The upper 24 bits of this side's receiver indices.
+    pub(super) receiver: u32,
+    pub(super) selected: Option<Selected>,
+    pub(super) sent_bytes: u64,
+    pub(super) received_bytes: u64,
+    pub(super) reports: Reports,
+    initiator: bool,
+    tunn: Box<Tunn>,
+    keyed: bool,
+    held: VecDeque<Vec<u8>>,
+    held_since: Option<Instant>,
+    answer: Option<Answer>,
+    /// An initiation that a timer asked for was kept back; the next one is sent.
+    kept_back: bool,
+}
+
+struct Answer {
+    initiation: Vec<u8>,
+    response: Vec<u8>,
+    at: Instant,
+}
+
+/// The names of a new session.
+pub(super) struct SessionConfig {
+    pub(super) key: SessionKey,
+    pub(super) mesh: usize,
+    pub(super) index: u16,
+    pub(super) peer_key: WireGuardKey,
+    pub(super) initiator: bool,
+}
+
+impl Session {
+    /// `receiver` is a random number below 2^24 that no other session has.
+    pub(super) fn new(config: SessionConfig, secret: &StaticSecret, receiver: u32) -> Self {
+        Self {
+            key: config.key,
+            mesh: config.mesh,
+            index: config.index,
+            peer_key: config.peer_key,
+            receiver,
+            selected: None,
+            sent_bytes: 0,
+            received_bytes: 0,
+            reports: Reports::new(config.key),
+            initiator: config.initiator,
+            tunn: tunnel(secret, config.peer_key, receiver),
+            keyed: false,
+            held: VecDeque::new(),
+            held_since: None,
+            answer: None,
+            kept_back: false,
+        }
+    }
+
+    /// Starts over with empty keys: boringtun's expiry is final.
+    pub(super) fn renew(&mut self, secret: &StaticSecret, receiver: u32) {
+        self.tunn = tunnel(secret, self.peer_key, receiver);
+        self.receiver = receiver;
+        self.keyed = false;
+        self.answer = None;
+    }
+
+    /// Whether [`renew`](Self::renew) is needed before the session can be used.
+    pub(super) fn is_expired(&self) -> bool {
+        self.tunn.is_expired()
+    }
+
+    /// Sends a packet of the job, or holds it until there are keys and a path.
+    pub(super) fn send(
+        &mut self,
+        net: &mut Net,
+        now: Instant,
+        packet: &[u8],
+        notices: &mut VecDeque<Notice>,
+    ) {
+        self.sent_bytes += packet.len() as u64;
+        net.stats.tun_sent_packets += 1;
+        net.stats.tun_sent_bytes += packet.len() as u64;
+        self.reports.sent(now, notices);
+        match self.selected {
+            Some(selected) if self.keyed => self.seal(net, selected, packet),
+            _ => self.hold(net, now, packet),
+        }
+    }
+
+    /// Seals a probe and sends it on that path alone; without keys there is nothing to probe with.
+    pub(super) fn probe(&mut self, net: &mut Net, via: Path, packet: &[u8]) {
+        if self.keyed && packet.len() <= SEGMENT_BYTES {
+            self.seal(net, Selected { primary: via, also: None }, packet);
+        }
+    }
+
+    /// Makes a fresh initiation and sends it on each path.
+    pub(super) fn initiate(&mut self, net: &mut Net, via: &[Path]) {
+        let mut buffer = [0u8; 256];
+        let result = self.tunn.format_handshake_initiation(&mut buffer, true);
+        if let TunnResult::WriteToNetwork(packet) = result {
+            for path in via {
+                net.push_copy(*path, packet);
+            }
+        }
+    }
+
+    /// Uses another path from now on.
+    pub(super) fn select(&mut self, net: &mut Net, selected: Selected) {
+        self.selected = Some(selected);
+        self.release(net);
+    }
+
+    /// Opens a WireGuard packet into `plain`, which is at least as long and at least 256 bytes.
+    pub(super) fn open(
+        &mut self,
+        net: &mut Net,
+        now: Instant,
+        (via, from): (Path, IpAddr),
+        packet: &[u8],
+        plain: &mut [u8],
+        notices: &mut VecDeque<Notice>,
+    ) -> Opened {
+        let kind = packet[0];
+        if kind == INITIATION && self.answer_again(net, now, via, packet) {
+            return Opened::Nothing;
+        }
+        let opened = match self.tunn.decapsulate(Some(from), packet, plain) {
+            TunnResult::WriteToTunnelV4(inner, _) | TunnResult::WriteToTunnelV6(inner, _) => {
+                Opened::Packet(inner.len())
+            }
+            TunnResult::WriteToNetwork(reply) => {
+                // A response to an initiation, or the first keepalive of new keys: back where it
+                // came from, since no other path is known to work yet.
+                net.push_copy(via, reply);
+                if kind == INITIATION && reply[0] == RESPONSE {
+                    let (initiation, response) = (packet.to_vec(), reply.to_vec());
+                    self.answer = Some(Answer { initiation, response, at: now });
+                }
+                Opened::Nothing
+            }
+            TunnResult::Done => Opened::Nothing,
+            TunnResult::Err(error) => {
+                tracing::trace!(?error, kind, "packet refused");
+                net.stats.refused_packets += 1;
+                return Opened::Nothing;
+            }
+        };
+        if kind == RESPONSE || kind == TRANSPORT {
+            let at = if kind == RESPONSE { 8 } else { 4 };
+            let receiver =
+                u32::from_le_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]]);
+            let data = match opened {
+                Opened::Packet(len) => !uses_probe_address(&plain[..len]),
+                Opened::Nothing => false,
+            };
+            self.kept_back = false;
+            self.reports.authenticated(now, via, receiver, data, notices);
+        }
+        if !self.keyed || kind != TRANSPORT {
+            self.refresh_keys();
+            self.release(net);
+        }
+        opened
+    }
+
+    /// Runs WireGuard's timers; to be called at least every 250 ms, since boringtun's clock only
+    /// advances here.
+    pub(super) fn tick(
+        &mut self,
+        net: &mut Net,
+        now: Instant,
+        notices: &mut VecDeque<Notice>,
+    ) -> Result<(), Expired> {
+        let mut buffer = [0u8; 256];
+        match self.tunn.update_timers(&mut buffer) {
+            TunnResult::Err(WireGuardError::ConnectionExpired) => return Err(Expired),
+            TunnResult::WriteToNetwork(packet) => {
+                let out_of_role = packet[0] == INITIATION && !self.initiator;
+                let keep_back = out_of_role && !mem::replace(&mut self.kept_back, true);
+                if let Some(selected) = self.selected.filter(|_| !keep_back) {
+                    push_sealed(net, selected, packet);
+                }
+            }
+            TunnResult::Done
+            | TunnResult::Err(_)
+            | TunnResult::WriteToTunnelV4(..)
+            | TunnResult::WriteToTunnelV6(..) => {}
+        }
+        self.refresh_keys();
+        let patience = if self.initiator { Duration::ZERO } else { ANSWERER_PATIENCE };
+        if let (Some(since), Some(selected)) = (self.held_since, self.selected)
+            && !self.keyed
+            && now.duration_since(since) >= patience
+            && let TunnResult::WriteToNetwork(packet) =
+                self.tunn.format_handshake_initiation(&mut buffer, false)
+        {
+            push_sealed(net, selected, packet);
+        }
+        self.reports.tick(now, notices);
+        Ok(())
+    }
+
+    /// Answers a copy of the last initiation, which boringtun would refuse as a replay.
+    fn answer_again(&mut self, net: &mut Net, now: Instant, via: Path, packet: &[u8]) -> bool {
+        let known = self.answer.as_ref().filter(|answer| {
+            now.duration_since(answer.at) < ANSWER_LIFETIME && answer.initiation == packet
+        });
+        if let Some(answer) = known {
+            net.push_copy(via, &answer.response);
+        }
+        known.is_some()
+    }
+
+    fn seal(&mut self, net: &mut Net, selected: Selected, packet: &[u8]) {
+        let len = packet.len() + OVERHEAD;
+        let tunn = &mut self.tunn;
+        match selected.also {
+            None => net.push(selected.primary, len, |slot| {
+                let sealed = tunn.encapsulate(packet, slot);
+                debug_assert!(matches!(sealed, TunnResult::WriteToNetwork(_)));
+            }),
+            Some(_) => {
+                let mut buffer = [0u8; SEGMENT_BYTES + OVERHEAD];
+                if let TunnResult::WriteToNetwork(sealed) = tunn.encapsulate(packet, &mut buffer) {
+                    push_sealed(net, selected, sealed);
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, net: &mut Net, now: Instant, packet: &[u8]) {
+        if self.held.len() == MAX_HELD {
+            self.held.pop_front();
+            net.stats.dropped_packets += 1;
+        }
+        self.held.push_back(packet.to_vec());
+        self.held_since.get_or_insert(now);
+    }
+
+    /// Sends what was held, once there are keys and a path.
+    fn release(&mut self, net: &mut Net) {
+        let Some(selected) = self.selected.filter(|_| self.keyed) else { return };
+        self.held_since = None;
+        for packet in mem::take(&mut self.held) {
+            self.seal(net, selected, &packet);
+        }
+    }
+
+    fn refresh_keys(&mut self) {
+        self.keyed = self.tunn.time_since_last_handshake().is_some();
+    }
+}
+
+/// The session's keys are gone for good, see [`Session::renew`].
+#[derive(Debug)]
+pub(super) struct Expired;
+
+fn push_sealed(net: &mut Net, selected: Selected, packet: &[u8]) {
+    net.push_copy(selected.primary, packet);
+    if let Some(also) = selected.also {
+        net.push_copy(also, packet);
+    }
+}
+
+fn tunnel(secret: &StaticSecret, peer: WireGuardKey, receiver: u32) -> Box<Tunn> {
+    // Without a shared limiter each tunnel has its own, which its timers reset.
+    let peer = PublicKey::from(peer.0);
+    Box::new(Tunn::new(secret.clone(), peer, None, None, receiver, None))
+}

@@ -1,0 +1,48 @@
+//! A vector with holes: short stable numbers for things that come and go.
+
+/// Entries by number. The number of a removed entry is used again.
+pub(super) struct Slab<T> {
+    entries: Vec<Option<T>>,
+}
+
+impl<T> Slab<T> {
+    pub(super) fn new() -> Self {
+        Self { entries: Vec::new() }
+    }
+
+    pub(super) fn insert(&mut self, entry: T) -> usize {
+        match self.entries.iter().position(Option::is_none) {
+            Some(slot) => {
+                self.entries[slot] = Some(entry);
+                slot
+            }
+            None => {
+                self.entries.push(Some(entry));
+                self.entries.len() - 1
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, slot: usize) -> Option<T> {
+        self.entries.get_mut(slot)?.take()
+    }
+
+    pub(super) fn get(&self, slot: usize) -> Option<&T> {
+        self.entries.get(slot)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut T> {
+        self.entries.get_mut(slot)?.as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+        self.entries.iter().enumerate().filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
+        self.entries
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(slot, entry)| Some((slot, entry.as_mut()?)))
+    }
+}

@@ -1,3 +1,23 @@
 //! The agent: pulls jobs, runs them shut in, joins their meshes.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+
+    match agent::cli::dispatch(agent::cli::Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // The last words go out plain: they are for a person.
+            eprintln!("agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `agent doctor`: tries what the agent needs, instead of guessing from versions.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+
+use crate::shim;
+use crate::shim::sandbox::bubblewrap;
+
+/// One thing that was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was tried.
+    pub name: &'static str,
+    /// It works.
+    pub ok: bool,
+    /// No job, or no job with a network, can run without it.
+    pub needed: bool,
+    /// One sentence; how to mend it when it does not work.
+    pub sentence: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match (self.ok, self.needed) {
+            (true, _) => "ok",
+            (false, true) => "MISSING",
+            (false, false) => "note",
+        };
+        write!(f, "{mark:8}{}: {}", self.name, self.sentence)
+    }
+}
+
+/// Tries everything.
+pub fn examine() -> Vec<Finding> {
+    vec![namespaces(), tun(), sandbox(), limits()]
+}
+
+/// The part of [`examine`] that needs a process of its own: makes the namespaces.
+///
+/// # Errors
+/// Says what is missing.
+pub fn probe() -> Result<(), shim::IsolateError> {
+    shim::isolate()
+}
+
+fn finding(name: &'static str, needed: bool, tried: Result<String, String>) -> Finding {
+    let ok = tried.is_ok();
+    let (Ok(sentence) | Err(sentence)) = tried;
+    Finding { name, ok, needed, sentence }
+}
+
+fn namespaces() -> Finding {
+    let tried = || {
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let output = Command::new(program)
+            .args(["shim", "--probe"])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| error.to_string())?;
+        if output.status.success() {
+            return Ok("this user can make user and network namespaces".into());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(said.trim().trim_start_matches("agent: ").to_owned())
+    };
+    finding("namespaces", true, tried())
+}
+
+fn tun() -> Finding {
+    const PATH: &str = "/dev/net/tun";
+    let tried = match OpenOptions::new().read(true).write(true).open(PATH) {
+        Ok(_) => Ok(format!("{PATH} can be opened")),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(format!(
+            "this user may not open {PATH}: `chmod 666 {PATH}` (it gives no rights over the machine's \
+             own network)"
+        )),
+        Err(error) => Err(format!("{PATH} cannot be opened ({error}): `modprobe tun`")),
+    };
+    finding("network device", true, tried)
+}
+
+fn sandbox() -> Finding {
+    let tried = || {
+        let program = bubblewrap().map_err(|error| error.to_string())?;
+        let output = Command::new(&program)
+            .args(["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"])
+            .args(["--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--ro-bind", "/", "/"])
+            .args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--", "/bin/true"])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| error.to_string())?;
+        if output.status.success() {
+            return Ok(format!("{} works", program.display()));
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!(
+            "{} cannot make a sandbox ({}): allow unprivileged user namespaces, and run the agent \
+             where /proc is not masked",
+            program.display(),
+            said.trim()
+        ))
+    };
+    finding("sandbox", true, tried())
+}
+
+fn limits() -> Finding {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = own.lines().find_map(|line| line.strip_prefix("0::"));
+    let controllers = group.and_then(|group| {
+        let file = format!("/sys/fs/cgroup{}/cgroup.controllers", group.trim_end_matches('/'));
+        fs::read_to_string(file).ok()
+    });
+    let missing: Vec<_> = ["cpu", "memory", "pids"]
+        .into_iter()
+        .filter(|wanted| {
+            !controllers.as_deref().unwrap_or_default().split_whitespace().any(|c| c == *wanted)
+        })
+        .collect();
+    let tried = if missing.is_empty() {
+        Ok("cgroup v2 with cpu, memory and pids is there".into())
+    } else {
+        Err(format!(
+            "cgroup v2 lacks {} here, so a job's use of the machine cannot be limited: start the agent as \
+             a systemd service with Delegate=yes, or in its virtual machine",
+            missing.join(", ")
+        ))
+    };
+    finding("limits", false, tried)
+}

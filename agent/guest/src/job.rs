@@ -1,0 +1,18 @@
+//! One launch of one job on this node, from its acknowledgement to its accepted report.
+//!
+//! ```text
+//!  acknowledge -> stage in -> shim (and mesh) -> command -> stage out -> report -> folder removed
+//!       |            |              |               |
+//!       `--- kill ---+--------------+-- kill -------+----> stage out what is there -> report
+//! ```
+//!
+//! Each arrow is on the disk before it is taken, see [`directory`].
+
+pub mod directory;
+mod ending;
+mod life;
+mod prepare;
+mod supervise;
+
+pub use ending::{FinalReport, Outcome};
+pub use life::{Context, Order, live};

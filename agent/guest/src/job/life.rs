@@ -1,0 +1,183 @@
+//! The whole life of a launch.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coordinator_api::agent::{Fault, SetState};
+use coordinator_api::job::Job;
+use coordinator_client::Client;
+use tokio::sync::watch;
+
+use super::directory::JobDirectory;
+use super::ending::{FinalReport, Outcome};
+use super::{prepare, supervise};
+use crate::environment::OutputFiles;
+use crate::mesh::MeshNetwork;
+use crate::retry::Reach;
+use crate::shim::client::ShimClient;
+use crate::shim::protocol::Ending;
+use crate::stage::baseline::Baseline;
+use crate::stage::pack::{MAX_STAGEOUT_BYTES, pack};
+
+/// What every launch needs.
+pub struct Context {
+    /// The coordinator, with the node's credential.
+    pub client: Client,
+    /// Whether it answers.
+    pub reach: Reach,
+    /// The overlay.
+    pub network: MeshNetwork,
+    /// The node's OAR host name.
+    pub hostname: String,
+    /// The program that has the subcommand `shim`: this one.
+    pub program: PathBuf,
+}
+
+/// What the poller wants of a launch. It only ever moves down this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// Go on.
+    Run,
+    /// End the command, stage out, report.
+    Kill,
+    /// End everything and say nothing.
+    Abandon,
+}
+
+/// Completes when the order is at least `order`.
+pub(super) async fn ordered(orders: &mut watch::Receiver<Order>, order: Order) {
+    if orders.wait_for(|current| *current >= order).await.is_err() {
+        // The poller is gone: so is this task, soon.
+        std::future::pending().await
+    }
+}
+
+/// Lives it, from wherever the folder says that it stands, to the accepted report and the removed folder.
+///
+/// # Errors
+/// When the disk fails in a way that could not even be reported; the folder stays.
+pub async fn live(
+    context: Arc<Context>,
+    directory: JobDirectory,
+    mut orders: watch::Receiver<Order>,
+) -> io::Result<()> {
+    let report = match directory.final_report()? {
+        Some(report) => Some(report),
+        None => {
+            let outcome = outcome(&context, &directory, &mut orders).await;
+            conclude(&directory, outcome).await?
+        }
+    };
+    // Nothing of the job may be left when its folder goes.
+    let _ = ShimClient::at(directory.path()).release().await;
+    if let Some(report) = report {
+        tokio::select! {
+            () = deliver(&context, &directory, &report) => {}
+            () = ordered(&mut orders, Order::Abandon) => {}
+        }
+    }
+    let folder = directory.clone();
+    tokio::task::spawn_blocking(move || folder.remove()).await.map_err(io::Error::other)?
+}
+
+async fn outcome(
+    context: &Context,
+    directory: &JobDirectory,
+    orders: &mut watch::Receiver<Order>,
+) -> Outcome {
+    let lived = async {
+        let (job, assignment) = match prepare::prepare(context, directory, orders).await? {
+            Ok(ready) => ready,
+            Err(outcome) => return Ok(outcome),
+        };
+        supervise::supervise(context, directory, &job, &assignment, orders).await
+    };
+    lived.await.unwrap_or_else(|error: io::Error| Outcome::Unusable {
+        fault: Fault::Node,
+        message: format!("the node's disk failed: {error}"),
+    })
+}
+
+/// Packs the results and decides the report.
+async fn conclude(
+    directory: &JobDirectory,
+    mut outcome: Outcome,
+) -> io::Result<Option<FinalReport>> {
+    let mut stageout = false;
+    if outcome.has_run()
+        && let Some(job) = directory.job()?
+    {
+        let folder = directory.clone();
+        let packed = tokio::task::spawn_blocking(move || pack_results(&folder, &job)).await;
+        match packed.map_err(io::Error::other).flatten() {
+            Ok(entries) => stageout = entries > 0,
+            Err(error) => {
+                tracing::error!(job = %directory.id(), %error, "packing the results failed");
+                let message = format!("the results could not be packed: {error}");
+                outcome = Outcome::Unusable { fault: Fault::Node, message };
+            }
+        }
+    }
+    let id = directory.id();
+    match &outcome {
+        Outcome::Ended(report) => match &report.ending {
+            Ending::Unusable { reason } => tracing::error!(job = %id, %reason, "the job did not run"),
+            ending @ (Ending::Exited { .. } | Ending::Killed | Ending::Walltime | Ending::Alone) => {
+                tracing::info!(job = %id, ?ending, "the job has ended");
+            }
+        },
+        Outcome::Unusable { message, .. } => {
+            tracing::warn!(job = %id, reason = %message, "the job did not run");
+        }
+        Outcome::Released | Outcome::Killed | Outcome::Dropped => {
+            tracing::info!(job = %id, ?outcome, "the job is over");
+        }
+    }
+    let report = outcome.report(id.generation).map(|state| FinalReport { stageout, state });
+    if let Some(report) = &report {
+        directory.set_final_report(report)?;
+    }
+    Ok(report)
+}
+
+fn pack_results(directory: &JobDirectory, job: &Job) -> io::Result<u64> {
+    let outputs = OutputFiles::of(job);
+    let baseline = directory.baseline()?.unwrap_or_else(Baseline::default);
+    let packed = pack(
+        &directory.work(),
+        &baseline,
+        &[outputs.stdout.into(), outputs.stderr.into()],
+        outputs.left_out.as_ref(),
+        &directory.stageout(),
+        MAX_STAGEOUT_BYTES,
+    )?;
+    for line in &packed.left_out {
+        tracing::debug!(job = %directory.id(), %line, "left out of the results");
+    }
+    Ok(packed.entries)
+}
+
+/// Sends the results, then the report, until the coordinator has them or refuses them.
+async fn deliver(context: &Context, directory: &JobDirectory, report: &FinalReport) {
+    let id = directory.id();
+    let mut state: SetState = report.state.clone();
+    if report.stageout {
+        let archive = directory.stageout();
+        let sent = context.reach.insist(|| {
+            context.client.upload_stageout(id.job, id.generation, &archive)
+        });
+        if let Err(error) = sent.await {
+            tracing::warn!(job = %id, %error, "the results were not accepted");
+            let message = format!("the results were not accepted: {error}");
+            state.message = Some(match state.message {
+                Some(first) => format!("{first}; {message}"),
+                None => message,
+            });
+        }
+    }
+    let told = context.reach.insist(|| context.client.set_state(id.job, &state));
+    if let Err(error) = told.await {
+        tracing::warn!(job = %id, %error, "the report was not accepted");
+    }
+}

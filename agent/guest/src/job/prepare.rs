@@ -1,0 +1,175 @@
+//! Before the command: fetch, acknowledge, stage in.
+
+use std::io;
+
+use coordinator_api::agent::{AssignedNode, Assignment, Fault, ReportedState, SetState};
+use coordinator_api::job::Job;
+use coordinator_client::ClientError;
+use coordinator_client::transfer::TransferError;
+use tokio::sync::watch;
+
+use super::directory::JobDirectory;
+use super::ending::Outcome;
+use super::life::{Context, Order, ordered};
+use crate::environment::is_host_name;
+use crate::stage::baseline::Baseline;
+use crate::stage::unpack::{UnpackLimits, unpack};
+
+/// How often an archive may arrive with the wrong hash before the job is given back.
+const DAMAGED_LIMIT: u32 = 3;
+
+/// The walltime of a job for which the server names none, as OAR's default rules have it: 2 h.
+const DEFAULT_WALLTIME_S: u64 = 7200;
+
+/// The most lines of a node file.
+const MAX_CORES: u64 = 1_000_000;
+
+/// Brings the folder to the point where the shim can be started. The inner error is the launch's end.
+pub(super) async fn prepare(
+    context: &Context,
+    directory: &JobDirectory,
+    orders: &mut watch::Receiver<Order>,
+) -> io::Result<Result<(Job, Assignment), Outcome>> {
+    let job = match directory.job()? {
+        Some(job) => job,
+        None => {
+            let fetched = tokio::select! {
+                fetched = fetch_and_acknowledge(context, directory) => fetched,
+                () = ordered(orders, Order::Kill) => Err(Outcome::Killed),
+            };
+            match fetched {
+                Ok(job) => {
+                    directory.set_job(&job)?;
+                    job
+                }
+                Err(outcome) => return Ok(Err(outcome)),
+            }
+        }
+    };
+    let assignment = match assignment_of(context, &job) {
+        Ok(assignment) => assignment,
+        Err(message) => {
+            return Ok(Err(Outcome::Unusable { fault: Fault::Job, message }));
+        }
+    };
+    if directory.baseline()?.is_none()
+        && let Err(outcome) = stage_in(context, directory, &assignment, orders).await?
+    {
+        return Ok(Err(outcome));
+    }
+    Ok(Ok((job, assignment)))
+}
+
+async fn fetch_and_acknowledge(
+    context: &Context,
+    directory: &JobDirectory,
+) -> Result<Job, Outcome> {
+    let id = directory.id();
+    let unwanted = |error: ClientError| {
+        tracing::info!(job = %id, %error, "the coordinator has no use for this launch any more");
+        Outcome::Dropped
+    };
+    let job = context.reach.insist(|| context.client.job(id.job)).await.map_err(unwanted)?;
+    if job.assignment.as_ref().is_some_and(|found| found.generation != id.generation) {
+        return Err(Outcome::Dropped);
+    }
+    let acknowledgement = SetState {
+        state: ReportedState::Running,
+        generation: id.generation,
+        exit_code: None,
+        fault: None,
+        message: None,
+    };
+    let told = context.reach.insist(|| context.client.set_state(id.job, &acknowledgement));
+    told.await.map_err(unwanted)?;
+    tracing::info!(job = %id, "taken");
+    Ok(job)
+}
+
+/// The job's assignment, checked; for a plain OAR server, which sends none, this node alone.
+fn assignment_of(context: &Context, job: &Job) -> Result<Assignment, String> {
+    let assignment = job.assignment.clone().unwrap_or_else(|| Assignment {
+        generation: 0,
+        rank: 0,
+        nodes: vec![AssignedNode { name: context.hostname.clone(), cores: 1 }],
+        mesh: false,
+        spmd: false,
+        stagein: false,
+        stagein_sha256: None,
+        walltime: job.walltime.unwrap_or(DEFAULT_WALLTIME_S),
+    });
+    if job.command.is_empty() || job.command.contains('\0') {
+        return Err("the job's command is empty or holds a NUL byte".into());
+    }
+    if let Some(node) = assignment.nodes.iter().find(|node| !is_host_name(&node.name)) {
+        return Err(format!("the node name {:?} is no host name", node.name));
+    }
+    let cores: u64 = assignment.nodes.iter().map(|node| u64::from(node.cores)).sum();
+    if usize::from(assignment.rank) >= assignment.nodes.len() || cores > MAX_CORES {
+        return Err("the job's list of nodes is unusable".into());
+    }
+    Ok(assignment)
+}
+
+async fn stage_in(
+    context: &Context,
+    directory: &JobDirectory,
+    assignment: &Assignment,
+    orders: &mut watch::Receiver<Order>,
+) -> io::Result<Result<(), Outcome>> {
+    if assignment.stagein {
+        let archive = directory.stagein();
+        let sha256 = assignment.stagein_sha256.as_deref();
+        let fetched = tokio::select! {
+            fetched = download(context, directory.id().job, sha256, &archive) => fetched,
+            () = ordered(orders, Order::Kill) => return Ok(Err(Outcome::Killed)),
+        };
+        if let Err(error) = fetched {
+            let fault = match &error {
+                TransferError::File { .. } | TransferError::Changed { .. } => Fault::Node,
+                TransferError::Client(_) | TransferError::Damaged { .. } => Fault::Job,
+            };
+            let message = format!("the stage-in did not arrive: {error}");
+            return Ok(Err(Outcome::Unusable { fault, message }));
+        }
+    }
+    // Not to be left in the middle: a kill waits for it, and it is bounded by its limits.
+    let (folder, wanted) = (directory.clone(), assignment.stagein);
+    let unpacked = tokio::task::spawn_blocking(move || {
+        let work = folder.fresh_work()?;
+        if wanted && let Err(error) = unpack(&folder.stagein(), &work, &UnpackLimits::default()) {
+            return Ok(Err(error));
+        }
+        folder.set_baseline(&Baseline::of(&work)?)?;
+        let _ = std::fs::remove_file(folder.stagein());
+        Ok::<_, io::Error>(Ok(()))
+    });
+    Ok(unpacked.await.map_err(io::Error::other)??.map_err(|error| Outcome::Unusable {
+        fault: if error.is_archives_fault() { Fault::Job } else { Fault::Node },
+        message: format!("the stage-in cannot be used: {error}"),
+    }))
+}
+
+async fn download(
+    context: &Context,
+    job: u64,
+    sha256: Option<&str>,
+    to: &std::path::Path,
+) -> Result<(), TransferError> {
+    if to.exists() {
+        return Ok(());
+    }
+    let mut damaged = 0;
+    loop {
+        let fetch = || context.client.download_stagein(job, sha256, to, |_| {});
+        match context.reach.insist(fetch).await {
+            Err(error @ TransferError::Damaged { .. }) => {
+                damaged += 1;
+                if damaged == DAMAGED_LIMIT {
+                    return Err(error);
+                }
+            }
+            done => return done,
+        }
+    }
+}

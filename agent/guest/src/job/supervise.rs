@@ -1,0 +1,264 @@
+//! While the command runs: the shim, the mesh, the wait.
+
+use std::fs;
+use std::io;
+
+use coordinator_api::agent::{Assignment, Fault};
+use coordinator_api::job::Job;
+use overlay_core::ids::MeshId;
+use overlay_core::netmap::{IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, Netmap};
+use tokio::process::Child;
+use tokio::sync::watch;
+
+use super::directory::JobDirectory;
+use super::ending::Outcome;
+use super::life::{Context, Order, ordered};
+use crate::environment::{self, MeshAddresses, OutputFiles};
+use crate::mesh::{JoinedMesh, MESH_MTU, MeshEvent, MeshSecret};
+use crate::shim::client::{ShimClient, ShimError};
+use crate::shim::protocol::{ALONE_LIMIT, ExitReport, LaunchSpec, VERSION};
+use crate::shim::server::LAUNCH;
+
+/// The most bytes of each captured output. Chosen: a result, not a log of years.
+const MAX_OUTPUT_BYTES: u64 = 256 << 20;
+
+/// Time between the polite and the final signal, milliseconds. OAR's own default is 60 s for a checkpoint
+/// and 3 s for a kill.
+const KILL_GRACE_MS: u64 = 5_000;
+
+/// Runs the launch's command, or goes on waiting for it, to its end.
+pub(super) async fn supervise(
+    context: &Context,
+    directory: &JobDirectory,
+    job: &Job,
+    assignment: &Assignment,
+    orders: &mut watch::Receiver<Order>,
+) -> io::Result<Outcome> {
+    let mut child = None;
+    let shim = match find_or_start(context, directory, job, assignment, &mut child).await? {
+        Ok(shim) => shim,
+        Err(outcome) => return Ok(outcome),
+    };
+    let launch = Launch { context, directory, assignment, shim };
+    let outcome = launch.run(orders).await;
+    let _ = launch.shim.release().await;
+    if let Some(mut child) = child {
+        let _ = child.wait().await;
+    }
+    Ok(outcome)
+}
+
+/// The launch's shim: the one that is there, or a new one if none was ever needed.
+async fn find_or_start(
+    context: &Context,
+    directory: &JobDirectory,
+    job: &Job,
+    assignment: &Assignment,
+    child: &mut Option<Child>,
+) -> io::Result<Result<ShimClient, Outcome>> {
+    let shim = ShimClient::at(directory.path());
+    if directory.has_launch() {
+        if shim.hello().await.is_ok() {
+            tracing::info!(job = %directory.id(), "taken up again");
+            return Ok(Ok(shim));
+        }
+        if let Some(report) = directory.exit()? {
+            return Ok(Err(Outcome::Ended(report)));
+        }
+        if directory.has_started() {
+            return Ok(Err(shim_died()));
+        }
+    }
+    write_surroundings(context, directory, job, assignment)?;
+    match ShimClient::start(&context.program, directory.path()).await {
+        Ok((shim, process)) => {
+            *child = Some(process);
+            Ok(Ok(shim))
+        }
+        Err(error) => {
+            Ok(Err(Outcome::Unusable { fault: Fault::Node, message: error.to_string() }))
+        }
+    }
+}
+
+fn shim_died() -> Outcome {
+    Outcome::Unusable {
+        fault: Fault::Node,
+        message: "the job's supervising process died, and the job with it".into(),
+    }
+}
+
+/// Everything that the shim and the sandbox read.
+fn write_surroundings(
+    context: &Context,
+    directory: &JobDirectory,
+    job: &Job,
+    assignment: &Assignment,
+) -> io::Result<()> {
+    let etc = directory.path().join("etc");
+    fs::create_dir_all(&etc)?;
+    fs::write(etc.join("passwd"), environment::passwd())?;
+    fs::write(etc.join("group"), environment::group())?;
+    fs::write(etc.join("nsswitch.conf"), environment::name_service())?;
+    fs::write(etc.join("hosts"), environment::hosts_alone(&context.hostname))?;
+    let oar = directory.path().join("oar");
+    fs::create_dir_all(&oar)?;
+    fs::write(oar.join(job.id.to_string()), environment::node_file(assignment))?;
+    fs::write(
+        oar.join(format!("{}_resources", job.id)),
+        environment::resource_properties_file(assignment),
+    )?;
+    let outputs = OutputFiles::of(job);
+    let spec = LaunchSpec {
+        version: VERSION,
+        hostname: context.hostname.clone(),
+        mesh_mtu: assignment.mesh.then_some(MESH_MTU),
+        command: job.command.clone(),
+        environment: environment::variables(job, assignment),
+        stdout: outputs.stdout,
+        stderr: outputs.stderr,
+        max_output_bytes: MAX_OUTPUT_BYTES,
+        walltime_s: assignment.walltime,
+        kill_grace_ms: KILL_GRACE_MS,
+        alone_limit_ms: u64::try_from(ALONE_LIMIT.as_millis()).unwrap_or(u64::MAX),
+    };
+    directory.write(LAUNCH, &spec)
+}
+
+struct Launch<'a> {
+    context: &'a Context,
+    directory: &'a JobDirectory,
+    assignment: &'a Assignment,
+    shim: ShimClient,
+}
+
+impl Launch<'_> {
+    /// This node runs the command.
+    fn has_command(&self) -> bool {
+        self.assignment.spmd || self.assignment.rank == 0
+    }
+
+    async fn run(&self, orders: &mut watch::Receiver<Order>) -> Outcome {
+        let mut ended = std::pin::pin!(self.shim.wait());
+        let begun = tokio::select! {
+            begun = self.begin() => begun,
+            report = &mut ended => return self.outcome(report),
+            () = ordered(orders, Order::Kill) => Ok(None),
+        };
+        let mut mesh = match begun {
+            Ok(mesh) => mesh,
+            Err(message) => return Outcome::Unusable { fault: Fault::Node, message },
+        };
+
+        let mut killed = false;
+        let outcome = loop {
+            tokio::select! {
+                report = &mut ended => break self.outcome(report),
+                () = ordered(orders, Order::Kill), if !killed => {
+                    killed = true;
+                    if !self.has_command() { break Outcome::Released; }
+                    if let Err(error) = self.shim.kill().await {
+                        tracing::warn!(job = %self.directory.id(), %error, "the kill failed");
+                    }
+                }
+                event = next_event(&mut mesh) => {
+                    if let Err(reason) = self.on_event(event, &mut mesh).await {
+                        break Outcome::Unusable { fault: Fault::Node, message: reason };
+                    }
+                }
+            }
+        };
+        if let Some(mesh) = mesh {
+            mesh.leave().await;
+        }
+        outcome
+    }
+
+    /// Starts the command, or joins the mesh whose opening will start it.
+    async fn begin(&self) -> Result<Option<JoinedMesh>, String> {
+        if !self.assignment.mesh {
+            if self.has_command() {
+                self.shim.run().await.map_err(|error| error.to_string())?;
+            }
+            return Ok(None);
+        }
+        let stored = self.shim.secret().await.map_err(|error| error.to_string())?;
+        let secret = match stored.and_then(|text| MeshSecret::from_text(&text)) {
+            Some(secret) => secret,
+            None => {
+                let secret = MeshSecret::generate();
+                let text = secret.to_text();
+                self.shim.store_secret(&text).await.map_err(|error| error.to_string())?;
+                secret
+            }
+        };
+        let tun = self.shim.take_tun().await.map_err(|error| error.to_string())?;
+        let id = self.directory.id();
+        let mesh = MeshId { job: id.job, generation: id.generation };
+        let joined = self.context.network.join(mesh, tun, &secret).await;
+        joined.map(Some).map_err(|error| format!("joining the job's network failed: {error}"))
+    }
+
+    async fn on_event(
+        &self,
+        event: MeshEvent,
+        mesh: &mut Option<JoinedMesh>,
+    ) -> Result<(), String> {
+        let id = self.directory.id();
+        match event {
+            MeshEvent::Netmap(netmap) => {
+                tracing::info!(job = %id, members = netmap.members.len(), "the job's members");
+                self.set_members(&netmap).await
+            }
+            MeshEvent::Open => {
+                tracing::info!(job = %id, "the job's network is open");
+                if self.has_command() {
+                    self.shim.run().await.map_err(|error| error.to_string())?;
+                }
+                Ok(())
+            }
+            MeshEvent::Closed { reason } => {
+                // The lists say what is to become of the job; here only its network has ended.
+                tracing::warn!(job = %id, %reason, "the job's network was closed");
+                if let Some(mesh) = mesh.take() {
+                    mesh.leave().await;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn set_members(&self, netmap: &Netmap) -> Result<(), String> {
+        if let Some(member) =
+            netmap.members.iter().find(|member| !environment::is_host_name(&member.name))
+        {
+            return Err(format!("the member name {:?} is no host name", member.name));
+        }
+        let own = MeshAddresses::of(netmap.mesh, self.assignment.rank);
+        let hosts = environment::hosts_of(netmap);
+        let set = self.shim.set_members(
+            (own.ipv4, IPV4_PREFIX_LEN),
+            (own.ipv6, IPV6_PREFIX_LEN),
+            hosts,
+        );
+        set.await.map_err(|error| error.to_string())
+    }
+
+    /// What the end of the wait means. A shim that is gone may still have written its last word.
+    fn outcome(&self, report: Result<ExitReport, ShimError>) -> Outcome {
+        match report {
+            Ok(report) => Outcome::Ended(report),
+            Err(_) => match self.directory.exit() {
+                Ok(Some(report)) => Outcome::Ended(report),
+                Ok(None) | Err(_) => shim_died(),
+            },
+        }
+    }
+}
+
+async fn next_event(mesh: &mut Option<JoinedMesh>) -> MeshEvent {
+    match mesh {
+        Some(mesh) => mesh.event().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,95 @@
+//! `agent run` and `agent join`.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coordinator_client::{Client, JoinToken};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::enrol::{Membership, Offer, membership};
+use crate::identity::Identity;
+use crate::job::Context;
+use crate::mesh::MeshNetwork;
+use crate::poll::Launches;
+use crate::retry::Reach;
+use crate::state_dir::StateDir;
+
+/// What `agent run` was told.
+pub struct RunOptions {
+    /// To become a node; not needed afterwards.
+    pub token: Option<JoinToken>,
+    /// What the volunteer gives.
+    pub offer: Offer,
+    /// Where the overlay's UDP socket is bound.
+    pub bind: SocketAddr,
+}
+
+/// Enrols if need be; nothing else.
+///
+/// # Errors
+/// With a sentence for people.
+pub async fn join(state: &Path, token: &JoinToken, offer: Offer) -> anyhow::Result<Membership> {
+    let state = StateDir::open(state)?;
+    let identity = Identity::load_or_create(state.path())?;
+    let stop = stopped()?;
+    let reach = Reach::default();
+    tokio::select! {
+        joined = membership(state.path(), &identity, Some(token), offer, &reach) => Ok(joined?),
+        () = stop => anyhow::bail!("stopped before the coordinator answered"),
+    }
+}
+
+/// Works as a node until SIGTERM or SIGINT. Jobs that run then go on for a minute, waiting for the next
+/// agent.
+///
+/// # Errors
+/// With a sentence for people.
+pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
+    let state = StateDir::open(state)?;
+    let identity = Identity::load_or_create(state.path())?;
+    let node = identity.node();
+    let stop = stopped()?;
+    let mut stop = std::pin::pin!(stop);
+    tracing::info!(%node, state = %state.path().display(), "the agent starts");
+
+    let reach = Reach::default();
+    let enrolling =
+        membership(state.path(), &identity, options.token.as_ref(), options.offer, &reach);
+    let membership = tokio::select! {
+        joined = enrolling => joined?,
+        () = &mut stop => return Ok(()),
+    };
+    let client = Client::new(&membership.url, membership.root)?
+        .with_credential(&membership.credential)?;
+    let network = MeshNetwork::start(&identity, &membership, options.bind).await?;
+    let context = Arc::new(Context {
+        client,
+        reach,
+        network: network.clone(),
+        hostname: membership.hostname.clone(),
+        program: std::env::current_exe()?,
+    });
+    let mut launches = Launches::take_up(context, state.path())?;
+    tracing::info!(hostname = %membership.hostname, "ready for jobs");
+    tokio::select! {
+        () = launches.poll(Duration::from_millis(membership.poll_interval_ms)) => {}
+        () = &mut stop => tracing::info!("stopping"),
+    }
+    drop(launches);
+    network.shutdown().await;
+    Ok(())
+}
+
+/// Completes at SIGTERM or SIGINT.
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,237 @@
+//! One run of the job's command inside its sandbox.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::protocol::{Ending, ExitReport, LaunchSpec};
+use super::sandbox;
+
+/// Why a command is ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The agent's order.
+    Ordered,
+    /// It has run for its walltime.
+    Walltime,
+    /// There is no agent any more.
+    Alone,
+}
+
+impl Stop {
+    pub(super) fn ending(self) -> Ending {
+        match self {
+            Self::Ordered => Ending::Killed,
+            Self::Walltime => Ending::Walltime,
+            Self::Alone => Ending::Alone,
+        }
+    }
+}
+
+/// How long the outputs may stay open after every process of the job has ended. They cannot: this bounds
+/// a bug, not a wait.
+const OUTPUT_CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What bubblewrap tells about the sandbox (`--json-status-fd`), one object a line.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Status {
+    child_pid: Option<i32>,
+    exit_code: Option<i32>,
+}
+
+/// Runs the command of `spec` in the sandbox of the job directory and waits for its end.
+///
+/// Must be called on the shim's one thread: the sandbox dies with the thread that started it.
+pub async fn run(
+    directory: PathBuf,
+    spec: LaunchSpec,
+    stop: watch::Receiver<Option<Stop>>,
+) -> ExitReport {
+    match attempt(&directory, &spec, stop).await {
+        Ok(report) => report,
+        Err(reason) => {
+            ExitReport { ending: Ending::Unusable { reason }, started: false, output_cut: false }
+        }
+    }
+}
+
+async fn attempt(
+    directory: &Path,
+    spec: &LaunchSpec,
+    mut stop: watch::Receiver<Option<Stop>>,
+) -> Result<ExitReport, String> {
+    let program = sandbox::bubblewrap().map_err(|error| error.to_string())?;
+    let work = directory.join("work");
+    let stdout = create_output(&work.join(&spec.stdout)).map_err(|e| format!("stdout: {e}"))?;
+    let stderr = create_output(&work.join(&spec.stderr)).map_err(|e| format!("stderr: {e}"))?;
+    let (status_read, status_write) = status_pipe().map_err(|e| e.to_string())?;
+
+    let mut child = Command::new(program)
+        .args(sandbox::arguments(directory, spec, status_write.as_raw_fd()))
+        .env_clear()
+        .envs(spec.environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("starting bubblewrap failed: {error}"))?;
+    drop(status_write);
+    let outputs = [
+        tokio::spawn(copy(child.stdout.take(), stdout, spec.max_output_bytes)),
+        tokio::spawn(copy(child.stderr.take(), stderr, spec.max_output_bytes)),
+    ];
+    let (inside, mut inside_pid) = watch::channel(None);
+    let status = tokio::task::spawn_blocking(move || read_status(status_read, &inside));
+
+    let ordered = async {
+        let stop = stop.wait_for(Option::is_some).await.map(|stop| *stop);
+        stop.ok().flatten().unwrap_or(Stop::Ordered)
+    };
+    let stopped = tokio::select! {
+        ended = child.wait() => { ended.map_err(|e| e.to_string())?; None }
+        () = sleep(Duration::from_secs(spec.walltime_s)) => Some(Stop::Walltime),
+        stop = ordered => Some(stop),
+    };
+    if stopped.is_some() {
+        let grace = Duration::from_millis(spec.kill_grace_ms);
+        let init = *inside_pid.borrow_and_update();
+        end(&mut child, init, grace).await;
+    }
+    let ended = child.wait().await.map_err(|error| error.to_string())?;
+    let exit_code = status.await.ok().flatten();
+
+    let mut output_cut = false;
+    for output in outputs {
+        if let Ok(Ok(Ok(cut))) = timeout(OUTPUT_CLOSE_LIMIT, output).await {
+            output_cut |= cut;
+        }
+    }
+    let ending = match (stopped, exit_code) {
+        (Some(stop), _) => stop.ending(),
+        (None, Some(code)) => Ending::Exited { wait_status: (code & 0xff) << 8 },
+        (None, None) => Ending::Unusable { reason: sandbox_failed(&work.join(&spec.stderr), ended) },
+    };
+    Ok(ExitReport { ending, started: true, output_cut })
+}
+
+/// Bubblewrap ended without having run the command: its complaint is all that the output holds.
+fn sandbox_failed(stderr: &Path, ended: std::process::ExitStatus) -> String {
+    if let Some(signal) = ended.signal() {
+        return format!("the sandbox was killed by signal {signal}");
+    }
+    let text = fs::read_to_string(stderr).unwrap_or_default();
+    let line = text.lines().next().unwrap_or("it said nothing").chars().take(500);
+    format!("the sandbox could not be made: {}", line.collect::<String>())
+}
+
+/// A new file, whatever the stage-in put in its place.
+fn create_output(path: &Path) -> io::Result<fs::File> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path)?,
+        Ok(_) => fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(path)
+}
+
+/// A pipe whose write end bubblewrap inherits. The shim starts nothing else.
+fn status_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&write, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok((read, write))
+}
+
+/// Reads what bubblewrap tells until it ends; the exit code is there only when the command was run.
+fn read_status(pipe: OwnedFd, inside: &watch::Sender<Option<i32>>) -> Option<i32> {
+    let mut code = None;
+    for line in BufReader::new(fs::File::from(pipe)).lines() {
+        let status: Status = serde_json::from_str(&line.ok()?).unwrap_or_default();
+        if status.child_pid.is_some() {
+            inside.send_replace(status.child_pid);
+        }
+        code = status.exit_code.or(code);
+    }
+    code
+}
+
+/// Copies an output into its file, and reads on without writing when the file is full, so that the
+/// program does not stall. True when something was dropped.
+async fn copy(
+    from: Option<impl AsyncRead + Unpin>,
+    to: fs::File,
+    limit: u64,
+) -> io::Result<bool> {
+    let Some(mut from) = from else { return Ok(false) };
+    let mut to = tokio::fs::File::from_std(to);
+    let mut room = limit;
+    let mut buffer = vec![0u8; 64 << 10];
+    let mut cut = false;
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            to.flush().await?;
+            return Ok(cut);
+        }
+        let kept = count.min(usize::try_from(room).unwrap_or(usize::MAX));
+        room -= kept as u64;
+        cut |= kept < count;
+        to.write_all(&buffer[..kept]).await?;
+        to.flush().await?;
+    }
+}
+
+/// Asks every process of the job to end, then ends them.
+async fn end(child: &mut Child, init: Option<i32>, grace: Duration) {
+    if let Some(init) = init {
+        for pid in descendants(init) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let _ = timeout(grace, child.wait()).await;
+    }
+    // Bubblewrap takes its process namespace with it.
+    let _ = child.start_kill();
+}
+
+/// The processes below `root`. The job's processes cannot leave that tree: its root is the init process of
+/// their namespace, which inherits orphans.
+fn descendants(root: i32) -> Vec<i32> {
+    let parents: Vec<(i32, i32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|item| {
+            let pid: i32 = item.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // The name, in parentheses, may hold anything; the parent is the second field after it.
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+            Some((pid, parent))
+        })
+        .collect();
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        next += 1;
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+    }
+    found.split_off(1)
+}

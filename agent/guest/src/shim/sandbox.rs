@@ -1,0 +1,88 @@
+//! Bubblewrap's command line: what a job can see.
+//!
+//! An allow-list: the programs and libraries of the machine, read-only; the job's directory; files made
+//! for the job. Nothing else of the machine exists in there. The network namespace is the shim's.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+
+use super::protocol::LaunchSpec;
+use crate::environment::{OAR_DIRECTORY, WORK_DIRECTORY};
+
+/// Bubblewrap is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the program `bwrap` is missing: install bubblewrap (Debian: `apt-get install bubblewrap`)")]
+pub struct NoBubblewrap;
+
+/// The place of `bwrap`, in `PATH` or the usual folders.
+///
+/// # Errors
+/// [`NoBubblewrap`].
+pub fn bubblewrap() -> Result<PathBuf, NoBubblewrap> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/bin", "/usr/local/bin", "/bin"].map(PathBuf::from))
+        .map(|folder| folder.join("bwrap"))
+        .find(|program| program.is_absolute() && program.is_file())
+        .ok_or(NoBubblewrap)
+}
+
+/// Files of the machine's `/etc` that programs need and that say nothing about its owner.
+const ETC: [&str; 6] = [
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/etc/ssl/certs",
+];
+
+/// Folders that are links into `/usr` on most machines and folders on some.
+const ROOT_FOLDERS: [&str; 6] = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+
+/// The whole command line after `bwrap`. `status` is the descriptor of `--json-status-fd`.
+pub fn arguments(directory: &Path, spec: &LaunchSpec, status: RawFd) -> Vec<OsString> {
+    let mut line = Line(Vec::new());
+    line.add(["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]);
+    line.add(["--hostname", &spec.hostname, "--uid", "1000", "--gid", "1000"]);
+    line.add(["--die-with-parent", "--new-session", "--cap-drop", "ALL"]);
+    line.add(["--json-status-fd", &status.to_string()]);
+
+    line.add(["--ro-bind", "/usr", "/usr"]);
+    for folder in ROOT_FOLDERS {
+        match (fs::read_link(folder), Path::new(folder).is_dir()) {
+            (Ok(target), _) => {
+                line.add(["--symlink"]);
+                line.0.push(target.into());
+                line.add([folder]);
+            }
+            (Err(_), true) => line.add(["--ro-bind", folder, folder]),
+            (Err(_), false) => {}
+        }
+    }
+    for path in ETC {
+        line.add(["--ro-bind-try", path, path]);
+    }
+    line.add(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"]);
+    for name in ["passwd", "group", "hosts", "nsswitch.conf"] {
+        line.bind("--ro-bind", directory.join("etc").join(name), &format!("/etc/{name}"));
+    }
+    line.bind("--ro-bind", directory.join("oar"), OAR_DIRECTORY);
+    line.bind("--bind", directory.join("work"), WORK_DIRECTORY);
+    line.add(["--chdir", WORK_DIRECTORY, "--", "/bin/sh", "-c", &spec.command]);
+    line.0
+}
+
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn add<const N: usize>(&mut self, words: [&str; N]) {
+        self.0.extend(words.map(OsString::from));
+    }
+
+    fn bind(&mut self, how: &str, from: PathBuf, to: &str) {
+        self.0.extend([how.into(), from.into(), to.into()]);
+    }
+}

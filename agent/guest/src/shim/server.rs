@@ -1,0 +1,314 @@
+//! The shim's main loop: answers the agent, minds the command, and ends without either.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::io::AsyncReadExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use zeroize::Zeroizing;
+
+use super::descriptor::{receive_line, send_line};
+use super::process::{self, Stop};
+use super::protocol::{Answer, Ending, ExitReport, LaunchSpec, MAX_LINE, Request, VERSION};
+use crate::mesh::MeshDevice;
+
+/// The socket, in the job's directory.
+pub const SOCKET: &str = "shim.sock";
+/// What the shim has to do.
+pub const LAUNCH: &str = "launch.json";
+/// How the command ended.
+pub const EXIT: &str = "exit.json";
+/// Exists from the moment the command may have been started.
+pub const STARTED: &str = "started";
+/// The shim's standard error.
+pub const START_LOG: &str = "shim.log";
+
+/// The name of the mesh's device inside the job.
+const DEVICE: &str = "mesh0";
+
+/// Runs a shim to its end. Call in a process of one thread.
+///
+/// # Errors
+/// Anything that keeps it from serving; the text goes to the agent.
+pub fn run(directory: &Path) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+
+    // A session of its own: no terminal, and no signal that is meant for the agent's group.
+    nix::unistd::setsid().ok();
+    let spec = read_spec(directory).context("reading launch.json failed")?;
+    let lock = File::create(directory.join("shim.lock"))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, errno)| errno)
+        .context("the launch has a shim already")?;
+    super::isolate()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tun = spec
+        .mesh_mtu
+        .map(|mtu| MeshDevice::open(DEVICE, mtu))
+        .transpose()
+        .context("making mesh0 failed (is /dev/net/tun there, and may this user open it?)")?;
+    runtime.block_on(serve(directory, spec, tun))?;
+    Ok(())
+}
+
+fn read_spec(directory: &Path) -> anyhow::Result<LaunchSpec> {
+    let spec: LaunchSpec = serde_json::from_slice(&fs::read(directory.join(LAUNCH))?)?;
+    anyhow::ensure!(spec.version == VERSION, "its version {} is unknown", spec.version);
+    Ok(spec)
+}
+
+/// A question and where its answer goes.
+struct Asked {
+    request: Request,
+    reply: oneshot::Sender<(Answer, Option<OwnedFd>)>,
+}
+
+async fn serve(directory: &Path, spec: LaunchSpec, tun: Option<MeshDevice>) -> io::Result<()> {
+    let folder = File::open(directory)?;
+    let _ = fs::remove_file(directory.join(SOCKET));
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))?;
+    fs::set_permissions(directory.join(SOCKET), fs::Permissions::from_mode(0o600))?;
+    drop(folder);
+
+    let (asked, mut questions) = mpsc::channel(16);
+    let agents = Arc::new(watch::Sender::new(0usize));
+    tokio::spawn(accept(listener, asked, agents.clone()));
+
+    let alone_limit = Duration::from_millis(spec.alone_limit_ms);
+    let mut shim = Shim {
+        directory: directory.to_owned(),
+        spec,
+        tun,
+        has_addresses: false,
+        secret: None,
+        command: None,
+        exit: None,
+        waiting: Vec::new(),
+    };
+    let mut alone_since = Some(Instant::now());
+    let mut presence = agents.subscribe();
+    loop {
+        let deadline = alone_since.map(|since| since + alone_limit);
+        tokio::select! {
+            Some(question) = questions.recv() => {
+                if shim.answer(question) { return Ok(()); }
+            }
+            report = ended(&mut shim.command) => {
+                shim.command = None;
+                shim.finish(report)?;
+            }
+            _ = presence.changed() => {
+                let present = *presence.borrow_and_update() > 0;
+                alone_since = if present { None } else { alone_since.or(Some(Instant::now())) };
+            }
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                // Nobody came back. What is there stays on the disk for the agent that will.
+                shim.stop(Stop::Alone);
+                if shim.command.is_none() { return Ok(()); }
+                let report = ended(&mut shim.command).await;
+                return shim.finish(report);
+            }
+        }
+    }
+}
+
+/// A command that runs.
+struct Running {
+    stop: watch::Sender<Option<Stop>>,
+    report: JoinHandle<ExitReport>,
+}
+
+async fn ended(command: &mut Option<Running>) -> ExitReport {
+    match command {
+        None => std::future::pending().await,
+        Some(running) => (&mut running.report).await.unwrap_or_else(|error| ExitReport {
+            ending: Ending::Unusable { reason: format!("the shim failed: {error}") },
+            started: true,
+            output_cut: false,
+        }),
+    }
+}
+
+struct Shim {
+    directory: PathBuf,
+    spec: LaunchSpec,
+    tun: Option<MeshDevice>,
+    has_addresses: bool,
+    secret: Option<Zeroizing<String>>,
+    command: Option<Running>,
+    exit: Option<ExitReport>,
+    waiting: Vec<oneshot::Sender<(Answer, Option<OwnedFd>)>>,
+}
+
+impl Shim {
+    /// Answers; true when that was the last question.
+    fn answer(&mut self, question: Asked) -> bool {
+        let Asked { request, reply } = question;
+        let mut last = false;
+        let answer = match request {
+            Request::Hello => Ok(Answer::State {
+                version: VERSION,
+                started: self.command.is_some() || self.exit.is_some(),
+                ended: self.exit.is_some(),
+            }),
+            Request::TakeTun => match self.descriptor() {
+                Ok(descriptor) => {
+                    let _ = reply.send((Answer::Done, Some(descriptor)));
+                    return false;
+                }
+                Err(reason) => Err(reason),
+            },
+            Request::StoreSecret { secret } => {
+                self.secret = Some(Zeroizing::new(secret));
+                Ok(Answer::Done)
+            }
+            Request::Secret => {
+                Ok(Answer::Secret { secret: self.secret.as_ref().map(|secret| secret.to_string()) })
+            }
+            Request::SetMembers { ipv4, ipv6, hosts } => {
+                self.set_members(ipv4, ipv6, &hosts).map(|()| Answer::Done)
+            }
+            Request::Start => self.start().map(|()| Answer::Done),
+            Request::Kill => {
+                self.stop(Stop::Ordered);
+                Ok(Answer::Done)
+            }
+            Request::Wait => {
+                match &self.exit {
+                    Some(report) => drop(reply.send((Answer::Ended(report.clone()), None))),
+                    None => self.waiting.push(reply),
+                }
+                return false;
+            }
+            Request::Release => {
+                // Ending this process ends the sandbox with it.
+                last = true;
+                Ok(Answer::Done)
+            }
+        };
+        let answer = answer.unwrap_or_else(|reason| Answer::Refused { reason });
+        let _ = reply.send((answer, None));
+        last
+    }
+
+    fn descriptor(&self) -> Result<OwnedFd, String> {
+        let tun = self.tun.as_ref().ok_or("the job has no mesh")?;
+        tun.descriptor().try_clone_to_owned().map_err(|error| error.to_string())
+    }
+
+    fn set_members(
+        &mut self,
+        ipv4: (std::net::Ipv4Addr, u8),
+        ipv6: (std::net::Ipv6Addr, u8),
+        hosts: &str,
+    ) -> Result<(), String> {
+        let tun = self.tun.as_ref().ok_or("the job has no mesh")?;
+        // They follow from the rank and never change; the members do.
+        if !self.has_addresses {
+            tun.set_addresses(ipv4.0, ipv4.1, ipv6.0, ipv6.1)
+                .map_err(|error| format!("setting the addresses of mesh0 failed: {error}"))?;
+            self.has_addresses = true;
+        }
+        write_in_place(&self.directory.join("etc/hosts"), hosts.as_bytes())
+            .map_err(|error| format!("writing the hosts file failed: {error}"))
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        if self.command.is_some() || self.exit.is_some() {
+            return Ok(());
+        }
+        File::create(self.directory.join(STARTED)).map_err(|error| error.to_string())?;
+        let (stop, stopped) = watch::channel(None);
+        let work = process::run(self.directory.clone(), self.spec.clone(), stopped);
+        self.command = Some(Running { stop, report: tokio::spawn(work) });
+        Ok(())
+    }
+
+    /// Ends the command, or makes sure that it will never start. False when the end is known already.
+    fn stop(&mut self, stop: Stop) -> bool {
+        if self.exit.is_some() {
+            return false;
+        }
+        match &self.command {
+            Some(running) => {
+                running.stop.send_if_modified(|current| {
+                    let first = current.is_none();
+                    current.get_or_insert(stop);
+                    first
+                });
+            }
+            None => {
+                let report =
+                    ExitReport { ending: stop.ending(), started: false, output_cut: false };
+                if let Err(error) = self.finish(report) {
+                    tracing::error!(%error, "writing the job's end failed");
+                }
+            }
+        }
+        true
+    }
+
+    fn finish(&mut self, report: ExitReport) -> io::Result<()> {
+        let text = serde_json::to_vec(&report).map_err(io::Error::from)?;
+        crate::state_dir::write_private(&self.directory.join(EXIT), &text)?;
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send((Answer::Ended(report.clone()), None));
+        }
+        self.exit = Some(report);
+        Ok(())
+    }
+}
+
+/// Rewrites a file that is bound into the sandbox: a renamed file would not be seen there.
+fn write_in_place(path: &Path, text: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
+    file.write_all_at(text, 0)?;
+    file.set_len(text.len() as u64)?;
+    (&file).flush()
+}
+
+async fn accept(
+    listener: UnixListener,
+    asked: mpsc::Sender<Asked>,
+    agents: Arc<watch::Sender<usize>>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (asked, agents) = (asked.clone(), agents.clone());
+                tokio::spawn(async move {
+                    agents.send_modify(|count| *count += 1);
+                    let _ = converse(stream, asked).await;
+                    agents.send_modify(|count| *count -= 1);
+                });
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn converse(mut stream: UnixStream, asked: mpsc::Sender<Asked>) -> io::Result<()> {
+    let (line, _) = receive_line(&stream).await?;
+    debug_assert!(line.len() <= MAX_LINE);
+    let (reply, answer) = oneshot::channel();
+    let request = serde_json::from_slice(&line)?;
+    let _ = asked.send(Asked { request, reply }).await;
+
+    let mut nothing = [0u8; 1];
+    let (answer, descriptor) = tokio::select! {
+        answer = answer => answer.map_err(io::Error::other)?,
+        // The agent has gone away while it waited.
+        _ = stream.read(&mut nothing) => return Ok(()),
+    };
+    let line = serde_json::to_vec(&answer)?;
+    send_line(&stream, line, descriptor.as_ref().map(AsFd::as_fd)).await
+}

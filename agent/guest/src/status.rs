@@ -1,0 +1,80 @@
+//! `agent status`: read from the disk, whether or not an agent runs.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::enrol::{MEMBERSHIP_FILE, Membership};
+use crate::job::directory::JobDirectory;
+use crate::state_dir::{is_in_use, read_json};
+
+/// What is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// An agent runs on this state directory.
+    pub running: bool,
+    /// The node's OAR host name, when it is a node.
+    pub hostname: Option<String>,
+    /// Its coordinator.
+    pub url: Option<String>,
+    /// The launches that it has.
+    pub jobs: Vec<JobStatus>,
+}
+
+/// One launch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct JobStatus {
+    /// The job's number.
+    pub job: u64,
+    /// Its launch.
+    pub generation: u32,
+    /// `preparing`, `waiting`, `running`, `ended` or `reporting`.
+    pub phase: &'static str,
+}
+
+/// Reads it.
+///
+/// # Errors
+/// When the state directory cannot be read.
+pub fn read(state: &Path) -> io::Result<Status> {
+    let membership: Option<Membership> = read_json(&state.join(MEMBERSHIP_FILE))?;
+    let folders = state.join("jobs");
+    let mut jobs = Vec::new();
+    for id in JobDirectory::all(&folders)? {
+        let directory = JobDirectory::create(&folders, id)?;
+        let phase = if directory.final_report()?.is_some() {
+            "reporting"
+        } else if directory.exit()?.is_some() {
+            "ended"
+        } else if directory.has_started() {
+            "running"
+        } else if directory.has_launch() {
+            "waiting"
+        } else {
+            "preparing"
+        };
+        jobs.push(JobStatus { job: id.job, generation: id.generation, phase });
+    }
+    Ok(Status {
+        running: is_in_use(state),
+        hostname: membership.as_ref().map(|found| found.hostname.clone()),
+        url: membership.map(|found| found.url),
+        jobs,
+    })
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.hostname, &self.url) {
+            (Some(hostname), Some(url)) => writeln!(f, "node {hostname} of {url}")?,
+            _ => writeln!(f, "not a node yet: `agent run --join TOKEN`")?,
+        }
+        writeln!(f, "the agent {}", if self.running { "runs" } else { "does not run" })?;
+        for job in &self.jobs {
+            writeln!(f, "job {} (launch {}): {}", job.job, job.generation, job.phase)?;
+        }
+        Ok(())
+    }
+}

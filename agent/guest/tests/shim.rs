@@ -1,0 +1,329 @@
+//! The shim and its sandbox, for real: namespaces, bubblewrap, processes. No network device is needed.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent::environment;
+use agent::shim::client::ShimClient;
+use agent::shim::protocol::{Ending, ExitReport, LaunchSpec, VERSION};
+use agent::shim::server::{EXIT, LAUNCH};
+use tempfile::TempDir;
+use tokio::process::Child;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_agent");
+
+/// Long enough for a machine under load; reached only by a failure.
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Job {
+    folder: TempDir,
+}
+
+impl Job {
+    fn new(command: &str) -> Self {
+        Self::with(command, |_| {})
+    }
+
+    fn with(command: &str, change: impl FnOnce(&mut LaunchSpec)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        for name in ["etc", "oar", "work"] {
+            fs::create_dir(path.join(name)).unwrap();
+        }
+        fs::write(path.join("etc/passwd"), environment::passwd()).unwrap();
+        fs::write(path.join("etc/group"), environment::group()).unwrap();
+        fs::write(path.join("etc/nsswitch.conf"), environment::name_service()).unwrap();
+        fs::write(path.join("etc/hosts"), environment::hosts_alone("vol-1")).unwrap();
+        fs::write(path.join("oar/7"), "vol-1\nvol-1\n").unwrap();
+        let mut spec = LaunchSpec {
+            version: VERSION,
+            hostname: "vol-1".into(),
+            mesh_mtu: None,
+            command: command.into(),
+            environment: vec![
+                ("PATH".into(), "/usr/bin:/bin".into()),
+                ("OAR_NODEFILE".into(), "/var/lib/oar/7".into()),
+            ],
+            stdout: "OAR.7.stdout".into(),
+            stderr: "OAR.7.stderr".into(),
+            max_output_bytes: 1 << 20,
+            walltime_s: 3600,
+            kill_grace_ms: 10_000,
+            alone_limit_ms: 60_000,
+        };
+        change(&mut spec);
+        fs::write(path.join(LAUNCH), serde_json::to_vec(&spec).unwrap()).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path().join("work").join(name)).unwrap()
+    }
+
+    fn stdout(&self) -> String {
+        self.read("OAR.7.stdout")
+    }
+
+    fn stderr(&self) -> String {
+        self.read("OAR.7.stderr")
+    }
+
+    async fn shim(&self) -> (ShimClient, Child) {
+        ShimClient::start(Path::new(PROGRAM), self.path()).await.unwrap()
+    }
+
+    /// Runs the command to its end and the shim with it.
+    async fn run(&self) -> ExitReport {
+        let (shim, mut process) = self.shim().await;
+        shim.run().await.unwrap();
+        let report = within(shim.wait()).await.unwrap();
+        let _ = shim.release().await;
+        within(process.wait()).await.unwrap();
+        report
+    }
+}
+
+async fn within<T>(step: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, step).await.expect("it takes too long")
+}
+
+async fn until(mut condition: impl FnMut() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+fn exited(code: i32) -> Ending {
+    Ending::Exited { wait_status: code << 8 }
+}
+
+/// The processes whose command line holds `word`.
+fn processes_with(word: &str) -> Vec<PathBuf> {
+    let holds = |path: &PathBuf| {
+        fs::read(path.join("cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))
+    };
+    fs::read_dir("/proc").unwrap().flatten().map(|item| item.path()).filter(holds).collect()
+}
+
+#[tokio::test]
+async fn a_command_runs_and_its_output_is_captured() {
+    let job = Job::new("echo out; echo err >&2; cat $OAR_NODEFILE; id -un; hostname; pwd; echo made > file");
+    assert_eq!(job.run().await.ending, exited(0));
+    assert_eq!(job.stdout(), "out\nvol-1\nvol-1\noar\nvol-1\n/home/oar/work\n");
+    assert_eq!(job.stderr(), "err\n");
+    assert_eq!(job.read("file"), "made\n");
+    let stored: ExitReport = serde_json::from_slice(&fs::read(job.path().join(EXIT)).unwrap()).unwrap();
+    assert_eq!(stored.ending, exited(0));
+}
+
+#[tokio::test]
+async fn exit_codes_are_raw_wait_statuses() {
+    assert_eq!(Job::new("exit 3").run().await.ending, Ending::Exited { wait_status: 768 });
+    assert_eq!(Job::new("kill -9 $$").run().await.ending, exited(137));
+    // 1 is also what bubblewrap itself fails with: it must not be mistaken for that.
+    assert_eq!(Job::new("exit 1").run().await.ending, exited(1));
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_executed_says_so() {
+    let job = Job::new("./program");
+    fs::write(job.path().join("work/program"), "#!/bin/sh\n").unwrap();
+    assert_eq!(job.run().await.ending, exited(126));
+    assert!(job.stderr().contains("program: Permission denied"), "{}", job.stderr());
+}
+
+#[tokio::test]
+async fn a_sandbox_that_cannot_be_made_is_not_the_commands_exit() {
+    let job = Job::new("true");
+    fs::remove_dir_all(job.path().join("oar")).unwrap();
+    let report = job.run().await;
+    assert!(matches!(&report.ending, Ending::Unusable { reason } if reason.contains("oar")), "{report:?}");
+}
+
+#[tokio::test]
+async fn the_volunteers_files_and_processes_are_not_there() {
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("secret");
+    fs::write(&secret, "s").unwrap();
+    let home = std::env::var("HOME").unwrap();
+    assert!(secret.exists() && Path::new(&home).exists() && Path::new("/run").exists());
+
+    let job = Job::new(&format!(
+        "ls -d {} {home} /run /root /mnt /srv /etc/shadow /etc/machine-id; ls -A /tmp; \
+         ls /proc | grep -c '^[0-9]'; touch /usr/x /etc/x",
+        secret.display()
+    ));
+    job.run().await;
+    let all = job.stdout();
+    let lines: Vec<_> = all.lines().collect();
+    // Nothing listed; then the sandbox's own few processes.
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].parse::<u32>().unwrap() <= 6, "{lines:?}");
+    assert_eq!(job.stderr().matches("No such file").count(), 8, "{}", job.stderr());
+    assert_eq!(job.stderr().matches("Read-only").count() + job.stderr().matches("Permission denied").count(), 2, "{}", job.stderr());
+}
+
+#[tokio::test]
+async fn the_volunteers_network_is_not_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let probe = format!(
+        "ls /sys/class/net 2>/dev/null; cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '; \
+         bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}' 2>/dev/null && echo reached || echo refused"
+    );
+    // The control: outside, the same line reaches the listener.
+    let outside = std::process::Command::new("sh").args(["-c", &probe]).output().unwrap();
+    assert!(String::from_utf8_lossy(&outside.stdout).ends_with("reached\n"));
+
+    let job = Job::new(&probe);
+    job.run().await;
+    assert_eq!(job.stdout(), "lo\nrefused\n");
+}
+
+#[tokio::test]
+async fn lo_works_inside() {
+    if !Path::new("/usr/bin/python3").exists() && !Path::new("/usr/bin/perl").exists() {
+        panic!("neither python3 nor perl is there to listen inside the sandbox");
+    }
+    let job = Job::new(
+        "perl -MIO::Socket::INET -e '$l = IO::Socket::INET->new(Listen => 1, LocalAddr => \
+         \"127.0.0.1\") or die; $c = IO::Socket::INET->new(PeerAddr => \"localhost\", PeerPort => \
+         $l->sockport) or die $!; print \"through\\n\"'",
+    );
+    assert_eq!(job.run().await.ending, exited(0), "{}", job.stderr());
+    assert_eq!(job.stdout(), "through\n");
+}
+
+#[tokio::test]
+async fn killing_the_shim_kills_everything_of_the_job() {
+    let job = Job::new("(setsid sleep 98761 &) ; sleep 98761");
+    let (shim, mut process) = job.shim().await;
+    shim.run().await.unwrap();
+    until(|| processes_with("98761").len() >= 3).await;
+    process.kill().await.unwrap();
+    until(|| processes_with("98761").is_empty()).await;
+    assert!(shim.hello().await.is_err());
+    assert!(!job.path().join(EXIT).exists());
+}
+
+#[tokio::test]
+async fn a_kill_is_polite_first() {
+    let job = Job::new("trap 'echo terminated; exit 0' TERM; echo ready; while :; do sleep 0.05; done");
+    let (shim, mut process) = job.shim().await;
+    shim.run().await.unwrap();
+    until(|| fs::read_to_string(job.path().join("work/OAR.7.stdout")).is_ok_and(|t| t == "ready\n")).await;
+    shim.kill().await.unwrap();
+    assert_eq!(within(shim.wait()).await.unwrap().ending, Ending::Killed);
+    assert_eq!(job.stdout(), "ready\nterminated\n");
+    let _ = shim.release().await;
+    within(process.wait()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_kill_does_not_wait_for_ever() {
+    let job = Job::with("trap '' TERM; echo ready; sleep 98762; sleep 98762; sleep 98762", |spec| {
+        spec.kill_grace_ms = 50;
+    });
+    let (shim, _process) = job.shim().await;
+    shim.run().await.unwrap();
+    until(|| fs::read_to_string(job.path().join("work/OAR.7.stdout")).is_ok_and(|t| t == "ready\n")).await;
+    shim.kill().await.unwrap();
+    assert_eq!(within(shim.wait()).await.unwrap().ending, Ending::Killed);
+    until(|| processes_with("98762").is_empty()).await;
+    let _ = shim.release().await;
+}
+
+#[tokio::test]
+async fn the_walltime_ends_a_job() {
+    let job = Job::with("echo begun; sleep 98763", |spec| spec.walltime_s = 1);
+    assert_eq!(job.run().await.ending, Ending::Walltime);
+    assert_eq!(job.stdout(), "begun\n");
+}
+
+#[tokio::test]
+async fn a_shim_without_an_agent_ends_its_job_and_keeps_the_report() {
+    let job = Job::with("echo begun; sleep 98764", |spec| spec.alone_limit_ms = 300);
+    let (shim, mut process) = job.shim().await;
+    shim.run().await.unwrap();
+    within(process.wait()).await.unwrap();
+    let report: ExitReport = serde_json::from_slice(&fs::read(job.path().join(EXIT)).unwrap()).unwrap();
+    assert_eq!(report.ending, Ending::Alone);
+    assert_eq!(job.stdout(), "begun\n");
+}
+
+#[tokio::test]
+async fn a_waiting_agent_keeps_the_shim() {
+    let job = Job::with("read x < fifo", |spec| spec.alone_limit_ms = 300);
+    nix::unistd::mkfifo(&job.path().join("work/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (shim, _process) = job.shim().await;
+    shim.run().await.unwrap();
+    let mut wait = std::pin::pin!(shim.wait());
+    // Three limits pass with the agent waiting.
+    assert!(tokio::time::timeout(Duration::from_millis(900), &mut wait).await.is_err());
+    fs::write(job.path().join("work/fifo"), "go\n").unwrap();
+    assert_eq!(within(wait).await.unwrap().ending, exited(0));
+    let _ = shim.release().await;
+}
+
+#[tokio::test]
+async fn the_secret_outlives_the_agent_and_only_the_owner_can_ask() {
+    let job = Job::new("true");
+    let (shim, _process) = job.shim().await;
+    assert!(shim.secret().await.unwrap().is_none());
+    shim.store_secret("5e").await.unwrap();
+    drop(shim);
+    let again = ShimClient::at(job.path());
+    assert_eq!(again.secret().await.unwrap().as_deref().map(String::as_str), Some("5e"));
+    let mode = fs::metadata(job.path().join("shim.sock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(again.take_tun().await.is_err(), "there is no mesh");
+    let _ = again.release().await;
+}
+
+#[tokio::test]
+async fn an_output_is_cut_at_its_limit_and_the_job_goes_on() {
+    let job = Job::with("head -c 100000 /dev/zero; echo end >&2", |spec| spec.max_output_bytes = 1000);
+    let report = job.run().await;
+    assert_eq!(report.ending, exited(0));
+    assert!(report.output_cut);
+    assert_eq!(job.stdout().len(), 1000);
+    assert_eq!(job.stderr(), "end\n");
+}
+
+#[tokio::test]
+async fn a_planted_output_file_is_not_followed() {
+    let outside = tempfile::tempdir().unwrap();
+    let target = outside.path().join("target");
+    fs::write(&target, "before").unwrap();
+    let job = Job::new("echo out");
+    std::os::unix::fs::symlink(&target, job.path().join("work/OAR.7.stdout")).unwrap();
+    assert_eq!(job.run().await.ending, exited(0));
+    assert_eq!(fs::read_to_string(&target).unwrap(), "before");
+    assert_eq!(job.stdout(), "out\n");
+}
+
+#[tokio::test]
+async fn a_launch_has_one_shim() {
+    let job = Job::new("true");
+    let (shim, _process) = job.shim().await;
+    let second = tokio::process::Command::new(PROGRAM)
+        .args(["shim", "--dir"])
+        .arg(job.path())
+        .output()
+        .await
+        .unwrap();
+    assert!(String::from_utf8_lossy(&second.stderr).contains("has a shim already"));
+    assert!(shim.hello().await.is_ok());
+    let _ = shim.release().await;
+}

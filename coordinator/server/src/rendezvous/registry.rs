@@ -11,94 +11,42 @@
 //! answer. The last networks that closed are kept for their reports.
 
 mod channels;
+mod early;
+mod launch;
 mod mesh;
 mod nodes;
+mod output;
 mod report;
+mod tell;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use overlay_core::control::{CONTROL_VERSION, PairReport, ToCoordinator, ToNode};
 use overlay_core::netmap::MAX_MEMBERS;
-use overlay_core::wire::format_hex;
 use overlay_core::{MeshId, NodeId, WireGuardKey};
-use overlay_relay::{Moment, RelayKeys, reflector_token};
+use overlay_relay::{Moment, RelayKeys};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::channels::Channels;
+use self::early::EarlyJoins;
+pub use self::launch::{LaunchError, LaunchMember};
 use self::mesh::{JoinOutcome, Mesh};
 use self::nodes::Nodes;
+pub(super) use self::output::Output;
+pub use self::output::RendezvousEvent;
 pub use self::report::{MemberView, MeshView, PairView};
 
-/// How long a node's request to join waits for a launch that is not known yet: the node may hear of
-/// its job a moment before the scheduler announces the launch here. Chosen.
-const JOIN_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Such requests of one node.
-const MAX_EARLY_JOINS: usize = 16;
+/// What a node is told that asks to join a network which is not its own.
+const NO_PART: &str = "this node has no part in that network";
 
 /// Closed networks whose reports are kept. Chosen: the coordinator reads them within seconds.
 const MAX_CLOSED: usize = 256;
 
 /// Pair reports of closed networks that are kept, about 300 bytes each.
 const MAX_CLOSED_PAIRS: usize = 65_536;
-
-/// A member of a launch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LaunchMember {
-    /// The node.
-    pub node: NodeId,
-    /// Its OAR host name.
-    pub name: String,
-}
-
-/// A launch that cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LaunchError {
-    /// The same launch was announced with other members, or has been closed.
-    #[error("{0} exists already: launch it with a new generation")]
-    Exists(MeshId),
-    /// A network has 1 to [`MAX_MEMBERS`] members.
-    #[error("a network cannot have {0} members: choose 1 to {MAX_MEMBERS}")]
-    Size(usize),
-    /// A node is named twice.
-    #[error("{0:?} is named twice: give each node one rank")]
-    Duplicate(NodeId),
-}
-
-/// What the coordinator is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RendezvousEvent {
-    /// Every pair has a path: the job may start.
-    Open {
-        /// The network.
-        mesh: MeshId,
-    },
-    /// A member left; its reports are final.
-    Left {
-        /// The network.
-        mesh: MeshId,
-        /// The member.
-        node: NodeId,
-    },
-    /// A node's control connection is up.
-    Connected(NodeId),
-    /// It has ended.
-    Disconnected(NodeId),
-}
-
-/// What the shell must do.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Output {
-    /// Send to a connected node.
-    Send(NodeId, ToNode),
-    /// Close a node's connection with that reason.
-    Disconnect(NodeId, String),
-    /// Tell the coordinator.
-    Event(RendezvousEvent),
-}
 
 /// The relay that all channels use.
 pub(super) struct RelayAccess {
@@ -114,15 +62,10 @@ pub(super) struct Registry {
     nodes: Nodes,
     meshes: BTreeMap<MeshId, Mesh>,
     channels: Channels,
-    early_joins: BTreeMap<(NodeId, MeshId), EarlyJoin>,
+    early_joins: EarlyJoins,
     /// Oldest first.
     closed: VecDeque<MeshId>,
     outputs: Vec<Output>,
-}
-
-struct EarlyJoin {
-    key: WireGuardKey,
-    until: Instant,
 }
 
 impl Registry {
@@ -133,7 +76,7 @@ impl Registry {
             nodes: Nodes::default(),
             meshes: BTreeMap::new(),
             channels: Channels::default(),
-            early_joins: BTreeMap::new(),
+            early_joins: EarlyJoins::default(),
             closed: VecDeque::new(),
             outputs: Vec::new(),
         }
@@ -163,11 +106,13 @@ impl Registry {
         self.meshes.insert(mesh, Mesh::new(members)?);
         for node in nodes {
             self.nodes.enter_mesh(node, mesh);
-            if let Some(early) = self.early_joins.remove(&(node, mesh)) {
-                self.on_join(now, node, mesh, early.key);
+            if let Some(key) = self.early_joins.take(node, mesh) {
+                self.on_join(now, node, mesh, key);
             }
         }
-        self.end_early_joins(|_, early_mesh, _| early_mesh == mesh);
+        for node in self.early_joins.end(mesh) {
+            self.refuse(node, mesh, NO_PART);
+        }
         Ok(())
     }
 
@@ -199,7 +144,7 @@ impl Registry {
         if self.nodes.disconnect(node) {
             self.outputs.push(Output::Event(RendezvousEvent::Disconnected(node)));
         }
-        self.early_joins.retain(|(waiting, _), _| *waiting != node);
+        self.early_joins.forget(node);
     }
 
     /// A connected node's packets come from another endpoint now.
@@ -242,7 +187,7 @@ impl Registry {
             ToCoordinator::Pairs { mesh, pairs } => self.on_pairs(now, node, mesh, pairs),
             ToCoordinator::LeaveMesh { mesh, pairs } => {
                 self.on_pairs(now, node, mesh, pairs);
-                self.early_joins.remove(&(node, mesh));
+                self.early_joins.take(node, mesh);
                 if self.meshes.get_mut(&mesh).is_some_and(|known| known.leave(node)) {
                     self.outputs.push(Output::Event(RendezvousEvent::Left { mesh, node }));
                 }
@@ -261,7 +206,9 @@ impl Registry {
         for mesh in due {
             self.open(now, mesh);
         }
-        self.end_early_joins(|_, _, until| until <= now.instant);
+        for (node, mesh) in self.early_joins.end_due(now.instant) {
+            self.refuse(node, mesh, NO_PART);
+        }
         for pair in self.channels.renew_due(now) {
             self.send_ticket(pair.0, pair.1);
             self.send_ticket(pair.1, pair.0);
@@ -271,7 +218,7 @@ impl Registry {
     /// When [`Registry::handle_wakeup`] has something to do.
     pub(super) fn next_wakeup(&self) -> Option<Instant> {
         let opening = self.meshes.values().filter_map(Mesh::opens_at).min();
-        let early = self.early_joins.values().map(|early| early.until).min();
+        let early = self.early_joins.next_end();
         [opening, early, self.channels.next_renewal()].into_iter().flatten().min()
     }
 
@@ -317,11 +264,7 @@ impl Registry {
 
     fn on_join(&mut self, now: Moment, node: NodeId, mesh_id: MeshId, key: WireGuardKey) {
         let Some(mesh) = self.meshes.get_mut(&mesh_id) else {
-            let waiting = self.early_joins.keys().filter(|(waiting, _)| *waiting == node).count();
-            if waiting < MAX_EARLY_JOINS || self.early_joins.contains_key(&(node, mesh_id)) {
-                let until = now.instant + JOIN_PATIENCE;
-                self.early_joins.insert((node, mesh_id), EarlyJoin { key, until });
-            } else {
+            if !self.early_joins.hold(now.instant, node, mesh_id, key) {
                 self.refuse(node, mesh_id, "too many requests to join unknown networks");
             }
             return;
@@ -380,87 +323,12 @@ impl Registry {
         self.outputs.push(Output::Event(RendezvousEvent::Open { mesh: mesh_id }));
     }
 
-    /// Everything that a member must know, in the order in which it needs it.
-    fn send_all(&mut self, node: NodeId, mesh_id: MeshId) {
-        let Some(mesh) = self.meshes.get(&mesh_id) else { return };
-        let Some(netmap) = mesh.netmap(mesh_id) else { return };
-        let is_open = mesh.opened_at_ms().is_some();
-        let peers: Vec<_> = mesh.nodes().filter(|peer| *peer != node).collect();
-        for peer in &peers {
-            self.send_ticket(node, *peer);
-        }
-        for peer in peers {
-            if let Some(candidates) = self.nodes.candidates(peer).cloned() {
-                self.send(node, ToNode::Candidates(candidates));
-            }
-        }
-        self.send(node, ToNode::Netmap(netmap));
-        if is_open {
-            self.send(node, ToNode::MeshOpen { mesh: mesh_id });
-        }
-    }
-
-    fn send_ticket(&mut self, node: NodeId, peer: NodeId) {
-        let relay = self.endpoint_for(node);
-        if let Some(ticket) = self.channels.ticket(&self.relay.keys, relay, node, peer) {
-            self.send(node, ToNode::Ticket(ticket));
-        }
-    }
-
-    fn welcome(&mut self, node: NodeId, observed: SocketAddr) {
-        let reflector = self.endpoint_for(node);
-        let reflector_token = format_hex(&reflector_token(&self.relay.keys, node));
-        self.send(node, ToNode::Welcome { observed, reflector, reflector_token });
-    }
-
-    /// The relay's endpoint that a node can reach: one of the family that it reached us by.
-    fn endpoint_for(&self, node: NodeId) -> SocketAddr {
-        let observed = self.nodes.observed(node);
-        let is_reachable =
-            |endpoint: &&SocketAddr| observed.is_none_or(|o| o.is_ipv4() == endpoint.is_ipv4());
-        let endpoints = &self.relay.endpoints;
-        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-        let chosen = endpoints.iter().find(is_reachable).or(endpoints.first());
-        chosen.copied().unwrap_or(unspecified)
-    }
-
-    /// The nodes that know of `node` by a netmap.
-    fn peers(&self, node: NodeId) -> Vec<NodeId> {
-        let meshes = self.nodes.meshes(node).filter_map(|mesh| self.meshes.get(&mesh));
-        let issued = meshes.filter(|mesh| mesh.is_issued() && mesh.present().any(|n| n == node));
-        let mut peers: Vec<_> =
-            issued.flat_map(Mesh::present).filter(|peer| *peer != node).collect();
-        peers.sort_unstable();
-        peers.dedup();
-        peers
-    }
-
-    fn refuse(&mut self, node: NodeId, mesh: MeshId, reason: &str) {
-        self.send(node, ToNode::MeshClosed { mesh, reason: reason.to_owned() });
-    }
-
-    fn end_early_joins(&mut self, is_over: impl Fn(NodeId, MeshId, Instant) -> bool) {
-        let over =
-            self.early_joins.iter().filter(|((node, mesh), e)| is_over(*node, *mesh, e.until));
-        let over: Vec<_> = over.map(|(key, _)| *key).collect();
-        for (node, mesh) in over {
-            self.early_joins.remove(&(node, mesh));
-            self.refuse(node, mesh, "this node has no part in that network");
-        }
-    }
-
     fn forget_closed(&mut self) {
         let pairs = |id: &MeshId| self.meshes.get(id).map_or(0, Mesh::reported);
         let mut kept: usize = self.closed.iter().map(pairs).sum();
         while self.closed.len() > MAX_CLOSED || (kept > MAX_CLOSED_PAIRS && self.closed.len() > 1) {
             let Some(oldest) = self.closed.pop_front() else { return };
             kept -= self.meshes.remove(&oldest).map_or(0, |mesh| mesh.reported());
-        }
-    }
-
-    fn send(&mut self, node: NodeId, message: ToNode) {
-        if self.nodes.is_connected(node) {
-            self.outputs.push(Output::Send(node, message));
         }
     }
 }

@@ -1,1 +1,293 @@
-//! Tests
+//! Real QUIC clients over loopback.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use overlay_core::control::codec::{FrameReader, encode};
+use overlay_core::control::{MAX_MESSAGE, PairReport, PathReport, ToCoordinator, ToNode};
+use overlay_core::{MeshId, WireGuardKey};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ClientHello;
+use rustls::sign::CertifiedKey;
+
+use super::*;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const MESH: MeshId = MeshId { job: 7, generation: 1 };
+
+#[derive(Debug)]
+struct OneCertificate(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for OneCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+struct Known(BTreeSet<NodeId>);
+
+impl Enrolled for Known {
+    fn enrolled(&self, node: NodeId) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(std::future::ready(self.0.contains(&node)))
+    }
+}
+
+/// A running rendezvous and what clients need to reach it.
+struct Bench {
+    handle: RendezvousHandle,
+    events: mpsc::Receiver<RendezvousEvent>,
+    root: CertificateDer<'static>,
+}
+
+/// A node's key.
+struct Identity(KeyPair);
+
+/// A node's connection with its stream.
+struct Client {
+    connection: Connection,
+    send: SendStream,
+    receive: RecvStream,
+    reader: FrameReader<ToNode>,
+    _endpoint: Endpoint,
+}
+
+fn bench(known: &[&Identity]) -> Bench {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let root = CertifiedIssuer::self_signed(params, key).unwrap();
+    let key = PrivateKeyDer::try_from(root.key().serialize_der()).unwrap();
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+    let certificate = root.der().clone();
+    let certified = CertifiedKey::new(vec![certificate.clone()], key);
+    let (handle, events) = Rendezvous::start(RendezvousConfig {
+        socket: UdpSocket::bind("127.0.0.1:0").unwrap(),
+        certificate: Arc::new(OneCertificate(Arc::new(certified))),
+        relay_keys: RelayKeys::generate(),
+        relay_endpoints: vec!["192.0.2.200:6444".parse().unwrap()],
+        enrolled: Arc::new(Known(known.iter().map(|identity| identity.node()).collect())),
+    })
+    .unwrap();
+    Bench { handle, events, root: certificate }
+}
+
+impl Identity {
+    fn new() -> Self {
+        Self(KeyPair::generate_for(&PKCS_ED25519).unwrap())
+    }
+
+    fn node(&self) -> NodeId {
+        NodeId(self.0.public_key_raw().try_into().unwrap())
+    }
+}
+
+impl Bench {
+    async fn dial(&self, identity: Option<&KeyPair>) -> (Endpoint, Connection) {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.root.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut tls = match identity {
+            Some(key) => {
+                let certificate = CertificateParams::default().self_signed(key).unwrap();
+                let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+                builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = self.handle.local_addr().unwrap();
+        let connection = endpoint.connect_with(config, server, "localhost").unwrap();
+        (endpoint, connection.await.unwrap())
+    }
+
+    async fn connect(&self, identity: &Identity) -> Client {
+        let (endpoint, connection) = self.dial(Some(&identity.0)).await;
+        let (send, receive) = connection.open_bi().await.unwrap();
+        let reader = FrameReader::new();
+        let mut client = Client { connection, send, receive, reader, _endpoint: endpoint };
+        client.say(&ToCoordinator::Hello { version: 1, software: "test".to_owned() }).await;
+        let welcome = client.hear().await;
+        assert!(matches!(welcome, ToNode::Welcome { .. }), "{welcome:?}");
+        client
+    }
+
+    async fn event(&mut self) -> RendezvousEvent {
+        tokio::time::timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap()
+    }
+}
+
+impl Client {
+    async fn say(&mut self, message: &ToCoordinator) {
+        self.send.write_all(&encode(message).unwrap()).await.unwrap();
+    }
+
+    async fn join(&mut self, number: u8) {
+        let wireguard_key = WireGuardKey([number; 32]);
+        self.say(&ToCoordinator::JoinMesh { mesh: MESH, wireguard_key }).await;
+    }
+
+    async fn hear(&mut self) -> ToNode {
+        loop {
+            if let Some(message) = self.reader.next_message().unwrap() {
+                return message;
+            }
+            let chunk = self.receive.read_chunk(usize::MAX, true);
+            let chunk = tokio::time::timeout(PATIENCE, chunk).await.unwrap().unwrap().unwrap();
+            self.reader.extend(&chunk.bytes);
+        }
+    }
+
+    async fn hear_kinds(&mut self, count: usize) -> Vec<&'static str> {
+        let mut kinds = Vec::new();
+        for _ in 0..count {
+            kinds.push(match self.hear().await {
+                ToNode::Welcome { .. } => "welcome",
+                ToNode::Netmap(_) => "netmap",
+                ToNode::Candidates(_) => "candidates",
+                ToNode::Ticket(_) => "ticket",
+                ToNode::MeshOpen { .. } => "open",
+                ToNode::MeshClosed { .. } => "closed",
+            });
+        }
+        kinds
+    }
+}
+
+async fn end_of(connection: &Connection) -> String {
+    let end = tokio::time::timeout(PATIENCE, connection.closed()).await.unwrap();
+    if let ConnectionError::ApplicationClosed(close) = &end {
+        return format!("{}: {}", close.error_code, String::from_utf8_lossy(&close.reason));
+    }
+    end.to_string()
+}
+
+fn members(identities: &[&Identity]) -> Vec<LaunchMember> {
+    let named = (1..).zip(identities);
+    named.map(|(n, id)| LaunchMember { node: id.node(), name: format!("vol-{n}") }).collect()
+}
+
+fn settled(peer: &Identity) -> ToCoordinator {
+    let report = PairReport {
+        peer: peer.node(),
+        established: true,
+        settled: true,
+        path: PathReport::None,
+        rtt_us: None,
+        sent_bytes: 0,
+        received_bytes: 0,
+        established_after_ms: None,
+        explain: String::new(),
+    };
+    ToCoordinator::Pairs { mesh: MESH, pairs: vec![report] }
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_enrolled_is_turned_away_with_a_reason() {
+    let bench = bench(&[&Identity::new()]);
+    let (_endpoint, connection) = bench.dial(Some(&Identity::new().0)).await;
+    let end = end_of(&connection).await;
+    assert_eq!(end, "1: this node is not enrolled: join with a new token");
+}
+
+#[tokio::test]
+async fn without_an_ed25519_certificate_there_is_no_connection() {
+    let bench = bench(&[]);
+    let other_kind = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    for identity in [None, Some(&other_kind)] {
+        let (_endpoint, connection) = bench.dial(identity).await;
+        let end = end_of(&connection).await;
+        assert!(end.contains("cryptographic handshake failed"), "{end}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_long_ends_the_connection() {
+    let alice = Identity::new();
+    let bench = bench(&[&alice]);
+    let mut client = bench.connect(&alice).await;
+    let len = u32::try_from(MAX_MESSAGE).unwrap() + 1;
+    client.send.write_all(&len.to_be_bytes()).await.unwrap();
+    let end = end_of(&client.connection).await;
+    assert_eq!(end, "2: control message of 524289 bytes is longer than 524288");
+}
+
+#[tokio::test]
+async fn nodes_are_introduced_and_the_network_opens_and_closes() {
+    let (alice, bob) = (Identity::new(), Identity::new());
+    let mut bench = bench(&[&alice, &bob]);
+    let mut client_a = bench.connect(&alice).await;
+    assert_eq!(bench.event().await, RendezvousEvent::Connected(alice.node()));
+    let mut client_b = bench.connect(&bob).await;
+    assert_eq!(bench.event().await, RendezvousEvent::Connected(bob.node()));
+    assert!(bench.handle.connected(alice.node()));
+
+    bench.handle.launch(MESH, members(&[&alice, &bob])).unwrap();
+    client_a.join(1).await;
+    client_b.join(2).await;
+    assert_eq!(client_a.hear_kinds(2).await, ["ticket", "netmap"]);
+    assert_eq!(client_b.hear_kinds(2).await, ["ticket", "netmap"]);
+    client_a.say(&settled(&bob)).await;
+    client_b.say(&settled(&alice)).await;
+    assert_eq!(bench.event().await, RendezvousEvent::Open { mesh: MESH });
+    assert_eq!(client_a.hear_kinds(1).await, ["open"]);
+    assert_eq!(client_b.hear_kinds(1).await, ["open"]);
+    assert_eq!(bench.handle.blockers(MESH), "");
+
+    bench.handle.close(MESH, "done");
+    let end = ToNode::MeshClosed { mesh: MESH, reason: "done".to_owned() };
+    assert_eq!(client_a.hear().await, end);
+    client_b.connection.close(0u8.into(), b"bye");
+    assert_eq!(bench.event().await, RendezvousEvent::Disconnected(bob.node()));
+    assert!(!bench.handle.connected(bob.node()));
+}
+
+#[tokio::test]
+async fn a_node_that_connects_again_gets_its_state_again_and_the_old_connection_ends() {
+    let (alice, bob) = (Identity::new(), Identity::new());
+    let mut bench = bench(&[&alice, &bob]);
+    let mut client_a = bench.connect(&alice).await;
+    let mut client_b = bench.connect(&bob).await;
+    bench.handle.launch(MESH, members(&[&alice, &bob])).unwrap();
+    client_a.join(1).await;
+    client_b.join(2).await;
+    assert_eq!(client_a.hear_kinds(2).await, ["ticket", "netmap"]);
+
+    let mut again = bench.connect(&alice).await;
+    assert_eq!(end_of(&client_a.connection).await, "3: this node has connected again");
+    again.join(1).await;
+    assert_eq!(again.hear_kinds(2).await, ["ticket", "netmap"]);
+
+    assert_eq!(bench.event().await, RendezvousEvent::Connected(alice.node()));
+    assert_eq!(bench.event().await, RendezvousEvent::Connected(bob.node()));
+    bench.handle.revoke(alice.node());
+    assert_eq!(end_of(&again.connection).await, "5: this node was revoked");
+    assert_eq!(bench.event().await, RendezvousEvent::Disconnected(alice.node()));
+}
+
+#[tokio::test]
+async fn a_network_that_never_comes_is_refused_by_the_clock() {
+    let alice = Identity::new();
+    let bench = bench(&[&alice]);
+    let mut client = bench.connect(&alice).await;
+    client.join(1).await;
+    assert_eq!(client.hear_kinds(1).await, ["closed"]);
+}
+
+#[tokio::test]
+async fn shutting_down_tells_the_nodes() {
+    let alice = Identity::new();
+    let bench = bench(&[&alice]);
+    let client = bench.connect(&alice).await;
+    bench.handle.shutdown().await;
+    assert_eq!(end_of(&client.connection).await, "0: the coordinator is shutting down");
+}

@@ -112,11 +112,11 @@ fn step(step: &'static str, mend: &'static str) -> impl Fn(io::Error) -> Confine
     move |source| ConfineError::Step { step, mend, source }
 }
 
-fn unshare_namespaces() -> Result<(), ConfineError> {
+/// Moves into new mount and process namespaces, as an ordinary user in a new user namespace too.
+pub(crate) fn unshare_namespaces() -> Result<(), ConfineError> {
     let (uid, gid) = (getuid(), getgid());
     if !uid.is_root() {
-        unshare(CloneFlags::CLONE_NEWUSER)
-            .map_err(|e| ConfineError::UserNamespace(e.into()))?;
+        unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| ConfineError::UserNamespace(e.into()))?;
         // A single id can be mapped without privileges, and group lists must be given up for it.
         fs::write("/proc/self/setgroups", "deny")
             .and_then(|()| fs::write("/proc/self/uid_map", format!("0 {uid} 1\n")))
@@ -211,5 +211,23 @@ fn make_writable(path: &Path) {
         for entry in fs::read_dir(path).into_iter().flatten().flatten() {
             make_writable(&entry.path());
         }
+    }
+}
+
+/// From now on `SIGINT`, `SIGTERM` and `SIGHUP` end this process, and so the whole lab, at once.
+pub fn end_on_signals() {
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler only does what is allowed in one.
+        let _ = unsafe { sigaction(signal, &action) };
+    }
+}
+
+extern "C" fn end(signal: libc::c_int) {
+    let text = b"\ninterrupted: everything that was started is being removed\n";
+    // SAFETY: write and _exit are async-signal-safe; the text is static.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+        libc::_exit(128 + signal);
     }
 }

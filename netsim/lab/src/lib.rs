@@ -2,13 +2,22 @@
 //!
 //! [`confine`] moves the program into namespaces of its own, [`topology`] builds networks with
 //! [`preset`] routers, [`world`] starts the real programs in them, [`scenario`] says what to do, and
-//! [`run`] does it and reports.
+//! [`run`] does it and makes the [`report`].
 
+pub mod commands;
 pub mod confine;
+pub mod doctor;
+pub mod expect;
 pub mod netns;
 pub mod preset;
+pub mod probe;
+pub mod processes;
 pub mod program;
+pub mod progress;
 pub mod queens;
+pub mod report;
+pub mod run;
 pub mod scenario;
 pub mod topology;
 pub mod wait;
+pub mod world;

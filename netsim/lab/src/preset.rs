@@ -23,14 +23,8 @@ pub enum Preset {
 
 impl Preset {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::None,
-        Self::Home,
-        Self::FullCone,
-        Self::Restricted,
-        Self::Carrier,
-        Self::Symmetric,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Home, Self::FullCone, Self::Restricted, Self::Carrier, Self::Symmetric];
 
     /// The name in scenario files.
     pub fn name(self) -> &'static str {

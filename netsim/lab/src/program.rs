@@ -121,7 +121,8 @@ impl Place {
             return Err(ProgramError::Missing(path.to_owned()));
         }
         let failed = |source| ProgramError::Start { program: name.to_owned(), source };
-        let (out, log) = (self.dir.join(format!("{name}.out")), self.dir.join(format!("{name}.log")));
+        let (out, log) =
+            (self.dir.join(format!("{name}.out")), self.dir.join(format!("{name}.log")));
         let mut command = self.netns.command(path);
         command.args(args).env_clear().current_dir(&self.dir).stdin(Stdio::null());
         command.stdout(File::create(&out).map_err(failed)?);

@@ -155,7 +155,6 @@ fn gateway(router: &Router, nat: Option<NatConfig>) -> anyhow::Result<Gateway> {
         wan: wan.to_owned(),
         netns: router.run_sync(|| Ok(Netns::of_this_thread()?))?,
         translates: nat.is_some(),
-        open_mappings: nat
-            .is_none_or(|nat| nat.filtering != NatFiltering::AddressAndPortDependent),
+        open_mappings: nat.is_none_or(|nat| nat.filtering != NatFiltering::AddressAndPortDependent),
     })
 }

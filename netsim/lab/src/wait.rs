@@ -20,6 +20,16 @@ pub struct TimedOut {
 pub fn until<T>(
     what: impl Into<String>,
     limit: Duration,
+    look: impl FnMut() -> Option<T>,
+) -> Result<T, TimedOut> {
+    until_every(LOOK_EVERY, what, limit, look)
+}
+
+/// [`until`], for conditions that cost more to look at.
+pub fn until_every<T>(
+    every: Duration,
+    what: impl Into<String>,
+    limit: Duration,
     mut look: impl FnMut() -> Option<T>,
 ) -> Result<T, TimedOut> {
     let deadline = Instant::now() + limit;
@@ -30,6 +40,6 @@ pub fn until<T>(
         if Instant::now() >= deadline {
             return Err(TimedOut { what: what.into(), limit });
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(every);
     }
 }

@@ -43,7 +43,12 @@ fn mapped(inner: &UdpSocket, server: &UdpSocket) -> SocketAddr {
 
 /// Whether a packet from `server` to `endpoint` reaches `inner`. The packet that `friend`, which is
 /// always let in, sends afterwards tells when to stop waiting.
-fn gets_in(inner: &UdpSocket, server: &UdpSocket, friend: &UdpSocket, endpoint: SocketAddr) -> bool {
+fn gets_in(
+    inner: &UdpSocket,
+    server: &UdpSocket,
+    friend: &UdpSocket,
+    endpoint: SocketAddr,
+) -> bool {
     server.send_to(b"stranger", endpoint).unwrap();
     friend.send_to(b"friend", endpoint).unwrap();
     inner.set_read_timeout(Some(ANSWER)).unwrap();

@@ -22,7 +22,10 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Fault> {
     scenario.volunteers.iter().try_for_each(check_group)?;
     let machines = scenario.machines().len();
     if machines > MAX_VOLUNTEERS {
-        return Err((None, format!("{machines} volunteers: at most {MAX_VOLUNTEERS} are possible")));
+        return Err((
+            None,
+            format!("{machines} volunteers: at most {MAX_VOLUNTEERS} are possible"),
+        ));
     }
     scenario.job.iter().try_for_each(|job| check_job(job, machines))
 }
@@ -40,7 +43,8 @@ fn check_group(group: &Volunteers) -> Result<(), Fault> {
 fn check_job(job: &Job, machines: usize) -> Result<(), Fault> {
     let nodes = usize::from(*job.nodes.as_ref());
     if nodes == 0 || nodes > machines {
-        let text = format!("`nodes` is {nodes}, but must be 1 to {machines}, the number of volunteers");
+        let text =
+            format!("`nodes` is {nodes}, but must be 1 to {machines}, the number of volunteers");
         return Err((Some(job.nodes.span()), text));
     }
     if job.command.trim().is_empty() {

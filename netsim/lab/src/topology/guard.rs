@@ -92,7 +92,8 @@ table ip nat {{
 impl Gateway {
     /// Whether the translator keeps a map of its mappings: all endpoint-independent ones do.
     fn has_map(&self) -> bool {
-        let table = self.netns.command("nft").args(["list", "map", "ip", "nat", "fullcone"]).output();
+        let table =
+            self.netns.command("nft").args(["list", "map", "ip", "nat", "fullcone"]).output();
         table.is_ok_and(|output| output.status.success())
     }
 

@@ -24,7 +24,7 @@ extern "C" fn enter() {
 }
 
 /// One test at a time: they share one machine's processors, and often one world.
-pub fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

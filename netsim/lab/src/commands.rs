@@ -1,0 +1,131 @@
+//! The command line of `netsim`.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::confine::{self, Keep};
+use crate::progress::Progress;
+use crate::scenario::{self, Scenario};
+use crate::{doctor, run};
+
+/// Runs the whole system in network namespaces on this machine.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a scenario with the real programs; exit status 0 only if all that it expects holds.
+    Run {
+        /// A scenario's file, or its name in `netsim list`.
+        scenario: String,
+        /// Writes the report as JSON too.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Uses this directory for the programs' files and logs, and keeps it.
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+        /// Decides the order in which the volunteers start, instead of the scenario's seed.
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+    },
+    /// Checks a scenario file.
+    Check {
+        /// A scenario's file, or its name in `netsim list`.
+        scenario: String,
+    },
+    /// Lists the scenarios.
+    List,
+    /// Tries everything that the laboratory needs of this machine.
+    Doctor,
+}
+
+/// Does what the command line says and returns the exit status.
+///
+/// # Safety
+///
+/// The process must have a single thread: some commands move it into new namespaces.
+pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
+    match args.command {
+        Command::Run { scenario, json, keep, seed } => {
+            // SAFETY: by this function's contract.
+            unsafe { run_scenario(&scenario, json.as_deref(), keep, seed) }
+        }
+        Command::Check { scenario } => {
+            let (file, scenario) = scenario::load(&scenario)?;
+            let volunteers = scenario.machines().len();
+            let jobs = scenario.job.len();
+            say(&format!("{}: right ({volunteers} volunteers, {jobs} jobs)", file.display()))
+        }
+        Command::List => {
+            for (name, path) in scenario::list() {
+                let title = match scenario::load(&path.to_string_lossy()) {
+                    Ok((_, Scenario { title, .. })) => title,
+                    Err(error) => format!("unusable: {error}"),
+                };
+                say(&format!("{name:16} {title}"))?;
+            }
+            Ok(0)
+        }
+        // SAFETY: by this function's contract.
+        Command::Doctor => unsafe { examine() },
+    }
+}
+
+unsafe fn run_scenario(
+    name: &str,
+    json: Option<&Path>,
+    keep: Option<PathBuf>,
+    seed: Option<u64>,
+) -> anyhow::Result<i32> {
+    let (file, scenario) = scenario::load(name)?;
+    let file = file.canonicalize()?;
+    let json = json.map(std::path::absolute).transpose()?;
+    let policy = if keep.is_some() { Keep::Always } else { Keep::OnFailure };
+    let dir = std::path::absolute(keep.unwrap_or_else(confine::default_run_dir))?;
+    // SAFETY: by this function's contract.
+    unsafe { confine::enter(&dir, policy) }?;
+    confine::end_on_signals();
+
+    let mut progress = Progress::new();
+    let seed = seed.unwrap_or(scenario.seed);
+    let outcome = run::run(&file, &scenario, seed, &dir, &mut progress);
+    let step = progress.current().unwrap_or("running the scenario").to_owned();
+    let steps = progress.finish();
+    let mut report =
+        outcome.with_context(|| format!("failed at the step \"{step}\"; see {}", dir.display()))?;
+    report.steps = steps;
+    if let Some(json) = json {
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(&json, text).with_context(|| format!("cannot write {}", json.display()))?;
+    }
+    say(&report.to_string())?;
+    if !report.passed {
+        say(&format!("the logs are in {}", dir.display()))?;
+    }
+    Ok(i32::from(!report.passed))
+}
+
+unsafe fn examine() -> anyhow::Result<i32> {
+    // SAFETY: by this function's contract.
+    let findings = unsafe { doctor::examine() };
+    for finding in &findings {
+        match &finding.mend {
+            None => say(&format!("ok       {}", finding.what))?,
+            Some(mend) => say(&format!("MISSING  {}: {mend}", finding.what))?,
+        };
+    }
+    let missing = findings.iter().any(|finding| finding.mend.is_some());
+    Ok(i32::from(missing))
+}
+
+fn say(text: &str) -> anyhow::Result<i32> {
+    writeln!(io::stdout().lock(), "{text}").context("cannot write to standard output")?;
+    Ok(0)
+}

@@ -1,0 +1,79 @@
+//! The processes of the lab, as `/proc` shows them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::netns::Netns;
+
+/// A living process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// Its parent's number.
+    pub parent: i32,
+    /// Its command line, for people.
+    pub command: String,
+}
+
+/// Every process of the lab but this one and the namespace's first. Zombies do not count: they are
+/// waiting for their parent, and run nothing.
+pub fn all() -> Vec<Process> {
+    let own = std::process::id().cast_signed();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| *pid != 1 && *pid != own).filter_map(read).collect()
+}
+
+fn read(pid: i32) -> Option<Process> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything.
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    let parent = fields.next()?.parse().ok()?;
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let command = String::from_utf8_lossy(&arguments).replace('\0', " ").trim().to_owned();
+    Some(Process { pid, parent, command })
+}
+
+/// The processes that belong to the machine in `dir`: they run in its namespace, name the directory
+/// or have a file open in it; or one of their ancestors does.
+pub fn of_machine(netns: &Netns, dir: &Path) -> Vec<Process> {
+    let all = all();
+    let inode = netns.inode().ok();
+    let mut members: BTreeSet<i32> = all
+        .iter()
+        .filter(|p| Netns::of_process(p.pid).and_then(|n| n.inode()).ok() == inode || uses(p, dir))
+        .map(|p| p.pid)
+        .collect();
+    loop {
+        let children: BTreeSet<i32> =
+            all.iter().filter(|p| members.contains(&p.parent)).map(|p| p.pid).collect();
+        if children.is_subset(&members) {
+            return all.into_iter().filter(|p| members.contains(&p.pid)).collect();
+        }
+        members.extend(children);
+    }
+}
+
+fn uses(process: &Process, dir: &Path) -> bool {
+    if process.command.contains(&*dir.to_string_lossy()) {
+        return true;
+    }
+    let fds = fs::read_dir(format!("/proc/{}/fd", process.pid)).into_iter().flatten().flatten();
+    let mut links = fds.map(|fd| fd.path()).chain([format!("/proc/{}/cwd", process.pid).into()]);
+    links.any(|link| fs::read_link(link).is_ok_and(|target| target.starts_with(dir)))
+}
+
+/// Kills them at once.
+pub fn kill_all(processes: &[Process]) {
+    for process in processes {
+        let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+    }
+}

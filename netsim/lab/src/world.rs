@@ -1,0 +1,141 @@
+//! The whole system at work: coordinator, volunteers and a scientist, each on a machine of its own.
+//!
+//! Everything here goes through the real programs and the real API. Methods fail with a message that
+//! names the program and shows the end of its log.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::netns::Netns;
+use crate::preset::Preset;
+use crate::processes;
+use crate::program::{Place, Program};
+use crate::scenario::Coordinator;
+use crate::topology::{Machine, Topology};
+use crate::wait;
+
+mod coordinator;
+mod scientist;
+mod volunteers;
+
+pub use scientist::{Scientist, Submission};
+pub use volunteers::Volunteer;
+
+/// How long a command that talks with the coordinator may take.
+const COMMAND: Duration = Duration::from_secs(30);
+/// How long a program may take from SIGTERM to its end.
+const STOP: Duration = Duration::from_secs(15);
+
+/// The folder of the system's programs.
+#[derive(Clone, Debug)]
+pub struct Programs(PathBuf);
+
+/// A running system. Dropping it kills its programs.
+pub struct World {
+    // Fields are dropped in this order: programs before the networks.
+    /// The volunteers, in the order of enrolment.
+    pub volunteers: Vec<Volunteer>,
+    coordinator: Option<Program>,
+    /// The machine that the coordinator runs on.
+    pub public: Machine,
+    /// The scientist's machine.
+    pub scientist: Scientist,
+    /// The run directory.
+    pub dir: PathBuf,
+    programs: Programs,
+    topology: Topology,
+}
+
+impl Programs {
+    /// The programs beside this one (tests lie one folder deeper).
+    pub fn beside_this() -> anyhow::Result<Self> {
+        let own = std::env::current_exe().context("cannot find this program's own file")?;
+        let folder = own.parent().context("this program lies in no folder")?;
+        let is_test = folder.file_name().is_some_and(|name| name == "deps");
+        let folder = if is_test { folder.parent().unwrap_or(folder) } else { folder };
+        let programs = Self(folder.to_owned());
+        for name in ["coordinator", "agent", "oar"] {
+            if !programs.path(name).is_file() {
+                bail!(
+                    "{} is missing: build it with `cargo build --workspace --bins`",
+                    programs.path(name).display()
+                );
+            }
+        }
+        Ok(programs)
+    }
+
+    /// The path of one of them.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl World {
+    /// Builds the networks of the coordinator and of a scientist behind `behind`. Nothing runs yet.
+    pub fn new(dir: &Path, programs: Programs, behind: Preset) -> anyhow::Result<Self> {
+        let topology = Topology::new()?;
+        let public = topology.add("coordinator", Preset::None)?;
+        let machine = topology.add("scientist", behind)?;
+        let scientist = Scientist::new(place(dir, "scientist", &machine.netns)?, machine);
+        let dir = dir.to_owned();
+        let volunteers = Vec::new();
+        Ok(Self { volunteers, coordinator: None, public, scientist, dir, programs, topology })
+    }
+
+    /// A world with a running coordinator, a logged-in scientist and volunteers that are all alive.
+    pub fn start(
+        dir: &Path,
+        settings: &Coordinator,
+        volunteers: &[(Preset, u16)],
+    ) -> anyhow::Result<Self> {
+        let mut world = Self::new(dir, Programs::beside_this()?, Preset::Home)?;
+        world.start_coordinator(settings)?;
+        let login = world.add_user("alice")?;
+        for (behind, cores) in volunteers {
+            let index = world.add_volunteer(*behind, *cores)?;
+            world.join(index)?;
+        }
+        (0..world.volunteers.len()).try_for_each(|index| world.start_agent(index))?;
+        world.log_in(&login)?;
+        world.wait_until_alive(volunteers.len(), Duration::from_secs(30))?;
+        Ok(world)
+    }
+
+    /// The path of one of the system's programs.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.path(name)
+    }
+
+    /// Adds a machine that belongs to none of the parts.
+    pub fn add_machine(&self, name: &str, behind: Preset) -> anyhow::Result<(Machine, Place)> {
+        let machine = self.topology.add(name, behind)?;
+        let place = place(&self.dir, name, &machine.netns)?;
+        Ok((machine, place))
+    }
+
+    /// Ends everything in order; whatever is left behind by a program is an error.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        for volunteer in &mut self.volunteers {
+            volunteer.stop_agent()?;
+        }
+        self.stop_coordinator()?;
+        let left = wait::until("the end of all processes", STOP, || {
+            processes::all().is_empty().then_some(())
+        });
+        if left.is_err() {
+            let left: Vec<String> =
+                processes::all().iter().map(|p| format!("\n    {} {}", p.pid, p.command)).collect();
+            bail!("processes were left behind after a clean end:{}", left.concat());
+        }
+        Ok(())
+    }
+}
+
+fn place(dir: &Path, name: &str, netns: &Netns) -> anyhow::Result<Place> {
+    let dir = dir.join(name);
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    Ok(Place { netns: netns.clone(), dir, env: Vec::new() })
+}

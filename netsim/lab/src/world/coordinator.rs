@@ -1,0 +1,94 @@
+//! The coordinator, its tokens and users.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::{COMMAND, STOP, World};
+use crate::program::{Finished, Place, Program};
+use crate::scenario::Coordinator;
+
+/// From the start of an empty data directory to `ready`.
+const READY: Duration = Duration::from_secs(20);
+
+impl World {
+    /// Starts the coordinator and waits until it is ready.
+    pub fn start_coordinator(&mut self, settings: &Coordinator) -> anyhow::Result<()> {
+        let place = self.coordinator_place()?;
+        let address = self.public.address.to_string();
+        let seconds = |d: Duration| humantime::format_duration(d).to_string().replace(' ', "");
+        let args = [
+            "serve".to_owned(),
+            "--data".to_owned(),
+            place.dir.join("data").display().to_string(),
+            "--public-address".to_owned(),
+            address,
+            "--poll-interval".to_owned(),
+            seconds(settings.poll_interval),
+            "--node-timeout".to_owned(),
+            seconds(settings.node_timeout),
+            "--launch-deadline".to_owned(),
+            seconds(settings.launch_deadline),
+        ];
+        let mut program = place.start("coordinator", &self.program("coordinator"), args)?;
+        program.wait_for("`ready`", READY, |program| {
+            program.stdout().lines().any(|line| line == "ready").then_some(())
+        })?;
+        self.coordinator = Some(program);
+        Ok(())
+    }
+
+    /// What the coordinator said when it started, and its log.
+    pub fn coordinator_output(&self) -> (String, String) {
+        let text = |program: &Program| (program.stdout(), program.log());
+        self.coordinator.as_ref().map(text).unwrap_or_default()
+    }
+
+    /// The end of the coordinator's log.
+    pub fn coordinator_tail(&self) -> String {
+        self.coordinator.as_ref().map(|program| program.tail().to_string()).unwrap_or_default()
+    }
+
+    /// Ends the coordinator cleanly, if it runs.
+    pub fn stop_coordinator(&mut self) -> anyhow::Result<()> {
+        if let Some(program) = self.coordinator.take() {
+            program.stop(STOP)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a join token.
+    pub fn token(&self) -> anyhow::Result<String> {
+        self.one_line(&["token", "add"])
+    }
+
+    /// Makes a join token that ends after a time such as `1s`.
+    pub fn token_that_expires(&self, after: &str) -> anyhow::Result<String> {
+        self.one_line(&["token", "add", "--expires", after])
+    }
+
+    /// Makes a user and returns the login string.
+    pub fn add_user(&self, name: &str) -> anyhow::Result<String> {
+        self.one_line(&["user", "add", name])
+    }
+
+    /// Runs an administrator's command beside the coordinator.
+    pub fn administrate(&self, args: &[&str]) -> anyhow::Result<Finished> {
+        let place = self.coordinator_place()?;
+        let data = place.dir.join("data").display().to_string();
+        let args = args.iter().copied().chain(["--data", &data]);
+        Ok(place.expect("administrator", &self.program("coordinator"), args, COMMAND)?)
+    }
+
+    fn one_line(&self, args: &[&str]) -> anyhow::Result<String> {
+        let finished = self.administrate(args)?;
+        let line = finished.stdout.lines().find(|line| line.starts_with("cah-"));
+        line.map(str::to_owned).with_context(|| {
+            format!("`coordinator {}` printed no token: {}", args.join(" "), finished.stdout)
+        })
+    }
+
+    fn coordinator_place(&self) -> anyhow::Result<Place> {
+        super::place(&self.dir, "coordinator", &self.public.netns)
+    }
+}

@@ -1,0 +1,137 @@
+//! The volunteers' machines and agents.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use coordinator_api::resource::ResourceState;
+
+use super::{COMMAND, STOP, World};
+use crate::preset::Preset;
+use crate::processes::{self, Process};
+use crate::program::{Place, Program};
+use crate::topology::Machine;
+use crate::wait;
+
+/// A volunteer.
+pub struct Volunteer {
+    /// The host name that the coordinator gives it: `vol-1` is the first to enrol.
+    pub host: String,
+    /// Its machine.
+    pub machine: Machine,
+    /// Where its programs run.
+    pub place: Place,
+    /// Cores that it gives.
+    pub cores: u16,
+    agent: Option<Program>,
+}
+
+impl World {
+    /// Adds a volunteer's machine and returns its index. It has not joined yet.
+    pub fn add_volunteer(&mut self, behind: Preset, cores: u16) -> anyhow::Result<usize> {
+        let index = self.volunteers.len();
+        let host = format!("vol-{}", index + 1);
+        let (machine, place) = self.add_machine(&host, behind)?;
+        self.volunteers.push(Volunteer { host, machine, place, cores, agent: None });
+        Ok(index)
+    }
+
+    /// Enrols a volunteer with a fresh token. Volunteers enrol in the order of their index.
+    pub fn join(&self, index: usize) -> anyhow::Result<()> {
+        let token = self.token()?;
+        let volunteer = &self.volunteers[index];
+        let state = volunteer.state_dir().display().to_string();
+        let args = ["join", &token, "--state", &state, "--cores", &volunteer.cores.to_string()];
+        volunteer.place.expect("join", &self.program("agent"), args, COMMAND)?;
+        Ok(())
+    }
+
+    /// Starts a volunteer's agent, which must have joined.
+    pub fn start_agent(&mut self, index: usize) -> anyhow::Result<()> {
+        self.start_agent_with(index, &[])
+    }
+
+    /// Starts a volunteer's agent with more arguments, such as `--join TOKEN`.
+    pub fn start_agent_with(&mut self, index: usize, more: &[&str]) -> anyhow::Result<()> {
+        let path = self.program("agent");
+        let volunteer = &mut self.volunteers[index];
+        let state = volunteer.state_dir().display().to_string();
+        let cores = volunteer.cores.to_string();
+        let args = ["run", "--state", &state, "--cores", &cores];
+        let args = args.into_iter().chain(more.iter().copied());
+        volunteer.agent = Some(volunteer.place.start("agent", &path, args)?);
+        Ok(())
+    }
+
+    /// The states of the nodes that the coordinator knows, by host name.
+    pub fn nodes(&self) -> anyhow::Result<Vec<(String, ResourceState)>> {
+        let resources = self.api(|client| async move { client.resources().await })?;
+        let mut nodes: Vec<_> =
+            resources.into_iter().map(|r| (r.network_address, r.state)).collect();
+        nodes.sort();
+        nodes.dedup();
+        Ok(nodes)
+    }
+
+    /// Waits until that many nodes are alive, as `oarnodes` shows them on the scientist's machine.
+    pub fn wait_until_alive(&self, count: usize, limit: Duration) -> anyhow::Result<()> {
+        let mut seen = Vec::new();
+        let every = Duration::from_millis(200);
+        let alive = wait::until_every(every, "all nodes alive", limit, || {
+            seen = self.oar_nodes().unwrap_or_default();
+            let alive = seen.iter().filter(|(_, state)| state == "Alive").count();
+            (alive == count).then_some(())
+        });
+        let Err(late) = alive else { return Ok(()) };
+        let tails: String = self
+            .volunteers
+            .iter()
+            .filter(|v| !seen.iter().any(|(host, state)| *host == v.host && state == "Alive"))
+            .filter_map(|v| Some(format!("\n  {}:{}", v.host, v.agent.as_ref()?.tail())))
+            .collect();
+        bail!("{late}: oarnodes shows {seen:?}, {count} nodes are wanted{tails}");
+    }
+}
+
+impl Volunteer {
+    /// Where its agent keeps its identity and its jobs.
+    pub fn state_dir(&self) -> PathBuf {
+        self.place.dir.join("state")
+    }
+
+    /// Its agent, if it runs.
+    pub fn agent(&mut self) -> anyhow::Result<&mut Program> {
+        self.agent.as_mut().with_context(|| format!("the agent of {} does not run", self.host))
+    }
+
+    /// What its agent has logged so far.
+    pub fn log(&self) -> String {
+        self.agent.as_ref().map(Program::log).unwrap_or_default()
+    }
+
+    /// Everything that runs for it: its agent, shims, jobs.
+    pub fn processes(&self) -> Vec<Process> {
+        processes::of_machine(&self.machine.netns, &self.place.dir)
+    }
+
+    /// Ends its agent cleanly, if it runs.
+    pub fn stop_agent(&mut self) -> anyhow::Result<()> {
+        if let Some(agent) = self.agent.take() {
+            agent.stop(STOP).with_context(|| format!("the agent of {}", self.host))?;
+        }
+        Ok(())
+    }
+
+    /// Kills everything of it at once, as pulling the plug would.
+    pub fn pull_the_plug(&mut self) {
+        // The agent first, so that it does not see its shims die and report it.
+        if let Some(agent) = self.agent.take() {
+            let rest = self.processes();
+            agent.kill();
+            processes::kill_all(&rest);
+        }
+        while !self.processes().is_empty() {
+            processes::kill_all(&self.processes());
+        }
+    }
+}

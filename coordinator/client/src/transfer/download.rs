@@ -45,8 +45,13 @@ impl Client {
     ) -> Result<(), TransferError> {
         let url = self.at(&["jobs", &job.to_string(), "stageout.tgz"]);
         // Built anew for each request: an earlier beginning need not fit.
-        remove(&part_of(to)).await?;
-        self.download(url, None, to, progress).await
+        let part = part_of(to);
+        remove(&part).await?;
+        let fetched = self.download(url, None, to, progress).await;
+        if fetched.is_err() {
+            remove(&part).await?;
+        }
+        fetched
     }
 
     async fn download(

@@ -1,0 +1,86 @@
+//! The commands, their options, and the names that they answer to.
+
+mod account;
+mod delete;
+mod job;
+mod nodes;
+mod outcome;
+mod stat;
+mod submit;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::{EXIT_CODES, Failure};
+
+/// Submits and follows jobs on a Clouds@home cluster.
+///
+/// Called as oarsub, oarstat, oardel or oarnodes (by a link of that name), it is that command.
+#[derive(Debug, Parser)]
+#[command(name = "oar", version, after_help = EXIT_CODES)]
+struct Oar {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One call of the program.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Stores the login string that the administrator gave.
+    Login(account::Login),
+    /// Submits a job (oarsub).
+    #[command(visible_alias = "oarsub")]
+    Sub(submit::Sub),
+    /// Shows jobs (oarstat).
+    #[command(visible_alias = "oarstat")]
+    Stat(stat::Stat),
+    /// Deletes jobs (oardel).
+    #[command(visible_alias = "oardel")]
+    Del(delete::Del),
+    /// Shows nodes and their resources (oarnodes).
+    #[command(visible_alias = "oarnodes")]
+    Nodes(nodes::Nodes),
+    /// Waits for a job's end and exits with its exit code.
+    Wait(outcome::Wait),
+    /// Fetches a job's results and unpacks them, one folder per rank.
+    Fetch(outcome::Fetch),
+    /// Prints what a job has written to its standard output.
+    Logs(outcome::Logs),
+    /// Shows a job's network, pair by pair.
+    Mesh(job::Mesh),
+    /// Shows what happened to a job.
+    Events(job::Events),
+}
+
+/// Reads the command line; the name of the program may be the command. Ends the program on wrong usage.
+pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Command {
+    let args: Vec<_> = args.collect();
+    let name = args.first().and_then(|name| Path::new(name).file_name());
+    match name.and_then(|name| name.to_str()) {
+        Some("oarsub") => Command::Sub(submit::Sub::parse_from(args)),
+        Some("oarstat") => Command::Stat(stat::Stat::parse_from(args)),
+        Some("oardel") => Command::Del(delete::Del::parse_from(args)),
+        Some("oarnodes") => Command::Nodes(nodes::Nodes::parse_from(args)),
+        _ => Oar::parse_from(args).command,
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: Command) -> Result<ExitCode, Failure> {
+    let done = ExitCode::SUCCESS;
+    match command {
+        Command::Login(login) => login.run().await.map(|()| done),
+        Command::Sub(sub) => sub.run().await.map(|()| done),
+        Command::Stat(stat) => stat.run().await.map(|()| done),
+        Command::Del(del) => del.run().await.map(|()| done),
+        Command::Nodes(nodes) => nodes.run().await.map(|()| done),
+        Command::Wait(wait) => wait.run().await,
+        Command::Fetch(fetch) => fetch.run().await.map(|()| done),
+        Command::Logs(logs) => logs.run().await.map(|()| done),
+        Command::Mesh(mesh) => mesh.run().await.map(|()| done),
+        Command::Events(events) => events.run().await.map(|()| done),
+    }
+}

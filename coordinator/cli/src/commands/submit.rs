@@ -1,0 +1,84 @@
+//! `oarsub`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use coordinator_api::job::{OneOrMany, SubmitJob};
+use coordinator_client::Client;
+use coordinator_client::transfer::sha256_of_file;
+
+use crate::failure::{EXIT_CODES, Failure};
+use crate::progress::Display;
+use crate::{login, output, pack};
+
+/// Submits a job.
+#[derive(Debug, Parser)]
+#[command(name = "oarsub", version, after_help = EXIT_CODES)]
+pub(crate) struct Sub {
+    /// Resources, such as `nodes=6,walltime=1:30:00` (a bare number is hours); may be repeated
+    #[arg(short = 'l', long = "resource", value_name = "LIST")]
+    resource: Vec<String>,
+    /// Job type: `mesh` (a private network), `spmd` (a mesh, and the command runs on every node), `idempotent`
+    /// (run again when a node is lost); may be repeated
+    #[arg(short = 't', long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// Name of the job
+    #[arg(short = 'n', long, value_name = "NAME")]
+    name: Option<String>,
+    /// Project that is accounted for
+    #[arg(long, value_name = "PROJECT")]
+    project: Option<String>,
+    /// Folder whose content the job finds in its directory, or an archive of it (tar, gzip)
+    #[arg(long, value_name = "DIR_OR_TGZ")]
+    stagein: Option<PathBuf>,
+    /// Print the answer as JSON
+    #[arg(short = 'J', long)]
+    json: bool,
+    /// The command, given to `sh -c`: one quoted text, or words that are joined with spaces
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Sub {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let client = login::client()?;
+        let stagein = match &self.stagein {
+            Some(path) => Some(send(&client, path).await?),
+            None => None,
+        };
+        let job = SubmitJob {
+            command: self.command.join(" "),
+            resource: OneOrMany(self.resource),
+            types: OneOrMany(self.types),
+            name: self.name,
+            project: self.project,
+            stagein: stagein.map(|hash| format!("sha256:{hash}")),
+        };
+        let submitted = client.submit(&job).await?;
+        if self.json {
+            return output::print_json(&submitted);
+        }
+        let mut text = output::plain(submitted.cmd_output.trim_end());
+        let line = format!("OAR_JOB_ID={}", submitted.id);
+        if !text.lines().any(|printed| printed == line) {
+            text = format!("{text}\n{line}");
+        }
+        output::print(&format!("{}\n", text.trim_start()))
+    }
+}
+
+/// Sends the stage-in, unless the coordinator has it; answers its hash.
+async fn send(client: &Client, path: &Path) -> Result<String, Failure> {
+    let metadata = std::fs::metadata(path).map_err(Failure::file(path))?;
+    let packed = match metadata.is_dir() {
+        true => Some(pack::pack(path)?),
+        false => None,
+    };
+    let archive = packed.as_ref().map_or(path, |packed| packed.path());
+    let hash = sha256_of_file(archive).await?;
+    let mut display = Display::new("stage-in");
+    let sent = client.upload_stagein(archive, &hash, |progress| display.show(progress)).await;
+    display.finish();
+    sent?;
+    Ok(hash)
+}

@@ -1,1 +1,85 @@
+use std::net::UdpSocket;
+use std::time::Duration;
 
+use super::*;
+
+struct Peer {
+    socket: UdpSocket,
+    path: Path,
+}
+
+fn peer() -> Peer {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let path = Path::Direct(socket.local_addr().unwrap());
+    Peer { socket, path }
+}
+
+impl Peer {
+    fn receive(&self) -> Vec<u8> {
+        let mut buffer = [0u8; 2048];
+        let len = self.socket.recv(&mut buffer).unwrap();
+        buffer[..len].to_vec()
+    }
+}
+
+fn sender() -> (Socket, Outbox, Stats) {
+    (Socket::bind("[::]:0".parse().unwrap()).unwrap(), Outbox::new(), Stats::default())
+}
+
+#[test]
+fn datagrams_keep_their_bounds_and_their_order() {
+    let (socket, mut outbox, mut stats) = sender();
+    let peer = peer();
+    let sizes = [100, 100, 40, 100, 300, 300, 1];
+    for (index, size) in sizes.into_iter().enumerate() {
+        outbox.push(&socket, &mut stats, peer.path, size, |slot| slot.fill(index as u8));
+    }
+    outbox.flush(&socket, &mut stats);
+    for (index, size) in sizes.into_iter().enumerate() {
+        assert_eq!(peer.receive(), vec![index as u8; size]);
+    }
+    assert_eq!(stats.udp_sent_datagrams, 7);
+    assert_eq!(stats.udp_send_errors, 0);
+}
+
+#[test]
+fn more_endpoints_than_batches_all_get_theirs() {
+    let (socket, mut outbox, mut stats) = sender();
+    let peers: Vec<Peer> = (0..BATCHES + 3).map(|_| peer()).collect();
+    for round in 0..2 {
+        for peer in &peers {
+            outbox.push(&socket, &mut stats, peer.path, 64, |slot| slot.fill(round));
+        }
+    }
+    outbox.flush(&socket, &mut stats);
+    for peer in &peers {
+        assert_eq!([peer.receive(), peer.receive()], [vec![0; 64], vec![1; 64]]);
+    }
+}
+
+#[test]
+fn a_large_run_is_sent_in_several_calls() {
+    let (socket, mut outbox, mut stats) = sender();
+    let peer = peer();
+    for index in 0..120u8 {
+        outbox.push(&socket, &mut stats, peer.path, 1452, |slot| slot.fill(index));
+        if index % 30 == 29 {
+            outbox.flush(&socket, &mut stats);
+            for earlier in index - 29..=index {
+                assert_eq!(peer.receive(), vec![earlier; 1452]);
+            }
+        }
+    }
+}
+
+#[test]
+fn relayed_packets_carry_the_channel() {
+    let (socket, mut outbox, mut stats) = sender();
+    let peer = peer();
+    let Path::Direct(relay) = peer.path else { unreachable!() };
+    let path = Path::Relayed { relay, channel: 7 };
+    outbox.push(&socket, &mut stats, path, 3, |slot| slot.copy_from_slice(b"abc"));
+    outbox.flush(&socket, &mut stats);
+    assert_eq!(relay::parse(&peer.receive()), Some((7, &b"abc"[..])));
+}

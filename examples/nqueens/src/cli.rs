@@ -127,7 +127,7 @@ fn print(
     writeln!(out, "solutions({}) = {}", options.board, outcome.solutions)?;
     writeln!(
         out,
-        "{:.3} s, {} ranks, {threads} threads on rank 0, units per rank: {}",
+        "{:.3} s, ranks: {}, threads on rank 0: {threads}, units per rank: {}",
         took.as_secs_f64(),
         per_rank.len(),
         per_rank.join(" ")

@@ -1,0 +1,44 @@
+# `make help` says what there is. Everything works as root and as an ordinary user.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET)/release
+PREFIX ?= $(HOME)/.local
+BINARIES := agent coordinator netsim nqueens oar
+OAR_NAMES := oarsub oarstat oardel oarnodes
+
+# Ordinary users of Debian do not have the folders of nft and ip in PATH; a fresh rustup is not there
+# before the next login.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
+
+.PHONY: help prepare prepare-test build doctor demo test install
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@echo 'Clouds@home:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | tr '@' '\t' | expand -t 22
+
+demo: prepare build doctor ## install what is missing, build, run the main job on six volunteers
+	$(RELEASE)/netsim run netsim/scenarios/nqueens.toml
+
+test: prepare-test build doctor ## the same for the whole test suite
+	$(CARGO) test --release --workspace
+
+build: ## build all programs into target/release, with OAR's names beside `oar`
+	$(CARGO) build --release --workspace
+	@for name in $(OAR_NAMES); do ln -sf oar $(RELEASE)/$$name; done
+
+prepare: ## install the programs that the laboratory needs, if any is missing
+	@scripts/prepare lab
+
+prepare-test: ## the same, with what the tests need besides
+	@scripts/prepare test
+
+doctor: ## try what the laboratory needs of this machine
+	@$(RELEASE)/netsim doctor || { \
+	  echo 'This machine cannot run the laboratory yet: see the lines marked MISSING.' >&2; exit 1; }
+
+install: build ## copy the programs to PREFIX/bin (default ~/.local/bin)
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install $(addprefix $(RELEASE)/,$(BINARIES)) $(DESTDIR)$(PREFIX)/bin
+	@for name in $(OAR_NAMES); do ln -sf oar $(DESTDIR)$(PREFIX)/bin/$$name; done

@@ -1,122 +1,135 @@
 //! The agent's end of its jobs' networks.
 //!
-//! The agent holds the one UDP socket and the tunnels; a job's shim holds the device. This module brings
-//! both together and hides the overlay from the rest of the agent.
+//! The agent holds the one UDP socket and the tunnels; a job's shim holds the device and the key. This
+//! module brings both together.
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
+use coordinator_client::pinned_tls_with_identity;
+use coordinator_client::token::host_of;
 use data_encoding::HEXLOWER;
 use overlay_core::ids::MeshId;
-use overlay_core::netmap::Netmap;
+use overlay_driver::{ControlConfig, JoinError, Overlay, OverlayConfig, StartError};
 use zeroize::Zeroizing;
 
 use crate::enrol::Membership;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError};
+use crate::state_dir::write_private;
+
+pub use overlay_driver::tun::MeshDevice;
+pub use overlay_driver::{Mesh, MeshEvent, WireGuardSecret};
 
 /// The MTU of `mesh0`: 1500 - 40 (IPv6) - 8 (UDP) - 8 (relay frame) - 32 (WireGuard), so that a packet
 /// fits every path as it is.
 pub const MESH_MTU: u16 = 1412;
 
-/// The device of a mesh.
-pub struct MeshDevice;
+/// The file that remembers the UDP port: peers of running jobs look for a restarted agent there.
+const PORT_FILE: &str = "port";
 
-impl MeshDevice {
-    /// Not built in yet.
-    ///
-    /// # Errors
-    /// Always.
-    pub fn open(_name: &str, _mtu: u16) -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// The device's descriptor.
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(Box::leak(Box::new(io::stdin())))
-    }
-
-    /// Not built in yet.
-    ///
-    /// # Errors
-    /// Always.
-    pub fn set_addresses(&self, _: Ipv4Addr, _: u8, _: Ipv6Addr, _: u8) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-/// What happens in a mesh.
-pub enum MeshEvent {
-    /// The members.
-    Netmap(Netmap),
-    /// Every pair has a working path.
-    Open,
-    /// The node is no longer part of it.
-    Closed {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// A mesh's private key.
-pub struct MeshSecret(Zeroizing<[u8; 32]>);
-
-impl MeshSecret {
-    /// A fresh one.
-    pub fn generate() -> Self {
-        Self(Zeroizing::new(rand::random()))
-    }
-
-    /// As 64 hexadecimal digits.
-    pub fn to_text(&self) -> Zeroizing<String> {
-        Zeroizing::new(HEXLOWER.encode(&*self.0))
-    }
-
-    /// From 64 hexadecimal digits.
-    pub fn from_text(text: &str) -> Option<Self> {
-        let bytes = Zeroizing::new(HEXLOWER.decode(text.as_bytes()).ok()?);
-        Some(Self(Zeroizing::new(bytes.as_slice().try_into().ok()?)))
-    }
+/// Why the overlay could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The node's certificate is unusable.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// TLS does not take the certificate.
+    #[error("TLS refuses the node's certificate: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The UDP socket or the data plane.
+    #[error("the overlay could not be started")]
+    Start(#[from] StartError),
 }
 
 /// The overlay. Cheap to clone.
 #[derive(Clone)]
-pub struct MeshNetwork;
-
-/// The agent's place in one mesh.
-pub struct JoinedMesh;
-
-impl MeshNetwork {
-    /// Starts it.
-    ///
-    /// # Errors
-    /// None yet.
-    #[expect(clippy::unused_async, reason = "in between")]
-    pub async fn start(_: &Identity, _: &Membership, _: SocketAddr) -> Result<Self, io::Error> {
-        Ok(Self)
-    }
-
-    /// Joins.
-    ///
-    /// # Errors
-    /// Always.
-    #[expect(clippy::unused_async, reason = "in between")]
-    pub async fn join(&self, _: MeshId, _: OwnedFd, _: &MeshSecret) -> Result<JoinedMesh, String> {
-        Err("not built in".into())
-    }
-
-    /// Closes.
-    #[expect(clippy::unused_async, reason = "in between")]
-    pub async fn shutdown(self) {}
+pub struct MeshNetwork {
+    overlay: Overlay,
 }
 
-impl JoinedMesh {
-    /// The next event.
-    pub async fn event(&mut self) -> MeshEvent {
-        std::future::pending().await
+impl MeshNetwork {
+    /// Binds the UDP socket and connects to the coordinator's rendezvous, again and again if need be.
+    ///
+    /// With port 0 the port of the last time is taken, when it is free.
+    ///
+    /// # Errors
+    /// [`NetworkError`].
+    pub async fn start(
+        identity: &Identity,
+        membership: &Membership,
+        bind: SocketAddr,
+        state: &Path,
+    ) -> Result<Self, NetworkError> {
+        let port_file = state.join(PORT_FILE);
+        let last = fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse().ok());
+        let config = |bind| -> Result<OverlayConfig, NetworkError> {
+            let server = membership.rendezvous.clone();
+            let control = ControlConfig {
+                server_name: host_of(&format!("https://{server}")).unwrap_or(server.clone()),
+                server,
+                tls: pinned_tls_with_identity(membership.root, identity.certificate()?)?,
+                software: concat!("agent ", env!("CARGO_PKG_VERSION")).to_owned(),
+            };
+            Ok(OverlayConfig { node: identity.node(), bind, control })
+        };
+        let again = match last.filter(|_| bind.port() == 0) {
+            Some(port) => Overlay::start(config(SocketAddr::new(bind.ip(), port))?).await.ok(),
+            None => None,
+        };
+        let overlay = match again {
+            Some(overlay) => overlay,
+            None => Overlay::start(config(bind)?).await?,
+        };
+        let port = overlay.local_addr().port();
+        if let Err(error) = write_private(&port_file, port.to_string().as_bytes()) {
+            tracing::warn!(%error, "remembering the UDP port failed");
+        }
+        tracing::info!(port, "the overlay's UDP socket");
+        Ok(Self { overlay })
     }
 
-    /// Leaves.
-    #[expect(clippy::unused_async, reason = "in between")]
-    pub async fn leave(self) {}
+    /// Joins the mesh of a job with its device's descriptor and its secret.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub async fn join(
+        &self,
+        mesh: MeshId,
+        tun: OwnedFd,
+        secret: WireGuardSecret,
+    ) -> Result<Mesh, JoinError> {
+        self.overlay.join(mesh, tun, secret).await
+    }
+
+    /// Closes the socket. To be called before the meshes are dropped, which would leave them: the next
+    /// agent takes them up again.
+    pub async fn shutdown(self) {
+        self.overlay.shutdown().await;
+    }
+}
+
+/// The secret as the shim keeps it: 64 hexadecimal digits.
+pub fn secret_to_text(secret: &WireGuardSecret) -> Zeroizing<String> {
+    Zeroizing::new(HEXLOWER.encode(&*secret.to_bytes()))
+}
+
+/// The secret that the shim kept.
+pub fn secret_from_text(text: &str) -> Option<WireGuardSecret> {
+    let bytes = Zeroizing::new(HEXLOWER.decode(text.as_bytes()).ok()?);
+    Some(WireGuardSecret::from_bytes(bytes.as_slice().try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_survives_the_shim() {
+        let secret = WireGuardSecret::generate();
+        let again = secret_from_text(&secret_to_text(&secret)).unwrap();
+        assert_eq!(again.public(), secret.public());
+        assert!(secret_from_text("5e").is_none());
+    }
 }

@@ -115,11 +115,8 @@ mod tests {
 
     #[test]
     fn a_refusal_is_final_and_silence_is_not() {
-        let refused = |status| ClientError::Refused {
-            status,
-            title: String::new(),
-            message: String::new(),
-        };
+        let refused =
+            |status| ClientError::Refused { status, title: String::new(), message: String::new() };
         assert!(!refused(409).may_pass());
         assert!(!refused(403).may_pass());
         assert!(refused(503).may_pass());

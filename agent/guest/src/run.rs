@@ -61,9 +61,9 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
         joined = enrolling => joined?,
         () = &mut stop => return Ok(()),
     };
-    let client = Client::new(&membership.url, membership.root)?
-        .with_credential(&membership.credential)?;
-    let network = MeshNetwork::start(&identity, &membership, options.bind).await?;
+    let client =
+        Client::new(&membership.url, membership.root)?.with_credential(&membership.credential)?;
+    let network = MeshNetwork::start(&identity, &membership, options.bind, state.path()).await?;
     let context = Arc::new(Context {
         client,
         reach,
@@ -77,8 +77,9 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
         () = launches.poll(Duration::from_millis(membership.poll_interval_ms)) => {}
         () = &mut stop => tracing::info!("stopping"),
     }
-    drop(launches);
+    // In this order: a mesh that is dropped while the overlay lives is left.
     network.shutdown().await;
+    drop(launches);
     Ok(())
 }
 

@@ -118,12 +118,15 @@ fn processes_with(word: &str) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn a_command_runs_and_its_output_is_captured() {
-    let job = Job::new("echo out; echo err >&2; cat $OAR_NODEFILE; id -un; hostname; pwd; echo made > file");
+    let job = Job::new(
+        "echo out; echo err >&2; cat $OAR_NODEFILE; id -un; hostname; pwd; echo made > file",
+    );
     assert_eq!(job.run().await.ending, exited(0));
     assert_eq!(job.stdout(), "out\nvol-1\nvol-1\noar\nvol-1\n/home/oar/work\n");
     assert_eq!(job.stderr(), "err\n");
     assert_eq!(job.read("file"), "made\n");
-    let stored: ExitReport = serde_json::from_slice(&fs::read(job.path().join(EXIT)).unwrap()).unwrap();
+    let stored: ExitReport =
+        serde_json::from_slice(&fs::read(job.path().join(EXIT)).unwrap()).unwrap();
     assert_eq!(stored.ending, exited(0));
 }
 
@@ -148,7 +151,10 @@ async fn a_sandbox_that_cannot_be_made_is_not_the_commands_exit() {
     let job = Job::new("true");
     fs::remove_dir_all(job.path().join("oar")).unwrap();
     let report = job.run().await;
-    assert!(matches!(&report.ending, Ending::Unusable { reason } if reason.contains("oar")), "{report:?}");
+    assert!(
+        matches!(&report.ending, Ending::Unusable { reason } if reason.contains("oar")),
+        "{report:?}"
+    );
 }
 
 #[tokio::test]
@@ -171,7 +177,13 @@ async fn the_volunteers_files_and_processes_are_not_there() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].parse::<u32>().unwrap() <= 6, "{lines:?}");
     assert_eq!(job.stderr().matches("No such file").count(), 8, "{}", job.stderr());
-    assert_eq!(job.stderr().matches("Read-only").count() + job.stderr().matches("Permission denied").count(), 2, "{}", job.stderr());
+    assert_eq!(
+        job.stderr().matches("Read-only").count()
+            + job.stderr().matches("Permission denied").count(),
+        2,
+        "{}",
+        job.stderr()
+    );
 }
 
 #[tokio::test]
@@ -219,10 +231,14 @@ async fn killing_the_shim_kills_everything_of_the_job() {
 
 #[tokio::test]
 async fn a_kill_is_polite_first() {
-    let job = Job::new("trap 'echo terminated; exit 0' TERM; echo ready; while :; do sleep 0.05; done");
+    let job =
+        Job::new("trap 'echo terminated; exit 0' TERM; echo ready; while :; do sleep 0.05; done");
     let (shim, mut process) = job.shim().await;
     shim.run().await.unwrap();
-    until(|| fs::read_to_string(job.path().join("work/OAR.7.stdout")).is_ok_and(|t| t == "ready\n")).await;
+    until(|| {
+        fs::read_to_string(job.path().join("work/OAR.7.stdout")).is_ok_and(|t| t == "ready\n")
+    })
+    .await;
     shim.kill().await.unwrap();
     assert_eq!(within(shim.wait()).await.unwrap().ending, Ending::Killed);
     assert_eq!(job.stdout(), "ready\nterminated\n");
@@ -232,12 +248,16 @@ async fn a_kill_is_polite_first() {
 
 #[tokio::test]
 async fn a_kill_does_not_wait_for_ever() {
-    let job = Job::with("trap '' TERM; echo ready; sleep 98762; sleep 98762; sleep 98762", |spec| {
-        spec.kill_grace_ms = 50;
-    });
+    let job =
+        Job::with("trap '' TERM; echo ready; sleep 98762; sleep 98762; sleep 98762", |spec| {
+            spec.kill_grace_ms = 50;
+        });
     let (shim, _process) = job.shim().await;
     shim.run().await.unwrap();
-    until(|| fs::read_to_string(job.path().join("work/OAR.7.stdout")).is_ok_and(|t| t == "ready\n")).await;
+    until(|| {
+        fs::read_to_string(job.path().join("work/OAR.7.stdout")).is_ok_and(|t| t == "ready\n")
+    })
+    .await;
     shim.kill().await.unwrap();
     assert_eq!(within(shim.wait()).await.unwrap().ending, Ending::Killed);
     until(|| processes_with("98762").is_empty()).await;
@@ -257,7 +277,8 @@ async fn a_shim_without_an_agent_ends_its_job_and_keeps_the_report() {
     let (shim, mut process) = job.shim().await;
     shim.run().await.unwrap();
     within(process.wait()).await.unwrap();
-    let report: ExitReport = serde_json::from_slice(&fs::read(job.path().join(EXIT)).unwrap()).unwrap();
+    let report: ExitReport =
+        serde_json::from_slice(&fs::read(job.path().join(EXIT)).unwrap()).unwrap();
     assert_eq!(report.ending, Ending::Alone);
     assert_eq!(job.stdout(), "begun\n");
 }
@@ -293,7 +314,8 @@ async fn the_secret_outlives_the_agent_and_only_the_owner_can_ask() {
 
 #[tokio::test]
 async fn an_output_is_cut_at_its_limit_and_the_job_goes_on() {
-    let job = Job::with("head -c 100000 /dev/zero; echo end >&2", |spec| spec.max_output_bytes = 1000);
+    let job =
+        Job::with("head -c 100000 /dev/zero; echo end >&2", |spec| spec.max_output_bytes = 1000);
     let report = job.run().await;
     assert_eq!(report.ending, exited(0));
     assert!(report.output_cut);

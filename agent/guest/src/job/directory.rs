@@ -55,9 +55,10 @@ impl JobDirectory {
         let mut found = Vec::new();
         for item in listing {
             let name = item?.file_name();
-            let id = name.to_str().and_then(|name| name.split_once('.')).and_then(|(job, launch)| {
-                Some(LaunchId { job: job.parse().ok()?, generation: launch.parse().ok()? })
-            });
+            let id =
+                name.to_str().and_then(|name| name.split_once('.')).and_then(|(job, launch)| {
+                    Some(LaunchId { job: job.parse().ok()?, generation: launch.parse().ok()? })
+                });
             found.extend(id.filter(|id| name.to_str() == Some(&id.to_string())));
         }
         found.sort_unstable();

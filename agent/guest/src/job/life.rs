@@ -122,8 +122,11 @@ async fn conclude(
     let id = directory.id();
     match &outcome {
         Outcome::Ended(report) => match &report.ending {
-            Ending::Unusable { reason } => tracing::error!(job = %id, %reason, "the job did not run"),
-            ending @ (Ending::Exited { .. } | Ending::Killed | Ending::Walltime | Ending::Alone) => {
+            Ending::Unusable { reason } => {
+                tracing::error!(job = %id, %reason, "the job did not run")
+            }
+            ending
+            @ (Ending::Exited { .. } | Ending::Killed | Ending::Walltime | Ending::Alone) => {
                 tracing::info!(job = %id, ?ending, "the job has ended");
             }
         },
@@ -164,9 +167,9 @@ async fn deliver(context: &Context, directory: &JobDirectory, report: &FinalRepo
     let mut state: SetState = report.state.clone();
     if report.stageout {
         let archive = directory.stageout();
-        let sent = context.reach.insist(|| {
-            context.client.upload_stageout(id.job, id.generation, &archive)
-        });
+        let sent = context
+            .reach
+            .insist(|| context.client.upload_stageout(id.job, id.generation, &archive));
         if let Err(error) = sent.await {
             tracing::warn!(job = %id, %error, "the results were not accepted");
             let message = format!("the results were not accepted: {error}");

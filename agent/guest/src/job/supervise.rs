@@ -14,7 +14,7 @@ use super::directory::JobDirectory;
 use super::ending::Outcome;
 use super::life::{Context, Order, ordered};
 use crate::environment::{self, MeshAddresses, OutputFiles};
-use crate::mesh::{JoinedMesh, MESH_MTU, MeshEvent, MeshSecret};
+use crate::mesh::{MESH_MTU, Mesh, MeshEvent, WireGuardSecret, secret_from_text, secret_to_text};
 use crate::shim::client::{ShimClient, ShimError};
 use crate::shim::protocol::{ALONE_LIMIT, ExitReport, LaunchSpec, VERSION};
 use crate::shim::server::LAUNCH;
@@ -75,9 +75,7 @@ async fn find_or_start(
             *child = Some(process);
             Ok(Ok(shim))
         }
-        Err(error) => {
-            Ok(Err(Outcome::Unusable { fault: Fault::Node, message: error.to_string() }))
-        }
+        Err(error) => Ok(Err(Outcome::Unusable { fault: Fault::Node, message: error.to_string() })),
     }
 }
 
@@ -175,7 +173,7 @@ impl Launch<'_> {
     }
 
     /// Starts the command, or joins the mesh whose opening will start it.
-    async fn begin(&self) -> Result<Option<JoinedMesh>, String> {
+    async fn begin(&self) -> Result<Option<Mesh>, String> {
         if !self.assignment.mesh {
             if self.has_command() {
                 self.shim.run().await.map_err(|error| error.to_string())?;
@@ -183,11 +181,11 @@ impl Launch<'_> {
             return Ok(None);
         }
         let stored = self.shim.secret().await.map_err(|error| error.to_string())?;
-        let secret = match stored.and_then(|text| MeshSecret::from_text(&text)) {
+        let secret = match stored.and_then(|text| secret_from_text(&text)) {
             Some(secret) => secret,
             None => {
-                let secret = MeshSecret::generate();
-                let text = secret.to_text();
+                let secret = WireGuardSecret::generate();
+                let text = secret_to_text(&secret);
                 self.shim.store_secret(&text).await.map_err(|error| error.to_string())?;
                 secret
             }
@@ -195,15 +193,11 @@ impl Launch<'_> {
         let tun = self.shim.take_tun().await.map_err(|error| error.to_string())?;
         let id = self.directory.id();
         let mesh = MeshId { job: id.job, generation: id.generation };
-        let joined = self.context.network.join(mesh, tun, &secret).await;
+        let joined = self.context.network.join(mesh, tun, secret).await;
         joined.map(Some).map_err(|error| format!("joining the job's network failed: {error}"))
     }
 
-    async fn on_event(
-        &self,
-        event: MeshEvent,
-        mesh: &mut Option<JoinedMesh>,
-    ) -> Result<(), String> {
+    async fn on_event(&self, event: MeshEvent, mesh: &mut Option<Mesh>) -> Result<(), String> {
         let id = self.directory.id();
         match event {
             MeshEvent::Netmap(netmap) => {
@@ -236,11 +230,8 @@ impl Launch<'_> {
         }
         let own = MeshAddresses::of(netmap.mesh, self.assignment.rank);
         let hosts = environment::hosts_of(netmap);
-        let set = self.shim.set_members(
-            (own.ipv4, IPV4_PREFIX_LEN),
-            (own.ipv6, IPV6_PREFIX_LEN),
-            hosts,
-        );
+        let set =
+            self.shim.set_members((own.ipv4, IPV4_PREFIX_LEN), (own.ipv6, IPV6_PREFIX_LEN), hosts);
         set.await.map_err(|error| error.to_string())
     }
 
@@ -256,7 +247,7 @@ impl Launch<'_> {
     }
 }
 
-async fn next_event(mesh: &mut Option<JoinedMesh>) -> MeshEvent {
+async fn next_event(mesh: &mut Option<Mesh>) -> MeshEvent {
     match mesh {
         Some(mesh) => mesh.event().await,
         None => std::future::pending().await,

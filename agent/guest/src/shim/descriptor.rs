@@ -54,8 +54,7 @@ pub(super) async fn receive_line(stream: &UnixStream) -> io::Result<(Vec<u8>, Op
                 let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
                 let mut control = RecvAncillaryBuffer::new(&mut space);
                 let mut buffers = [IoSliceMut::new(&mut chunk)];
-                let message =
-                    recvmsg(stream, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+                let message = recvmsg(stream, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?;
                 for item in control.drain() {
                     if let RecvAncillaryMessage::ScmRights(mut descriptors) = item {
                         descriptor = descriptors.next();

@@ -125,7 +125,9 @@ async fn attempt(
     let ending = match (stopped, exit_code) {
         (Some(stop), _) => stop.ending(),
         (None, Some(code)) => Ending::Exited { wait_status: (code & 0xff) << 8 },
-        (None, None) => Ending::Unusable { reason: sandbox_failed(&work.join(&spec.stderr), ended) },
+        (None, None) => {
+            Ending::Unusable { reason: sandbox_failed(&work.join(&spec.stderr), ended) }
+        }
     };
     Ok(ExitReport { ending, started: true, output_cut })
 }
@@ -177,11 +179,7 @@ fn read_status(pipe: OwnedFd, inside: &watch::Sender<Option<i32>>) -> Option<i32
 
 /// Copies an output into its file, and reads on without writing when the file is full, so that the
 /// program does not stall. True when something was dropped.
-async fn copy(
-    from: Option<impl AsyncRead + Unpin>,
-    to: fs::File,
-    limit: u64,
-) -> io::Result<bool> {
+async fn copy(from: Option<impl AsyncRead + Unpin>, to: fs::File, limit: u64) -> io::Result<bool> {
     let Some(mut from) = from else { return Ok(false) };
     let mut to = tokio::fs::File::from_std(to);
     let mut room = limit;

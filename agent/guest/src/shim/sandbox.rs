@@ -13,7 +13,9 @@ use crate::environment::{OAR_DIRECTORY, WORK_DIRECTORY};
 
 /// Bubblewrap is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the program `bwrap` is missing: install bubblewrap (Debian: `apt-get install bubblewrap`)")]
+#[error(
+    "the program `bwrap` is missing: install bubblewrap (Debian: `apt-get install bubblewrap`)"
+)]
 pub struct NoBubblewrap;
 
 /// The place of `bwrap`, in `PATH` or the usual folders.
@@ -71,6 +73,8 @@ pub fn arguments(directory: &Path, spec: &LaunchSpec, status: RawFd) -> Vec<OsSt
     }
     line.bind("--ro-bind", directory.join("oar"), OAR_DIRECTORY);
     line.bind("--bind", directory.join("work"), WORK_DIRECTORY);
+    // The root itself is a tmpfs that belongs to the job: keep it from being a second /tmp.
+    line.add(["--remount-ro", "/"]);
     line.add(["--chdir", WORK_DIRECTORY, "--", "/bin/sh", "-c", &spec.command]);
     line.0
 }

@@ -270,7 +270,8 @@ impl Shim {
 
 /// Rewrites a file that is bound into the sandbox: a renamed file would not be seen there.
 fn write_in_place(path: &Path, text: &[u8]) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
     file.write_all_at(text, 0)?;
     file.set_len(text.len() as u64)?;
     (&file).flush()

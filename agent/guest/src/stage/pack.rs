@@ -49,7 +49,8 @@ pub fn pack(
     archive: &Path,
     max_bytes: u64,
 ) -> io::Result<Packed> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(archive)?;
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(archive)?;
     let digest = Hashing { inner: BufWriter::new(file), hash: Sha256::new(), bytes: 0 };
     let mut packer = Packer {
         tar: tar::Builder::new(GzEncoder::new(digest, Compression::fast())),

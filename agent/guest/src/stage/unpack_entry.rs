@@ -102,9 +102,8 @@ impl Target {
     }
 
     fn claim(&self, path: &Path) -> Result<(), EntryError> {
-        let taken = self.files.contains(path)
-            || self.links.contains(path)
-            || self.folders.contains(path);
+        let taken =
+            self.files.contains(path) || self.links.contains(path) || self.folders.contains(path);
         if taken { Err(EntryError::Duplicate) } else { Ok(()) }
     }
 }

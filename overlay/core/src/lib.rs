@@ -22,9 +22,21 @@ pub mod io;
 pub mod netmap;
 pub mod wire;
 
+mod candidates;
+mod context;
+mod explain;
+mod ledger;
+mod mesh;
 mod node;
+mod path;
+mod peer;
+mod reflect;
+mod relay_client;
+mod search;
+mod session;
+mod trial;
 
 pub use ids::{MeshId, NodeId, SessionKey, WireGuardKey};
 pub use io::{Input, Output, PairState, Path};
 pub use netmap::{Candidate, CandidateKind, Member, Netmap, NodeCandidates, RelayTicket};
-pub use node::{Node, NodeConfig, NodeView, Outputs, Stats};
+pub use node::{MAX_PEERS, Node, NodeConfig, NodeView, Outputs, Stats};

@@ -1,0 +1,36 @@
+//! What a child of the node is lent while it works.
+
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::candidates::OwnCandidates;
+use crate::io::Output;
+use crate::node::Stats;
+
+/// The node's clock, its own candidates, and where side effects and counts go.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Instant,
+    pub(crate) own: &'a OwnCandidates,
+    pub(crate) outputs: &'a mut Vec<Output>,
+    pub(crate) stats: &'a mut Stats,
+}
+
+/// A quarter more or less, so that nodes that started together do not stay in step.
+pub(crate) fn jittered(rng: &mut ChaCha8Rng, duration: Duration) -> Duration {
+    duration.mul_f64(rng.random_range(0.75..1.25))
+}
+
+/// The gap after attempt number `attempt` (from 0): from the ladder, then always `rest`.
+pub(crate) fn rung(ladder: &[Duration], rest: Duration, attempt: u32) -> Duration {
+    usize::try_from(attempt).ok().and_then(|index| ladder.get(index)).copied().unwrap_or(rest)
+}
+
+/// The earlier of two timers that may not be set.
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

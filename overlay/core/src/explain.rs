@@ -1,0 +1,110 @@
+//! One sentence that says why a pair is relayed.
+
+use crate::netmap::ObservedMapping;
+
+/// What is known about the search for a direct path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Evidence {
+    pub(crate) own_mapping: ObservedMapping,
+    pub(crate) peer_mapping: ObservedMapping,
+    /// The coordinator has said where it sees this node.
+    pub(crate) own_known: bool,
+    /// The peer's candidates have come.
+    pub(crate) peer_known: bool,
+    /// The search has ended for now.
+    pub(crate) settled: bool,
+    /// A direct path was in use and fell silent.
+    pub(crate) fell_silent: bool,
+    /// Endpoints of the peer that were pinged, and with how many pings.
+    pub(crate) endpoints: usize,
+    pub(crate) pings: u32,
+    /// Endpoints that answered small pings but none of full size.
+    pub(crate) small_only: usize,
+}
+
+/// The sentence.
+pub(crate) fn explain(evidence: &Evidence) -> String {
+    use ObservedMapping::EndpointDependent;
+    let Evidence { endpoints, pings, small_only, .. } = *evidence;
+    if !evidence.own_known {
+        return "this node does not know its own endpoint yet".into();
+    }
+    if !evidence.peer_known {
+        return "the peer has announced no endpoints yet".into();
+    }
+    if evidence.fell_silent {
+        return "the direct path fell silent; it is tried again from time to time".into();
+    }
+    if !evidence.settled {
+        return "the search for a direct path goes on".into();
+    }
+    if endpoints == 0 {
+        return "none of the peer's endpoints can be reached from this node's network".into();
+    }
+    if small_only > 0 {
+        return format!(
+            "{small_only} of {endpoints} endpoints answered, but packets of full size do not pass"
+        );
+    }
+    let silence = format!("no answer from {} after {pings} probes", counted(endpoints, "endpoint"));
+    match (evidence.own_mapping, evidence.peer_mapping) {
+        (EndpointDependent, EndpointDependent) => format!(
+            "both NATs use another port for every destination, so neither side can know where to \
+             send; {silence}"
+        ),
+        (EndpointDependent, _) => format!(
+            "this node's NAT uses another port for every destination and the peer's NAT or \
+             firewall lets in known ports only; {silence}"
+        ),
+        (_, EndpointDependent) => format!(
+            "the peer's NAT uses another port for every destination and this node's NAT or \
+             firewall lets in known ports only; {silence}"
+        ),
+        (
+            ObservedMapping::Unknown | ObservedMapping::None | ObservedMapping::EndpointIndependent,
+            ObservedMapping::Unknown | ObservedMapping::None | ObservedMapping::EndpointIndependent,
+        ) => format!("{silence}: a firewall between the two sides may stop UDP"),
+    }
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEARCHED: Evidence = Evidence {
+        own_mapping: ObservedMapping::EndpointIndependent,
+        peer_mapping: ObservedMapping::EndpointIndependent,
+        own_known: true,
+        peer_known: true,
+        settled: true,
+        fell_silent: false,
+        endpoints: 2,
+        pings: 24,
+        small_only: 0,
+    };
+
+    #[test]
+    fn names_what_stands_in_the_way() {
+        let hard = ObservedMapping::EndpointDependent;
+        let table = [
+            (SEARCHED, "no answer from 2 endpoints after 24 probes"),
+            (Evidence { own_mapping: hard, ..SEARCHED }, "this node's NAT uses another port"),
+            (Evidence { peer_mapping: hard, ..SEARCHED }, "the peer's NAT uses another port"),
+            (Evidence { own_mapping: hard, peer_mapping: hard, ..SEARCHED }, "both NATs use"),
+            (Evidence { small_only: 1, ..SEARCHED }, "1 of 2 endpoints answered"),
+            (Evidence { settled: false, ..SEARCHED }, "goes on"),
+            (Evidence { peer_known: false, ..SEARCHED }, "the peer has announced no endpoints"),
+            (Evidence { own_known: false, ..SEARCHED }, "does not know its own endpoint"),
+            (Evidence { fell_silent: true, ..SEARCHED }, "fell silent"),
+            (Evidence { endpoints: 0, ..SEARCHED }, "none of the peer's endpoints"),
+        ];
+        for (evidence, expected) in table {
+            let sentence = explain(&evidence);
+            assert!(sentence.contains(expected), "{sentence:?} lacks {expected:?}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! How the peer's pairs stand, and which changes are worth a report.
+
+use std::time::Duration;
+
+use super::Peer;
+use crate::candidates::OwnCandidates;
+use crate::context::Context;
+use crate::explain::explain;
+use crate::ids::SessionKey;
+use crate::io::{Output, PairState, Path};
+use crate::session::Session;
+
+/// Changes of the round trip time below this are not reported.
+const RTT_STEP: Duration = Duration::from_millis(1);
+
+impl Peer {
+    /// Reports each pair whose state has changed since its last report.
+    pub(crate) fn report_changes(&mut self, ctx: &mut Context<'_>) {
+        let changed: Vec<_> = self
+            .pairs(ctx.own)
+            .filter(|(key, state)| {
+                let reported = self.sessions.get(&key.mesh).and_then(|s| s.reported.as_ref());
+                reported.is_none_or(|reported| matters(reported, state))
+            })
+            .collect();
+        for (key, state) in changed {
+            if let Some(session) = self.sessions.get_mut(&key.mesh) {
+                session.reported = Some(state.clone());
+            }
+            ctx.outputs.push(Output::PairChanged(key, state));
+        }
+    }
+
+    /// The state of each pair.
+    pub(crate) fn pairs<'a>(
+        &'a self,
+        own: &'a OwnCandidates,
+    ) -> impl Iterator<Item = (SessionKey, PairState)> + 'a {
+        self.sessions.iter().map(|(mesh, session)| {
+            (SessionKey { mesh: *mesh, peer: self.id }, self.pair_state(session, own))
+        })
+    }
+
+    fn pair_state(&self, session: &Session, own: &OwnCandidates) -> PairState {
+        let established = session.is_established();
+        let path = self.selected.as_ref().map(|selected| selected.primary);
+        let path = path.filter(|_| established);
+        let (rtt, sentence) = match path {
+            Some(Path::Direct(endpoint)) => {
+                (self.search.trial(endpoint).and_then(|trial| trial.rtt()), String::new())
+            }
+            Some(Path::Relayed { .. }) => (self.relay_rtt, explain(&self.search.evidence(own))),
+            None => (None, self.explain_silence()),
+        };
+        PairState {
+            established,
+            settled: established && self.search.is_settled(),
+            path,
+            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+            established_after_ms: session
+                .established_after()
+                .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+            explain: sentence,
+        }
+    }
+
+    /// Why the handshake has not been answered yet.
+    fn explain_silence(&self) -> String {
+        match &self.relay {
+            None => "no relay channel to the peer yet".into(),
+            Some(channel) if !channel.is_bound() => "the relay does not answer".into(),
+            Some(_) => "the peer has not answered through the relay yet".into(),
+        }
+    }
+}
+
+/// Whether a change is worth a report: everything but a small one of the round trip time.
+fn matters(reported: &PairState, state: &PairState) -> bool {
+    let rtt_matters = match (reported.rtt_us, state.rtt_us) {
+        (Some(old), Some(new)) => {
+            u128::from(old.abs_diff(new)) > RTT_STEP.as_micros().max(u128::from(old) / 4)
+        }
+        (None, None) => false,
+        (Some(_), None) | (None, Some(_)) => true,
+    };
+    rtt_matters || PairState { rtt_us: reported.rtt_us, ..state.clone() } != *reported
+}

@@ -3,11 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coordinator_core::{NodeNumber, Policy};
+use coordinator_core::{Job, JobId, NodeNumber, Policy};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{self, Ledger, LedgerError};
+use crate::networks;
+use crate::rendezvous::{RendezvousEvent, RendezvousHandle};
 use crate::roster::Roster;
+use crate::stage::StageStore;
 use crate::store::{Store, StoreError};
 use crate::ticker;
 
@@ -22,8 +28,32 @@ pub struct App {
     pub roster: Arc<Roster>,
     /// The time.
     pub clock: Arc<Clock>,
+    /// Stage-in and stage-out archives.
+    pub stage: StageStore,
+    /// Where jobs' networks are made; none where no job has one, as in tests of the API alone.
+    pub rendezvous: Option<RendezvousHandle>,
     /// What agents are told when they enrol.
     pub announced: Arc<Announced>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stopping: CancellationToken,
+}
+
+/// What an [`App`] is started with.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// Archives.
+    pub stage: StageStore,
+    /// The time.
+    pub clock: Arc<Clock>,
+    /// Time limits.
+    pub policy: Policy,
+    /// Who is who; filled at the start.
+    pub roster: Arc<Roster>,
+    /// Where jobs' networks are made, with its events.
+    pub rendezvous: Option<(RendezvousHandle, mpsc::Receiver<RendezvousEvent>)>,
+    /// What agents are told when they enrol.
+    pub announced: Announced,
 }
 
 /// What agents are told when they enrol.
@@ -36,25 +66,53 @@ pub struct Announced {
 }
 
 impl App {
-    /// Loads the cluster from the database and starts the ledger and the deadlines.
+    /// Loads the cluster from the database and starts the ledger, the deadlines and the networks.
     ///
     /// # Errors
     ///
     /// The rows cannot be read.
-    pub async fn start(
-        store: Store,
-        clock: Arc<Clock>,
-        policy: Policy,
-        announced: Announced,
-    ) -> Result<Self, StoreError> {
+    pub async fn start(parts: Parts) -> Result<Self, StoreError> {
+        let Parts { store, stage, clock, policy, roster, rendezvous, announced } = parts;
         let (cluster, nodes) = store.load(clock.now(), &policy).await?;
         tracing::info!(nodes = nodes.len(), jobs = cluster.jobs().len(), "state loaded");
-        let roster = Arc::new(Roster::default());
         nodes.into_iter().for_each(|row| roster.insert(row));
-        let ledger = Ledger::start(&store, cluster, roster.clone(), clock.clone(), policy).await?;
-        let app = Self { store, ledger, roster, clock, announced: Arc::new(announced) };
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let writer = store.writer().await?;
+        let task = ledger::Task { writer, roster: roster.clone(), clock: clock.clone(), policy };
+        let ledger = ledger::start(task, cluster, &tasks, stopping.clone());
+        let (handle, events) = rendezvous.unzip();
+        let app = Self {
+            store,
+            ledger,
+            roster,
+            clock,
+            stage,
+            rendezvous: handle.clone(),
+            announced: Arc::new(announced),
+            tasks,
+            stopping,
+        };
         ticker::spawn(&app, policy);
+        if let (Some(handle), Some(events)) = (handle, events) {
+            networks::follow(&app, handle, events);
+        }
         Ok(app)
+    }
+
+    /// Ends the tasks and closes the database; decisions that were asked for are still taken.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.store.close().await;
+    }
+
+    /// A job, whether it has ended or not.
+    pub(crate) async fn look_up(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        if let Some(job) = self.ledger.cluster().job(id) {
+            return Ok(Some((**job).clone()));
+        }
+        self.store.job(id).await
     }
 
     /// Notes that a node was heard, and takes it back if it was believed lost.

@@ -4,6 +4,7 @@
 
 mod agents;
 mod answer;
+mod archives;
 mod body;
 mod identity;
 mod jobs;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{get, head, post};
 
 use crate::app::App;
 
@@ -48,6 +49,7 @@ pub fn router(app: App) -> Router {
         .route("/jobs/{id}/nodes", get(jobs::nodes))
         .route("/jobs/{id}/resources", get(jobs::resources))
         .route("/jobs/{id}/events", get(jobs::events))
+        .route("/jobs/{id}/mesh", get(jobs::mesh))
         .route("/jobs/{id}/deletions/new", post(jobs::delete_by_post))
         .route("/jobs/{id}/state", post(agents::report))
         .route("/resources", get(resources::list))
@@ -59,11 +61,19 @@ pub fn router(app: App) -> Router {
         .route("/resources/nodes/{node}/jobs", get(agents::jobs_of_node))
         .route("/agents", post(agents::enrol))
         .layer(axum::middleware::from_fn(answer::time_limit))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(DefaultBodyLimit::max(MAX_BODY));
+    // Archives take as long as they take; the stage store bounds their size and cuts off who stalls.
+    let archives = Router::new()
+        .route("/jobs/{id}/stagein", get(archives::stagein))
+        .route("/jobs/{id}/stageout", get(archives::result).post(archives::put_stageout))
+        .route("/stagein/{hash}", head(archives::stagein_state).put(archives::put_stagein))
+        .layer(DefaultBodyLimit::disable());
+    let all = api
+        .merge(archives)
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::no_route)
         .with_state(app);
-    let rooted = Router::new().nest(PREFIX, api).fallback(answer::no_route);
+    let rooted = Router::new().nest(PREFIX, all).fallback(answer::no_route);
     // The suffix goes before anything is matched: matching happens inside this outer router's fallback.
     Router::new()
         .fallback_service(rooted)

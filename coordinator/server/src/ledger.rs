@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use coordinator_core::{Change, Cluster, Draft, NodeNumber, Policy, UnixMillis};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::roster::Roster;
 use crate::store::rows::{Writer, use_token, write_changes, write_enrolled};
-use crate::store::{EnrolRefusal, EnrolRow, NodeRow, Store, StoreError};
+use crate::store::{EnrolRefusal, EnrolRow, NodeRow, StoreError};
 
 /// Decisions that may wait for their turn. Chosen: more than the agents' reports of a big job at once.
 const QUEUE: usize = 4_096;
@@ -48,26 +50,6 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Starts the task. It ends, and closes its connection, when the last handle is dropped.
-    ///
-    /// # Errors
-    ///
-    /// The database gives no connection.
-    pub async fn start(
-        store: &Store,
-        cluster: Cluster,
-        roster: Arc<Roster>,
-        clock: Arc<Clock>,
-        policy: Policy,
-    ) -> Result<Self, StoreError> {
-        let writer = store.writer().await?;
-        let (orders, inbox) = mpsc::channel(QUEUE);
-        let (shown, current) = watch::channel(Arc::new(cluster));
-        let task = Task { writer, shown, roster, clock, policy };
-        tokio::spawn(task.run(inbox));
-        Ok(Self { orders, current })
-    }
-
     /// The last committed state.
     pub fn cluster(&self) -> Arc<Cluster> {
         self.current.borrow().clone()
@@ -132,23 +114,50 @@ impl Ledger {
     }
 }
 
-struct Task {
-    writer: Writer,
-    shown: watch::Sender<Arc<Cluster>>,
-    roster: Arc<Roster>,
-    clock: Arc<Clock>,
-    policy: Policy,
+/// Starts the task. When `stopping` is cancelled it takes the decisions that wait, and ends.
+pub(crate) fn start(
+    task: Task,
+    cluster: Cluster,
+    tasks: &TaskTracker,
+    stopping: CancellationToken,
+) -> Ledger {
+    let (orders, inbox) = mpsc::channel(QUEUE);
+    let (shown, current) = watch::channel(Arc::new(cluster));
+    tasks.spawn(task.run(inbox, shown, stopping));
+    Ledger { orders, current }
 }
 
+/// What the ledger's task works with.
+pub(crate) struct Task {
+    pub(crate) writer: Writer,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) policy: Policy,
+}
+
+type Shown = watch::Sender<Arc<Cluster>>;
+
 impl Task {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
-        while let Some(order) = inbox.recv().await {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Order>,
+        shown: Shown,
+        stopping: CancellationToken,
+    ) {
+        loop {
+            let order = tokio::select! {
+                order = inbox.recv() => order,
+                () = stopping.cancelled(), if !inbox.is_closed() => {
+                    inbox.close();
+                    continue;
+                }
+            };
             match order {
-                Order::Decide(decision) => self.decide(decision).await,
-                Order::Enrol { asked, cores, answer } => {
-                    let outcome = self.enrol(asked, cores).await;
-                    let outcome = outcome.map_err(|error| report_store_error(error));
-                    let _gone = answer.send(outcome);
+                None => break,
+                Some(Order::Decide(decision)) => self.decide(&shown, decision).await,
+                Some(Order::Enrol { asked, cores, answer }) => {
+                    let outcome = self.enrol(&shown, asked, cores).await;
+                    let _gone = answer.send(outcome.map_err(report_store_error));
                 }
             }
         }
@@ -157,8 +166,8 @@ impl Task {
         }
     }
 
-    async fn decide(&mut self, decision: Decision) {
-        let old = self.shown.borrow().clone();
+    async fn decide(&mut self, shown: &Shown, decision: Decision) {
+        let old = shown.borrow().clone();
         let mut draft = Draft::new(&old, self.clock.now(), &self.policy);
         let (stands, tell) = decision(&mut draft);
         if !stands {
@@ -168,7 +177,7 @@ impl Task {
         match self.writer.commit(&changes).await {
             Ok(()) => {
                 log_changes(&changes);
-                self.shown.send_replace(Arc::new(cluster));
+                shown.send_replace(Arc::new(cluster));
                 tell(Ok(()));
             }
             Err(error) => tell(Err(report_store_error(error))),
@@ -177,11 +186,12 @@ impl Task {
 
     async fn enrol(
         &mut self,
+        shown: &Shown,
         asked: EnrolRow,
         cores: u16,
     ) -> Result<Result<NodeNumber, EnrolRefusal>, StoreError> {
         let now: UnixMillis = self.clock.now();
-        let old = self.shown.borrow().clone();
+        let old = shown.borrow().clone();
         let mut transaction = self.writer.begin().await?;
         let known = match use_token(&mut transaction, &asked, now).await? {
             Ok(known) => known,
@@ -197,7 +207,7 @@ impl Task {
         transaction.commit().await?;
         let row = NodeRow { number, key: asked.key, credential: asked.credential };
         self.roster.insert(row);
-        self.shown.send_replace(Arc::new(cluster));
+        shown.send_replace(Arc::new(cluster));
         tracing::info!(node = %number, cores, software = asked.software, "node enrolled");
         Ok(Ok(number))
     }

@@ -5,13 +5,17 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod args;
 pub mod clock;
+pub mod commands;
 pub mod http;
 pub mod ledger;
+mod networks;
 pub mod pki;
 pub mod rendezvous;
 pub mod roster;
 pub mod secret;
+pub mod serve;
 pub mod stage;
 pub mod store;
 mod ticker;

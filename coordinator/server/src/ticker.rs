@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use coordinator_core::{MeshBlock, Policy};
+use coordinator_core::Policy;
 
 use crate::app::App;
 use crate::ledger::LedgerError;
+use crate::networks;
 
 /// The longest sleep between two looks. Chosen: liveness reaches the cluster at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -13,32 +14,39 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// The shortest sleep, so that a deadline that cannot be stored does not spin.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
 
-/// Runs until the ledger stops.
+/// Runs until the app stops.
 pub(crate) fn spawn(app: &App, policy: Policy) {
-    let mut changes = app.ledger.watch();
-    let (ledger, roster, clock) = (app.ledger.clone(), app.roster.clone(), app.clock.clone());
-    tokio::spawn(async move {
-        loop {
-            let now = clock.now();
-            let next = changes.borrow_and_update().next_deadline(&policy);
-            let next = next.unwrap_or(now + LONGEST_SLEEP).min(now + LONGEST_SLEEP);
-            tokio::select! {
-                () = clock.sleep_until(next) => {}
-                changed = changes.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    continue;
-                }
-            }
-            let heard = roster.take_heard();
-            let blocks: Vec<MeshBlock> = Vec::new();
-            match ledger.apply(move |draft| draft.tick(&heard, &blocks)).await {
-                Ok(()) => {}
-                Err(LedgerError::Stopped) => return,
-                Err(LedgerError::Store(_)) => {}
-            }
-            tokio::time::sleep(SHORTEST_SLEEP).await;
+    let app_tasks = app.tasks.clone();
+    let app = app.clone();
+    app_tasks.spawn(async move {
+        let stopping = app.stopping.clone();
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = run(&app, policy) => {}
         }
     });
+}
+
+async fn run(app: &App, policy: Policy) {
+    let mut changes = app.ledger.watch();
+    loop {
+        let cluster = changes.borrow_and_update().clone();
+        let longest = app.clock.now() + LONGEST_SLEEP;
+        let next = cluster.next_deadline(&policy).map_or(longest, |next| next.min(longest));
+        tokio::select! {
+            () = app.clock.sleep_until(next) => {}
+            changed = changes.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+        }
+        let heard = app.roster.take_heard();
+        let blocks = networks::blocks(app, &cluster);
+        match app.ledger.apply(move |draft| draft.tick(&heard, &blocks)).await {
+            Ok(()) => {}
+            Err(LedgerError::Stopped) => return,
+            Err(LedgerError::Store(_)) => {}
+        }
+        tokio::time::sleep(SHORTEST_SLEEP).await;
+    }
 }

@@ -8,6 +8,7 @@ use coordinator_api::List;
 use coordinator_api::job::{
     Deleted, Event, Job as JobObject, JobItem, JobState, SubmitJob, Submitted,
 };
+use coordinator_api::mesh::JobMesh;
 use coordinator_core::{DeleteRefusal, Job, JobId, Request};
 use serde_json::{Value, json};
 
@@ -17,6 +18,8 @@ use super::identity::Identity;
 use super::pages::Asked;
 use super::{PREFIX, links, objects};
 use crate::app::App;
+use crate::networks;
+use crate::stage::{ContentHash, StageinState};
 use crate::store::JobFilter;
 
 /// The states that a list shows when the client does not say: OAR's.
@@ -43,6 +46,7 @@ pub(super) async fn submit(
 ) -> Result<impl IntoResponse, ApiError> {
     let owner = identity.user("posting jobs")?;
     let request = Request::admit(&submission)?;
+    check_stagein(&app, &request).await?;
     let remarks = request.remarks(&submission);
     let id = app.ledger.decide(move |draft| draft.submit(&owner, request)).await??;
     tracing::info!(job = %id, "job submitted");
@@ -137,6 +141,24 @@ pub(super) async fn events(
     Ok(asked.whole(objects::events(&job), app.clock.now()))
 }
 
+/// `GET /jobs/ID/mesh`: the pair table; 404 for a job without a network, or not launched yet.
+pub(super) async fn mesh(
+    State(app): State<App>,
+    identity: Identity,
+    Path(id): Path<String>,
+) -> Result<Json<JobMesh>, ApiError> {
+    identity.user("looking at jobs")?;
+    let job = app.find_job(&id).await?;
+    let current = app.rendezvous.as_ref().and_then(|it| networks::current(it, &job));
+    let kept = match current {
+        Some(mesh) => Some(mesh),
+        None => app.store.kept_mesh(job.id).await?,
+    };
+    let missing =
+        || ApiError::new(StatusCode::NOT_FOUND, "Not found", "The job has had no network");
+    kept.map(Json).ok_or_else(missing)
+}
+
 /// `DELETE /jobs/ID`: 202; 400 when there is nothing to delete, as OAR has it.
 pub(super) async fn delete(
     State(app): State<App>,
@@ -168,6 +190,19 @@ pub(super) async fn delete_by_post(
         "api_timestamp": app.clock.now().seconds(),
     });
     Ok((StatusCode::ACCEPTED, Json(deleted)))
+}
+
+/// The stage-in must be there before the job.
+async fn check_stagein(app: &App, request: &Request) -> Result<(), ApiError> {
+    let Some(hash) = &request.stagein_sha256 else { return Ok(()) };
+    let parsed = hash.parse::<ContentHash>();
+    let parsed = parsed.map_err(|error| ApiError::bad_query(error.to_string()))?;
+    match app.stage.stagein_state(parsed).await? {
+        StageinState::Complete { .. } => Ok(()),
+        StageinState::Partial { .. } | StageinState::Absent => Err(ApiError::bad_query(format!(
+            "the stage-in sha256:{hash} is not here: upload it first, PUT {PREFIX}/stagein/{hash}"
+        ))),
+    }
 }
 
 async fn order_deletion(
@@ -245,10 +280,7 @@ impl App {
     /// A job, whether it has ended or not.
     pub(super) async fn look_up_job(&self, id: &str) -> Result<Option<Job>, ApiError> {
         let Some(id) = parse_id(id) else { return Ok(None) };
-        if let Some(job) = self.ledger.cluster().job(id) {
-            return Ok(Some((**job).clone()));
-        }
-        Ok(self.store.job(id).await?)
+        Ok(self.look_up(id).await?)
     }
 
     /// A job that must be there.

@@ -1,4 +1,4 @@
-//! OAR's optional `.json` on nearly every path.
+//! OAR's optional suffixes: `.json` on nearly every path, `.tgz` and `.tar.gz` on archives.
 
 use axum::extract::Request;
 use axum::http::Uri;
@@ -10,11 +10,14 @@ use axum::response::Response;
 #[derive(Clone, Debug)]
 pub(super) struct AskedPath(pub String);
 
+/// All mean the same here: an archive's route knows what it sends.
+const SUFFIXES: [&str; 3] = [".json", ".tgz", ".tar.gz"];
+
 /// Takes the suffix off before the routes are matched.
 pub(super) async fn strip(mut request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     request.extensions_mut().insert(AskedPath(path.clone()));
-    let plain = path.strip_suffix(".json").map(str::to_owned);
+    let plain = SUFFIXES.iter().find_map(|suffix| path.strip_suffix(suffix)).map(str::to_owned);
     if let Some(uri) = plain.and_then(|plain| with_path(request.uri(), &plain)) {
         *request.uri_mut() = uri;
     }

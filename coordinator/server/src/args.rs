@@ -1,0 +1,149 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The coordinator of Clouds@home.
+#[derive(Debug, Parser)]
+#[command(name = "coordinator", version, about)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the coordinator: API, scheduler, rendezvous and relay.
+    Serve(Serve),
+    /// Join tokens: each makes one node.
+    #[command(subcommand)]
+    Token(Token),
+    /// Scientists.
+    #[command(subcommand)]
+    User(User),
+}
+
+/// `coordinator serve`.
+#[derive(Args, Clone, Debug)]
+pub struct Serve {
+    /// Data directory: database, root key, archives. Made if missing.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// TCP address of the HTTPS API.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443")]
+    pub listen: SocketAddr,
+    /// UDP address of the control channel.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443")]
+    pub rendezvous: SocketAddr,
+    /// UDP address of the relay, which is also the second reflector.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6444")]
+    pub relay: SocketAddr,
+    /// Host name or IP address under which agents and users reach this server; the first one names the URL.
+    #[arg(long, value_name = "HOST_OR_IP", required = true)]
+    pub public_address: Vec<String>,
+    /// How often agents poll.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = positive_time)]
+    pub poll_interval: Duration,
+    /// Silence after which a node is suspected.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = positive_time)]
+    pub node_timeout: Duration,
+    /// Time in which a launch must come to run.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = positive_time)]
+    pub launch_deadline: Duration,
+    /// The largest stage-in archive, in bytes or as in 500MiB.
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
+    pub max_stagein: u64,
+}
+
+/// `coordinator token`.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make join tokens, one a line.
+    Add {
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// How many.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        count: u16,
+        /// How long they can be used.
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = positive_time)]
+        expires: Duration,
+        /// Print a JSON list.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take an unused join token back.
+    Revoke {
+        /// Its id, as `token list` shows it.
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Show all join tokens: id, expiry, state.
+    List {
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+}
+
+/// `coordinator user`.
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Add a scientist and print the login string for `oar login`.
+    Add {
+        /// The user's name.
+        name: String,
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Show all users.
+    List {
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+}
+
+fn positive_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time.is_zero() { Err("must be more than 0".to_owned()) } else { Ok(time) }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, factor) = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)]
+        .into_iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))
+        .unwrap_or((text, 1_u64));
+    let number: u64 = digits.trim().parse().map_err(|_| "write bytes, KiB, MiB or GiB")?;
+    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(size("17"), Ok(17));
+        assert_eq!(size("4GiB"), Ok(4 << 30));
+        assert!(size("4GB").is_err());
+        assert!(size("99999999999GiB").is_err());
+    }
+}

@@ -1,0 +1,184 @@
+//! `coordinator serve`: everything that listens.
+
+mod sockets;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum_server::tls_rustls::RustlsConfig;
+use coordinator_client::{JoinToken, RootPin};
+use coordinator_core::Policy;
+use overlay_relay::{Relay, RelayHandle, RelayKeys};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::sockets::DataLock;
+use crate::app::{Announced, App, Parts};
+use crate::args::Serve;
+use crate::clock::Clock;
+use crate::commands::{PKI_FOLDER, PUBLIC_URL, add_token, print_lines};
+use crate::http;
+use crate::pki::Pki;
+use crate::rendezvous::{Rendezvous, RendezvousConfig, RendezvousHandle};
+use crate::roster::Roster;
+use crate::stage::{StageLimits, StageStore};
+use crate::store::Store;
+
+/// How long the first start's join token can be used.
+const FIRST_TOKEN: Duration = Duration::from_secs(24 * 3600);
+
+/// How long requests may go on after the order to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running coordinator.
+pub struct Server {
+    /// The API.
+    pub url: String,
+    /// What clients pin.
+    pub root: RootPin,
+    /// A join token, on the first start only.
+    pub join_token: Option<JoinToken>,
+    /// The state behind the API.
+    pub app: App,
+    /// Where the API listens.
+    pub address: SocketAddr,
+    rendezvous: RendezvousHandle,
+    relay: RelayHandle,
+    https: axum_server::Handle<SocketAddr>,
+    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    _lock: DataLock,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// A sentence for the operator.
+pub async fn run(arguments: Serve) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    let mut server = Server::start(&arguments, Arc::new(Clock::default())).await?;
+    let mut lines = vec![format!("url: {}", server.url), format!("root: sha256:{}", server.root)];
+    lines.extend(server.join_token.take().map(|token| format!("join token: {token}")));
+    lines.push("ready".to_owned());
+    print_lines(lines)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut server.serving => {
+            ended.context("the API's task ended")?.context("the API's socket failed")?;
+        }
+    }
+    tracing::info!("stopping");
+    server.stop().await;
+    Ok(())
+}
+
+impl Server {
+    /// Opens the data directory, binds the sockets and starts everything.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the operator.
+    pub async fn start(arguments: &Serve, clock: Arc<Clock>) -> anyhow::Result<Self> {
+        let data = &arguments.data;
+        let store = Store::open(data).await?;
+        let lock = DataLock::take(data)?;
+        let pki = Arc::new(Pki::open(&data.join(PKI_FOLDER), &arguments.public_address)?);
+        let limits = StageLimits { max_stagein: arguments.max_stagein, ..StageLimits::default() };
+        let stage = StageStore::open(&data.join("stage"), limits)
+            .context("cannot use the stage directory in the data directory")?;
+
+        let api = sockets::bind_tcp(arguments.listen)?;
+        let control = sockets::bind_udp("--rendezvous", arguments.rendezvous)?;
+        let relay = sockets::bind_udp("--relay", arguments.relay)?;
+        let address = api.local_addr().context("cannot read the API's address")?;
+        let control_port = control.local_addr().context("cannot read an address")?.port();
+        let host = arguments.public_address.first().map_or("localhost", String::as_str);
+        let url = sockets::url(host, address.port());
+
+        let first_start = store.is_new(clock.now()).await?;
+        store.set_setting(PUBLIC_URL, &url).await?;
+        let join_token = if first_start {
+            Some(add_token(&store, data, clock.now(), FIRST_TOKEN).await?)
+        } else {
+            None
+        };
+
+        let keys = RelayKeys::generate();
+        let relay = Relay::spawn(relay, keys.clone())?;
+        let relay_endpoints = sockets::resolve(host, relay.local_addr().port()).await?;
+        let roster = Arc::new(Roster::default());
+        let (rendezvous, events) = Rendezvous::start(RendezvousConfig {
+            socket: control,
+            certificate: pki.resolver(),
+            relay_keys: keys,
+            relay_endpoints,
+            enrolled: roster.clone(),
+        })?;
+
+        let policy = Policy {
+            node_timeout: arguments.node_timeout,
+            launch_deadline: arguments.launch_deadline,
+            ..Policy::default()
+        };
+        let announced = Announced {
+            rendezvous: format!(":{control_port}"),
+            poll_interval: arguments.poll_interval,
+        };
+        let rendezvous_and_events = Some((rendezvous.clone(), events));
+        let parts = Parts {
+            store,
+            stage,
+            clock,
+            policy,
+            roster,
+            rendezvous: rendezvous_and_events,
+            announced,
+        };
+        let app = App::start(parts).await?;
+
+        let https = axum_server::Handle::new();
+        let server = axum_server::from_tcp_rustls(api, tls(&pki)?)?.handle(https.clone());
+        let serving = tokio::spawn(server.serve(http::router(app.clone()).into_make_service()));
+        let root = pki.root_pin();
+        Ok(Self {
+            url,
+            root,
+            join_token,
+            app,
+            address,
+            rendezvous,
+            relay,
+            https,
+            serving,
+            _lock: lock,
+        })
+    }
+
+    /// Ends everything: requests under way have a few seconds.
+    pub async fn stop(self) {
+        self.https.graceful_shutdown(Some(STOP_PATIENCE));
+        if !self.serving.is_finished() {
+            let _ = self.serving.await;
+        }
+        let closed = self.rendezvous.shutdown();
+        if tokio::time::timeout(STOP_PATIENCE, closed).await.is_err() {
+            tracing::warn!("some nodes were not told that the coordinator stops");
+        }
+        self.app.stop().await;
+        drop(self.relay);
+    }
+}
+
+fn tls(pki: &Arc<Pki>) -> anyhow::Result<RustlsConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("cannot set up TLS")?
+        .with_no_client_auth()
+        .with_cert_resolver(pki.resolver());
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(RustlsConfig::from_config(Arc::new(config)))
+}

@@ -13,7 +13,7 @@
 //!
 //! A path is questioned by a ping: at most every 3 s while the job sends data, every 15 s on an idle
 //! direct path (which keeps its NAT mappings alive), and every second while a direct path owes an
-//! answer. Only a pong clears the question: that the peer's packets arrive here does not prove that
+//! answer or a relayed one has never given any. Only a pong clears the question: that the peer's packets arrive here does not prove that
 //! ours arrive there. An idle relayed path is not pinged at all; the relay's refresh keeps it open.
 //! Probes promote, silence demotes, and nothing else does.
 
@@ -43,8 +43,9 @@ const RELAY_REFRESH_AFTER: u32 = 2;
 /// Unanswered pings on the relay after which the session's keys are in doubt too: some 15 s.
 const KEYS_DOUBTED_AFTER: u32 = 5;
 
-/// Pings that measure the round trip time of a new path.
-const MEASURING_PINGS: u32 = 3;
+/// Pings to a new relayed path, one a second until one is answered: they measure the round trip time,
+/// and tell the peer that the keys are in use (it sends nothing before).
+const MEASURING_PINGS: u32 = 12;
 
 /// What the silence of the selected path calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,10 +133,10 @@ impl Selected {
                 None if self.waiting => HEARTBEAT,
                 None => KEEPALIVE,
             }
-        } else if self.waiting {
-            HEARTBEAT
         } else if self.measuring > 0 {
             INSIST
+        } else if self.waiting {
+            HEARTBEAT
         } else {
             return None;
         };
@@ -143,8 +144,7 @@ impl Selected {
         self.last_ping.map(|last| last + gap)
     }
 
-    /// Whether the first ping is still to be sent.
-    pub(crate) fn wants_first_ping(&self) -> bool {
+    fn wants_first_ping(&self) -> bool {
         self.last_ping.is_none() && (self.waiting || self.measuring > 0)
     }
 

@@ -190,11 +190,12 @@ impl Peer {
 
     /// Does what is due. Afterwards no timer is due any more.
     pub(crate) fn fire_due_timers(&mut self, ctx: &mut Context<'_>) {
+        // The selected path goes first: its silence may call for the relay and for new keys.
+        self.fire_selected(ctx);
         if let Some(channel) = &mut self.relay {
             channel.fire_due_timers(&mut self.rng, ctx);
         }
         self.fire_sessions(ctx);
-        self.fire_selected(ctx);
         let patience = self.relay_rtt.map_or(LEAST_PATIENCE, |rtt| (rtt * 2).max(LEAST_PATIENCE));
         let is_direct = self.is_direct();
         let pings =
@@ -246,7 +247,6 @@ impl Peer {
                 }
                 Due::RenewKeys => {
                     self.sessions.values_mut().for_each(|session| session.renew_keys(ctx.now));
-                    self.fire_sessions(ctx);
                 }
             }
         }

@@ -1,0 +1,59 @@
+//! A relay and reflector that speaks the binding protocol, state and nothing else.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+
+use overlay_core::wire::{ControlFrame, Ticket};
+
+pub(crate) const TOKEN: [u8; 16] = [0x70; 16];
+
+#[derive(Default)]
+pub(crate) struct TestRelay {
+    secret: u64,
+    bound: BTreeMap<(u32, u8), SocketAddr>,
+    /// A relay that does not run answers nothing.
+    pub(crate) down: bool,
+}
+
+impl TestRelay {
+    /// Forgets every binding and the cookie's secret.
+    pub(crate) fn restart(&mut self) {
+        self.secret += 1;
+        self.bound.clear();
+        self.down = false;
+    }
+
+    pub(crate) fn answer(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<ControlFrame> {
+        match ControlFrame::decode(bytes).expect("nodes send well-formed frames") {
+            ControlFrame::ReflectRequest { token, nonce } if token == TOKEN => {
+                Some(ControlFrame::ReflectResponse { nonce, observed: from })
+            }
+            ControlFrame::BindRequest { ticket, nonce } => {
+                let cookie = self.cookie(&ticket, from);
+                Some(ControlFrame::BindChallenge { nonce, cookie })
+            }
+            ControlFrame::BindAnswer { ticket, nonce, cookie } => {
+                (cookie == self.cookie(&ticket, from)).then(|| {
+                    self.bound.insert((ticket.channel, ticket.side), from);
+                    ControlFrame::BindAck { nonce, channel: ticket.channel, lifetime_s: 120 }
+                })
+            }
+            other => panic!("a node sent {other:?} to a relay"),
+        }
+    }
+
+    /// Where a packet of a channel goes on to; none when its sender is not bound.
+    pub(crate) fn forward(&self, from: SocketAddr, channel: u32) -> Option<SocketAddr> {
+        let side = (0..2).find(|side| self.bound.get(&(channel, *side)) == Some(&from))?;
+        self.bound.get(&(channel, 1 - side)).copied()
+    }
+
+    fn cookie(&self, ticket: &Ticket, from: SocketAddr) -> [u8; 16] {
+        let mut hasher = DefaultHasher::new();
+        (self.secret, ticket.to_bytes(), from).hash(&mut hasher);
+        let mut cookie = [0; 16];
+        cookie[..8].copy_from_slice(&hasher.finish().to_be_bytes());
+        cookie
+    }
+}

@@ -242,7 +242,8 @@ impl Registry {
 
     /// The nodes that keep a network from opening, where they can be told from the others.
     pub(super) fn blocking_nodes(&self, mesh: MeshId) -> Vec<NodeId> {
-        self.meshes.get(&mesh).map(report::blocking_nodes).unwrap_or_default()
+        let mesh = self.meshes.get(&mesh);
+        mesh.map(|mesh| report::blocking_nodes(mesh, &self.nodes)).unwrap_or_default()
     }
 
     fn on_hello(&mut self, node: NodeId, version: u16, software: &str) {

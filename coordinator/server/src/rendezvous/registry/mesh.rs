@@ -100,9 +100,8 @@ impl Mesh {
         let Some(member) = self.members.get_mut(usize::from(rank)) else {
             return JoinOutcome::Refused("this node is not a member of that network".to_owned());
         };
-        if member.has_left {
-            return JoinOutcome::Refused("this node has left that network".to_owned());
-        }
+        // Its agent may have ended in good order and be back for a job that goes on.
+        member.has_left = false;
         let is_known = member.key.replace(key) == Some(key);
         if self.epoch == 0 {
             if self.members.iter().any(|member| member.key.is_none()) {

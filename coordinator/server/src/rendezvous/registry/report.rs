@@ -93,11 +93,16 @@ pub(super) fn blockers(mesh: &Mesh, nodes: &Nodes) -> String {
     causes.join("; ")
 }
 
-/// Members that did not join or left; failing that, members that reach nobody while others do.
-pub(super) fn blocking_nodes(mesh: &Mesh) -> Vec<NodeId> {
-    let absent = mesh.members().iter().filter(|member| member.key.is_none() || member.has_left);
-    let absent: Vec<_> = absent.map(|member| member.node).collect();
-    if !absent.is_empty() || mesh.opened_at_ms().is_some() {
+/// Members that are away or did not join; failing that, members that reach nobody while others do.
+pub(super) fn blocking_nodes(mesh: &Mesh, nodes: &Nodes) -> Vec<NodeId> {
+    if mesh.opened_at_ms().is_some() {
+        return Vec::new();
+    }
+    let is_absent = |member: &&MeshMember| {
+        member.key.is_none() || member.has_left || !nodes.is_connected(member.node)
+    };
+    let absent: Vec<_> = mesh.members().iter().filter(is_absent).map(|m| m.node).collect();
+    if !absent.is_empty() {
         return absent;
     }
     let mut missing_of = vec![0; mesh.members().len()];

@@ -151,14 +151,19 @@ fn closing_tells_the_members_and_keeps_the_last_reports() {
 }
 
 #[test]
-fn who_has_left_gets_no_news_and_cannot_return() {
+fn who_has_left_gets_no_news_until_it_returns() {
     let mut bench = linking(3);
     bench.say(1, ToCoordinator::LeaveMesh { mesh: MESH, pairs: vec![] });
     let outputs = bench.say(2, ToCoordinator::Candidates(candidates(2, 1, &["10.0.0.2:1"])));
     assert_eq!(kinds(&outputs, 1), [""; 0]);
     assert_eq!(kinds(&outputs, 3), ["candidates"]);
+    assert_eq!(
+        bench.registry.blockers(MESH),
+        "vol-1 left the job's network early; \
+         vol-1 - vol-2, vol-1 - vol-3, vol-2 - vol-3 without a working path"
+    );
     let again = bench.join(1, MESH);
-    assert_eq!(sent(&again, 1), [&closed(MESH, "this node has left that network")]);
+    assert_eq!(kinds(&again, 1), ["ticket", "ticket", "candidates", "netmap"]);
 }
 
 #[test]
@@ -206,7 +211,9 @@ fn blockers_name_what_is_missing() {
 
 #[test]
 fn nobody_is_to_blame_when_all_are_equally_lonely() {
-    let bench = linking(2);
+    let mut bench = linking(2);
     assert_eq!(bench.registry.blockers(MESH), "vol-1 - vol-2 without a working path");
     assert_eq!(bench.registry.blocking_nodes(MESH), []);
+    bench.disconnect(2);
+    assert_eq!(bench.registry.blocking_nodes(MESH), [node(2)], "one is away");
 }

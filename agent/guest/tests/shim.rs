@@ -349,3 +349,60 @@ async fn a_launch_has_one_shim() {
     assert!(shim.hello().await.is_ok());
     let _ = shim.release().await;
 }
+
+#[tokio::test]
+async fn a_mesh_job_has_mesh0_with_its_addresses_and_names() {
+    let job = Job::with(
+        "cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' ' | sort; cat /etc/hosts; \
+         perl -MSocket -e 'print inet_ntoa(inet_aton(\"node-2\")), \"\\n\"; \
+         socket(S, PF_INET, SOCK_STREAM, 0); bind(S, sockaddr_in(0, inet_aton(\"node-1\"))) or die; \
+         print \"bound\\n\"'",
+        |spec| spec.mesh_mtu = Some(1412),
+    );
+    let (shim, _process) = job.shim().await;
+    let hosts = "127.0.0.1 localhost\n10.128.0.1 node-1 vol-1\n10.128.0.2 node-2 vol-2\n";
+    let own = ("10.128.0.1".parse().unwrap(), 16);
+    let own_v6 = ("fd00::1".parse().unwrap(), 64);
+    let _descriptor = shim.take_tun().await.unwrap();
+    for _ in 0..2 {
+        shim.set_members(own, own_v6, hosts.into()).await.unwrap();
+    }
+    shim.run().await.unwrap();
+    assert_eq!(within(shim.wait()).await.unwrap().ending, exited(0), "{}", job.stderr());
+    assert_eq!(job.stdout(), format!("lo\nmesh0\n{hosts}10.128.0.2\nbound\n"));
+    let _ = shim.release().await;
+}
+
+#[tokio::test]
+async fn it_works_without_root() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // every test here runs without root then
+    }
+    // The program must be where nobody can reach it.
+    let program = tempfile::tempdir().unwrap();
+    fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = program.path().join("agent");
+    fs::copy(PROGRAM, &copy).unwrap();
+
+    let job = Job::new("echo out; id -u; echo made > file");
+    let nobody = Some(65534.into());
+    for path in ["", "etc", "oar", "work", LAUNCH] {
+        let path = job.path().join(path);
+        nix::unistd::chown(&path, nobody, Some(65534.into())).unwrap();
+    }
+    let mut process = tokio::process::Command::new(&copy)
+        .args(["shim", "--dir"])
+        .arg(job.path())
+        .uid(65534)
+        .gid(65534)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let shim = ShimClient::at(job.path());
+    until(|| job.path().join("shim.sock").exists()).await;
+    shim.run().await.unwrap();
+    assert_eq!(within(shim.wait()).await.unwrap().ending, exited(0));
+    assert_eq!(job.stdout(), "out\n1000\n");
+    let _ = shim.release().await;
+    within(process.wait()).await.unwrap();
+}

@@ -57,7 +57,9 @@ fn describe(mesh: &JobMesh) -> String {
     for pair in &mesh.pairs {
         table.add_row(row(pair));
     }
-    let _ = writeln!(text, "{table}");
+    for line in table.lines() {
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
     text
 }
 

@@ -71,9 +71,14 @@ pub fn router(app: App) -> Router {
     let all = api
         .merge(archives)
         .fallback(answer::no_route)
-        .method_not_allowed_fallback(answer::no_route)
-        .with_state(app);
-    let rooted = Router::new().nest(PREFIX, all).fallback(answer::no_route);
+        .method_not_allowed_fallback(answer::no_route);
+    // A nested "/" is the bare prefix; clients ask with the slash.
+    let start =
+        Router::new().route(&format!("{PREFIX}/"), get(root::links)).with_state(app.clone());
+    let rooted = start
+        .nest(PREFIX, all.with_state(app))
+        .fallback(answer::no_route)
+        .method_not_allowed_fallback(answer::no_route);
     // The suffix goes before anything is matched: matching happens inside this outer router's fallback.
     Router::new()
         .fallback_service(rooted)

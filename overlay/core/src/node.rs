@@ -212,8 +212,13 @@ impl Node {
     }
 
     fn on_own_candidates(&mut self) {
+        let before = self.own.announced().map(|last| last.candidates.clone());
         let Some(announcement) = self.own.take_announcement() else { return };
+        let has_moved = before.is_some_and(|before| before != announcement.candidates);
         self.outputs.push(Output::Announce(announcement));
+        if !has_moved {
+            return;
+        }
         let peers: Vec<_> = self.peers.keys().copied().collect();
         for id in peers {
             self.with_peer(id, |peer, ctx| peer.on_local_change(ctx));

@@ -112,10 +112,10 @@ impl Selected {
         self.also.take().is_some()
     }
 
-    /// The network here has changed: ask at once.
+    /// The network has changed, here or there: ask at once, and until there is an answer.
     pub(crate) fn question_now(&mut self) {
-        self.waiting = true;
         self.last_ping = None;
+        self.measuring = MEASURING_PINGS;
     }
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {

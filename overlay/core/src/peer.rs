@@ -70,8 +70,13 @@ impl Peer {
 
     pub(crate) fn on_candidates(&mut self, ctx: &Context<'_>, candidates: &NodeCandidates) {
         let changed = self.search.on_candidates(ctx.now, candidates, ctx.own, &mut self.rng);
-        if changed && self.relay.is_none() {
+        let is_bound = self.relay.as_ref().is_some_and(RelayChannel::is_bound);
+        if changed && !is_bound {
             self.on_path_available(ctx.now);
+        }
+        // A peer that announces itself may have moved, or may have started again without keys.
+        if let Some(selected) = &mut self.selected {
+            selected.question_now();
         }
     }
 
@@ -97,7 +102,7 @@ impl Peer {
         if let Some(channel) = &mut self.relay {
             channel.refresh_now(ctx.now);
         }
-        if let Some(selected) = self.selected.as_mut().filter(|selected| selected.is_direct()) {
+        if let Some(selected) = &mut self.selected {
             selected.question_now();
         }
         self.search.renew(ctx.now, ctx.own, &mut self.rng);

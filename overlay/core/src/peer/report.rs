@@ -74,7 +74,8 @@ impl Peer {
     }
 }
 
-/// Whether a change is worth a report: everything but a small one of the round trip time.
+/// Whether a change is worth a report: everything but a small one of the round trip time, and counts
+/// in the explanation.
 fn matters(reported: &PairState, state: &PairState) -> bool {
     let rtt_matters = match (reported.rtt_us, state.rtt_us) {
         (Some(old), Some(new)) => {
@@ -83,5 +84,12 @@ fn matters(reported: &PairState, state: &PairState) -> bool {
         (None, None) => false,
         (Some(_), None) | (None, Some(_)) => true,
     };
-    rtt_matters || PairState { rtt_us: reported.rtt_us, ..state.clone() } != *reported
+    let rest =
+        PairState { rtt_us: reported.rtt_us, explain: reported.explain.clone(), ..state.clone() };
+    rtt_matters || rest != *reported || !words(&reported.explain).eq(words(&state.explain))
+}
+
+/// The sentence without its numbers.
+fn words(sentence: &str) -> impl Iterator<Item = char> + '_ {
+    sentence.chars().filter(|character| !character.is_ascii_digit())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use netsim_sim::{NatProfile, PUBLIC};
-use overlay_core::{MeshId, Path};
+use overlay_core::{Input, MeshId, Path};
 
 use crate::world::{LINK, World};
 
@@ -134,4 +134,18 @@ fn keys_lost_at_the_other_end_are_renewed() {
     assert!(world.nodes[initiator].initiated[&key] > before);
     let received = &world.nodes[1 - initiator].received[&world.key(mesh, initiator)];
     assert!(received.contains(&399));
+}
+
+#[test]
+fn peer_that_starts_again_is_noticed_though_nothing_is_sent() {
+    let (mut world, mesh) = World::with_mesh(4, &[HARD, HARD], LINK);
+    world.run_for(Duration::from_secs(10));
+    let initiator = usize::from(world.nodes[0].id > world.nodes[1].id);
+    let key = world.key(mesh, 1 - initiator);
+    let before = world.nodes[initiator].initiated[&key];
+    world.forget_keys(1 - initiator);
+    let announced = world.nodes[1 - initiator].node.snapshot().candidates.unwrap();
+    world.input(initiator, Input::Candidates(announced));
+    world.run_for(Duration::from_secs(10));
+    assert!(world.nodes[initiator].initiated[&key] > before);
 }

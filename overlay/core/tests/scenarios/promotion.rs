@@ -88,6 +88,19 @@ fn idle_pair_says_little() {
 }
 
 #[test]
+fn coordinator_hears_of_what_matters_only() {
+    let hard: &[NatProfile] = &[NatProfile::SYMMETRIC];
+    let (mut world, mesh) = World::with_mesh(2, &[HOME, hard, hard], LINK);
+    world.run_for(Duration::from_secs(600));
+    for peer in [1, 2] {
+        let key = world.key(mesh, peer);
+        let history: Vec<_> =
+            world.nodes[0].history.iter().filter(|(_, session, _)| *session == key).collect();
+        assert!(history.len() <= 8, "{} reports: {history:#?}", history.len());
+    }
+}
+
+#[test]
 fn hopeless_pair_stops_trying_so_hard() {
     let hard: &[NatProfile] = &[NatProfile::SYMMETRIC];
     let (mut world, _) = World::with_mesh(2, &[hard, hard], LINK);

@@ -252,3 +252,6 @@ impl Plane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

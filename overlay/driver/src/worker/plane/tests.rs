@@ -1,0 +1,359 @@
+//! Two planes over loopback, without a core: the test says what the core would.
+
+use std::net::IpAddr;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use boringtun::noise::{Tunn, TunnResult};
+use boringtun::x25519::PublicKey;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::WireGuardSecret;
+use crate::offload::samples::{cut, packet, pattern, payload, plain_frame, superpacket};
+use crate::socket::{Socket, plain};
+use crate::worker::receive::Receiver;
+
+const MESH: MeshId = MeshId { job: 1, generation: 1 };
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ACK: u8 = 0x10;
+const INDEX: [u16; 2] = [0, 1];
+
+struct Side {
+    plane: Plane,
+    socket: Arc<Socket>,
+    receiver: Receiver,
+    job: UnixDatagram,
+    secret: WireGuardSecret,
+    node: NodeId,
+    index: u16,
+}
+
+fn side(index: u16) -> Side {
+    let socket = Arc::new(Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap());
+    let net = Net::new(Arc::clone(&socket));
+    let mut plane = Plane::new(net, Arc::default(), Instant::now());
+    let (tun, job) = UnixDatagram::pair().unwrap();
+    for end in [&tun, &job] {
+        end.set_nonblocking(true).unwrap();
+    }
+    let secret = WireGuardSecret::generate();
+    let mut port = MeshPort::new(MESH, tun.into(), secret.clone(), mpsc::channel(1).0);
+    port.set_own_index(index);
+    plane.add_mesh(port);
+    let node = NodeId([index as u8; 32]);
+    Side { plane, socket, receiver: Receiver::new(), job, secret, node, index }
+}
+
+impl Side {
+    fn path(&self) -> Path {
+        Path::Direct(self.socket.local_addr())
+    }
+
+    fn key_of(&self, peer: &Self) -> SessionKey {
+        SessionKey { mesh: MESH, peer: peer.node }
+    }
+
+    fn meet(&mut self, peer: &Self) {
+        let (key, initiator) = (self.key_of(peer), self.index < peer.index);
+        self.plane.add_session(key, peer.secret.public(), peer.index, initiator);
+    }
+
+    /// Waits for datagrams and handles them, until `done`.
+    fn receive_until(&mut self, mut done: impl FnMut(&mut Plane) -> bool) {
+        while !done(&mut self.plane) {
+            wait_readable(&self.socket.as_fd());
+            let Self { plane, socket, receiver, .. } = self;
+            receiver
+                .receive(socket, |meta, datagram| {
+                    let from = plain(meta.addr);
+                    plane.on_wireguard(Instant::now(), Path::Direct(from), from.ip(), datagram);
+                })
+                .unwrap();
+            plane.flush_devices();
+            plane.net.flush();
+        }
+    }
+
+    /// The job sends a frame.
+    fn job_sends(&mut self, frame: &[u8]) {
+        self.job.send(frame).unwrap();
+        let slot = self.plane.mesh_slots[&MESH];
+        self.plane.on_device_readable(Instant::now(), slot);
+        self.plane.net.flush();
+    }
+
+    /// The packets that the job has received.
+    fn job_receives(&self) -> Vec<Vec<u8>> {
+        let mut buffer = vec![0u8; FRAME_BYTES];
+        let mut packets = Vec::new();
+        while let Ok(len) = self.job.recv(&mut buffer) {
+            packets.extend(cut(&buffer[..len]));
+        }
+        packets
+    }
+}
+
+fn wait_readable(fd: &impl AsFd) {
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut fds, PollTimeout::try_from(Duration::from_secs(10)).unwrap()).unwrap();
+    assert_eq!(ready, 1, "nothing arrived within 10 s");
+}
+
+fn v4(index: u16) -> IpAddr {
+    MESH.ipv4(index).into()
+}
+
+fn v6(index: u16) -> IpAddr {
+    MESH.ipv6(index).into()
+}
+
+fn saw_authenticated(plane: &mut Plane) -> bool {
+    plane.notices.iter().any(|notice| matches!(notice, Notice::Authenticated { .. }))
+}
+
+/// Two sides whose session has keys and a direct path.
+fn connected() -> [Side; 2] {
+    let (mut a, mut b) = (side(INDEX[0]), side(INDEX[1]));
+    a.meet(&b);
+    b.meet(&a);
+    a.plane.initiate(a.key_of(&b), &[b.path()]);
+    a.plane.net.flush();
+    b.receive_until(|plane| plane.net.stats.udp_sent_datagrams == 1);
+    a.receive_until(saw_authenticated);
+    b.receive_until(saw_authenticated);
+    a.plane.use_path(b.node, b.path(), None);
+    b.plane.use_path(a.node, a.path(), None);
+    for side in [&mut a, &mut b] {
+        side.plane.notices.clear();
+    }
+    [a, b]
+}
+
+#[test]
+fn superpackets_cross_in_both_directions_and_families() {
+    let [mut a, mut b] = connected();
+    let bytes = pattern(50_000);
+    for (from, to) in [(v4(0), v4(1)), (v6(0), v6(1))] {
+        for protocol in [TCP, UDP] {
+            let whole = packet((from, to), protocol, 9, ACK, &bytes);
+            a.job_sends(&superpacket(whole, protocol, 1352));
+            let before = b.plane.net.stats.tun_received_packets;
+            b.receive_until(|plane| plane.net.stats.tun_received_packets == before + 37);
+            let together: Vec<u8> =
+                b.job_receives().iter().flat_map(|segment| payload(segment).to_vec()).collect();
+            assert_eq!(together, bytes);
+        }
+    }
+    b.job_sends(&plain_frame(&packet((v4(1), v4(0)), UDP, 0, 0, b"answer")));
+    a.receive_until(|plane| plane.net.stats.tun_received_packets == 1);
+    assert_eq!(payload(&a.job_receives()[0]), b"answer");
+
+    let (sent, received) = (a.plane.net.stats.tun_sent_bytes, b.plane.net.stats.tun_received_bytes);
+    assert_eq!(sent, received);
+}
+
+#[test]
+fn counts_are_per_session_and_outlive_it() {
+    let [mut a, b] = connected();
+    let state = PairState {
+        established: true,
+        settled: false,
+        path: Some(b.path()),
+        rtt_us: None,
+        established_after_ms: None,
+        explain: String::new(),
+    };
+    a.plane.pair_changed(a.key_of(&b), state);
+    let datagram = packet((v4(0), v4(1)), UDP, 0, 0, b"12345");
+    a.job_sends(&plain_frame(&datagram));
+    assert_eq!(a.plane.pairs(MESH)[0].sent_bytes, datagram.len() as u64);
+    a.plane.remove_session(a.key_of(&b));
+    assert_eq!(a.plane.pairs(MESH)[0].sent_bytes, datagram.len() as u64);
+}
+
+#[test]
+fn packets_that_wait_for_keys_are_delivered_once_they_exist() {
+    let (mut a, mut b) = (side(INDEX[0]), side(INDEX[1]));
+    a.meet(&b);
+    b.meet(&a);
+    b.plane.use_path(a.node, a.path(), None);
+    a.job_sends(&plain_frame(&packet((v4(0), v4(1)), UDP, 0, 0, b"early")));
+    a.plane.use_path(b.node, b.path(), None);
+    // The initiator's timers see the waiting packet and start the handshake.
+    a.plane.tick(Instant::now());
+    a.plane.net.flush();
+    b.receive_until(|plane| plane.net.stats.udp_sent_datagrams == 1);
+    a.receive_until(saw_authenticated);
+    b.receive_until(|plane| plane.net.stats.tun_received_packets == 1);
+    assert_eq!(payload(&b.job_receives()[0]), b"early");
+}
+
+#[test]
+fn copies_of_an_initiation_get_the_same_answer() {
+    let (mut a, mut b) = (side(INDEX[0]), side(INDEX[1]));
+    a.meet(&b);
+    b.meet(&a);
+    a.plane.initiate(a.key_of(&b), &[b.path(), b.path()]);
+    a.plane.net.flush();
+    b.receive_until(|plane| plane.net.stats.udp_sent_datagrams == 2);
+    assert_eq!(b.plane.net.stats.refused_packets, 0);
+    let mut responses = Vec::new();
+    while responses.len() < 2 {
+        wait_readable(&a.socket.as_fd());
+        a.receiver.receive(&a.socket, |_, datagram| responses.push(datagram.to_vec())).unwrap();
+    }
+    assert_eq!(responses[0], responses[1]);
+}
+
+#[test]
+fn both_paths_carry_a_packet_and_one_copy_arrives() {
+    let [mut a, mut b] = connected();
+    a.plane.use_path(b.node, b.path(), Some(b.path()));
+    a.job_sends(&plain_frame(&packet((v4(0), v4(1)), UDP, 0, 0, b"twice")));
+    b.receive_until(|plane| plane.net.stats.refused_packets == 1);
+    assert_eq!(b.job_receives().len(), 1);
+}
+
+#[test]
+fn a_job_uses_only_its_own_addresses_and_reaches_only_members() {
+    let [mut a, _] = connected();
+    let sent = a.plane.net.stats.udp_sent_datagrams;
+    let unroutable = [(v4(5), v4(1)), (v4(0), v4(9)), (v6(5), v6(1))];
+    for addresses in unroutable {
+        a.job_sends(&plain_frame(&packet(addresses, UDP, 0, 0, b"no")));
+    }
+    let probe = overlay_core::wire::Probe::Ping { transaction: [1; 8], size: 100 };
+    a.job_sends(&plain_frame(&probe.encode()));
+    assert_eq!(a.plane.net.stats.unroutable_packets, 4);
+    a.job_sends(&plain_frame(&packet((v6(0), "ff02::1".parse().unwrap()), UDP, 0, 0, b"noise")));
+    assert_eq!(a.plane.net.stats.unroutable_packets, 4);
+    assert_eq!(a.plane.net.stats.udp_sent_datagrams, sent);
+    for rubbish in [&[0; 5][..], &[0; 10], &[0xff; 30], &[0xff; 100]] {
+        a.job_sends(rubbish);
+    }
+    assert_eq!(a.plane.net.stats.udp_sent_datagrams, sent);
+}
+
+/// A member that may seal what it likes.
+struct Attacker {
+    tunn: Tunn,
+    path: Path,
+}
+
+impl Attacker {
+    /// Becomes a member of the victim's mesh and shakes hands.
+    fn join(victim: &mut Side) -> Self {
+        let secret = WireGuardSecret::generate();
+        let key = SessionKey { mesh: MESH, peer: NodeId([9; 32]) };
+        victim.plane.add_session(key, secret.public(), INDEX[1], false);
+        let victim_key = PublicKey::from(victim.secret.public().0);
+        let tunn = Tunn::new(secret.inner().clone(), victim_key, None, None, 77, None);
+        let receiver = Sink::new();
+        let via = receiver.path();
+        let mut attacker = Self { tunn, path: via };
+        let mut buffer = [0u8; 256];
+        let TunnResult::WriteToNetwork(packet) =
+            attacker.tunn.format_handshake_initiation(&mut buffer, true)
+        else {
+            panic!("no initiation")
+        };
+        victim.plane.on_wireguard(Instant::now(), via, "127.0.0.1".parse().unwrap(), packet);
+        victim.plane.net.flush();
+        let response = receiver.receive();
+        let TunnResult::WriteToNetwork(keepalive) =
+            attacker.tunn.decapsulate(None, &response, &mut buffer)
+        else {
+            panic!("no keys")
+        };
+        victim.plane.on_wireguard(Instant::now(), via, "127.0.0.1".parse().unwrap(), keepalive);
+        attacker
+    }
+
+    fn sends(&mut self, victim: &mut Side, inner: &[u8]) {
+        let mut buffer = [0u8; 2048];
+        let TunnResult::WriteToNetwork(packet) = self.tunn.encapsulate(inner, &mut buffer) else {
+            panic!("not sealed")
+        };
+        let from = "127.0.0.1".parse().unwrap();
+        victim.plane.on_wireguard(Instant::now(), self.path, from, packet);
+        victim.plane.flush_devices();
+    }
+}
+
+/// Where the victim's answers go.
+struct Sink(std::net::UdpSocket);
+
+impl Sink {
+    fn new() -> Self {
+        Self(std::net::UdpSocket::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn path(&self) -> Path {
+        Path::Direct(self.0.local_addr().unwrap())
+    }
+
+    fn receive(&self) -> Vec<u8> {
+        self.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut buffer = [0u8; 2048];
+        let len = self.0.recv(&mut buffer).unwrap();
+        buffer[..len].to_vec()
+    }
+}
+
+#[test]
+fn a_member_cannot_speak_for_another_or_to_another() {
+    let mut victim = side(INDEX[0]);
+    let mut attacker = Attacker::join(&mut victim);
+    attacker.sends(&mut victim, &packet((v4(1), v4(0)), UDP, 0, 0, b"genuine"));
+    assert_eq!(victim.job_receives().len(), 1);
+
+    for (source, destination) in [(v4(2), v4(0)), (v6(2), v6(0)), (v4(0), v4(0)), (v4(1), v4(2))] {
+        attacker.sends(&mut victim, &packet((source, destination), UDP, 0, 0, b"spoofed"));
+    }
+    assert_eq!(victim.plane.net.stats.spoofed_packets, 4);
+    assert!(victim.job_receives().is_empty());
+}
+
+#[test]
+fn probes_go_to_the_core_and_never_to_the_job() {
+    let mut victim = side(INDEX[0]);
+    let mut attacker = Attacker::join(&mut victim);
+    victim.plane.notices.clear();
+    let probe = overlay_core::wire::Probe::Ping { transaction: [1; 8], size: 100 }.encode();
+    attacker.sends(&mut victim, &probe);
+    assert!(victim.job_receives().is_empty());
+    assert_eq!(victim.plane.net.stats.tun_received_packets, 0);
+    let got = victim.plane.notices.iter().any(
+        |notice| matches!(notice, Notice::Probe { bytes, via, .. } if *bytes == probe && *via == attacker.path),
+    );
+    assert!(got);
+}
+
+#[test]
+fn packets_for_no_session_and_foreign_handshakes_are_counted() {
+    let [mut a, b] = connected();
+    let from = "127.0.0.1".parse().unwrap();
+    let mut unknown = vec![0u8; 64];
+    unknown[0] = 4;
+    a.plane.on_wireguard(Instant::now(), b.path(), from, &unknown);
+    assert_eq!(a.plane.net.stats.unknown_sessions, 1);
+
+    // Made with the right public key of this node, by a stranger to the mesh.
+    let to = PublicKey::from(a.secret.public().0);
+    let stranger = WireGuardSecret::generate();
+    let mut tunn = Tunn::new(stranger.inner().clone(), to, None, None, 5, None);
+    let mut buffer = [0u8; 256];
+    let TunnResult::WriteToNetwork(initiation) =
+        tunn.format_handshake_initiation(&mut buffer, true)
+    else {
+        panic!("no initiation")
+    };
+    a.plane.on_wireguard(Instant::now(), b.path(), from, initiation);
+    initiation[140] ^= 1;
+    a.plane.on_wireguard(Instant::now(), b.path(), from, initiation);
+    assert_eq!(a.plane.net.stats.unknown_sessions, 3);
+}

@@ -1,0 +1,168 @@
+//! Two nodes, a coordinator and a relay on loopback; datagram sockets stand for the TUN devices.
+
+mod support;
+
+use std::os::unix::net::UnixDatagram as StdUnixDatagram;
+use std::sync::Arc;
+
+use overlay_core::MeshId;
+use overlay_core::control::PathReport;
+use overlay_driver::{Mesh, MeshEvent, Overlay, WireGuardSecret};
+use support::{Coordinator, MESH, Server, node_id, path_of, wait_for};
+use tokio::net::UnixDatagram;
+
+/// The virtio header of a packet that needs nothing.
+const VIRTIO: [u8; 10] = [0; 10];
+
+struct Node {
+    overlay: Overlay,
+    mesh: Mesh,
+    job: UnixDatagram,
+    index: u16,
+}
+
+fn device() -> (StdUnixDatagram, UnixDatagram) {
+    let (tun, job) = StdUnixDatagram::pair().unwrap();
+    job.set_nonblocking(true).unwrap();
+    (tun, UnixDatagram::from_std(job).unwrap())
+}
+
+async fn node(coordinator: &Coordinator, index: u16) -> Node {
+    let overlay = coordinator.node(index as u8 + 1).await;
+    let (tun, job) = device();
+    let mesh = overlay.join(MESH, tun.into(), WireGuardSecret::generate()).await.unwrap();
+    Node { overlay, mesh, job, index }
+}
+
+/// Two nodes whose mesh is open.
+async fn open_mesh() -> (Arc<Coordinator>, Server, [Node; 2]) {
+    let coordinator = Coordinator::new();
+    let server = coordinator.serve().await;
+    let mut nodes = [node(&coordinator, 0).await, node(&coordinator, 1).await];
+    for node in &mut nodes {
+        let MeshEvent::Netmap(netmap) = node.mesh.event().await else { panic!("netmap first") };
+        assert_eq!(netmap.members.len(), 2);
+        assert_eq!(node.mesh.event().await, MeshEvent::Open);
+    }
+    (coordinator, server, nodes)
+}
+
+/// An IPv4 packet that no checksum is asked of, with `payload` as experimental protocol 253.
+fn packet(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0u8; 20];
+    packet[0] = 0x45;
+    packet[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
+    packet[8..10].copy_from_slice(&[64, 253]);
+    packet[12..16].copy_from_slice(&MESH.ipv4(from).octets());
+    packet[16..20].copy_from_slice(&MESH.ipv4(to).octets());
+    [&VIRTIO, &packet[..], payload].concat()
+}
+
+impl Node {
+    async fn send(&self, to: &Node, payload: &[u8]) {
+        self.job.send(&packet(self.index, to.index, payload)).await.unwrap();
+    }
+
+    /// The next payload of the job; packets repeated on two paths have been dropped before.
+    async fn receive(&self) -> Vec<u8> {
+        let mut buffer = vec![0u8; 2048];
+        let len = self.job.recv(&mut buffer).await.unwrap();
+        buffer[30..len].to_vec()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packets_cross_relayed_and_then_direct() {
+    let (coordinator, _server, [a, b]) = open_mesh().await;
+    a.send(&b, b"over the relay").await;
+    assert_eq!(b.receive().await, b"over the relay");
+    b.send(&a, b"and back").await;
+    assert_eq!(a.receive().await, b"and back");
+    let relay = coordinator.relay_address();
+    for node in [&a, &b] {
+        assert_eq!(path_of(&node.mesh.pairs().await), PathReport::Relayed { relay });
+    }
+
+    coordinator.share_candidates();
+    for (node, peer) in [(&a, &b), (&b, &a)] {
+        let direct = PathReport::Direct { endpoint: peer.overlay.local_addr() };
+        wait_for("a direct path", async || path_of(&node.mesh.pairs().await) == direct).await;
+    }
+    // Nothing is lost or reordered around the change of path.
+    for number in 0..100u8 {
+        a.send(&b, &[number; 200]).await;
+        assert_eq!(b.receive().await, [number; 200]);
+    }
+    let bytes = a.mesh.pairs().await[0].sent_bytes;
+    assert_eq!(bytes, 100 * 220 + 34);
+    assert_eq!(b.mesh.pairs().await[0].received_bytes, bytes);
+    for node in [a, b] {
+        node.overlay.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaving_gives_both_sides_the_final_report() {
+    let (coordinator, _server, [a, b]) = open_mesh().await;
+    a.send(&b, b"x").await;
+    assert_eq!(b.receive().await, b"x");
+    let report = a.mesh.leave().await;
+    assert_eq!(report[0].sent_bytes, 21);
+    assert!(report[0].established);
+    let told = async || coordinator.final_report(node_id(1)) == Some(report.clone());
+    wait_for("the coordinator's copy", told).await;
+
+    let other = MeshId { job: 2, generation: 1 };
+    let (tun, _job) = device();
+    let joined = a.overlay.join(other, tun.into(), WireGuardSecret::generate()).await.unwrap();
+    let (tun, _job) = device();
+    assert!(a.overlay.join(other, tun.into(), WireGuardSecret::generate()).await.is_err());
+    drop(joined);
+    let (tun, _job) = device();
+    assert!(a.overlay.join(other, tun.into(), WireGuardSecret::generate()).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_control_session_comes_back_and_the_mesh_does_not_notice() {
+    let (coordinator, server, [a, b]) = open_mesh().await;
+    assert_eq!(coordinator.sessions(), 2);
+    drop(server);
+    wait_for("the loss is seen", async || !a.overlay.connected() && !b.overlay.connected()).await;
+
+    a.send(&b, b"without a coordinator").await;
+    assert_eq!(b.receive().await, b"without a coordinator");
+
+    let _server = coordinator.serve().await;
+    wait_for("both are back", async || a.overlay.connected() && b.overlay.connected()).await;
+    a.send(&b, b"with it").await;
+    assert_eq!(b.receive().await, b"with it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rubbish_on_the_socket_is_counted_and_harmless() {
+    let (_coordinator, _server, [a, b]) = open_mesh().await;
+    let stranger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let rubbish: [&[u8]; 8] = [
+        b"",
+        &[0; 1],
+        &[
+            4, 0, 0, 0, 9, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            0, 0, 0,
+        ],
+        &[0x05, 0x52, 0x4c, 0x59, 0, 0, 0, 7, 0xff],
+        &[0x0b, 0x43, 0x48, 0x01, 2],
+        &[0x40; 30],
+        &[0xc0; 1200],
+        &[0x3f; 100],
+    ];
+    for datagram in rubbish {
+        stranger.send_to(datagram, a.overlay.local_addr()).await.unwrap();
+    }
+    let counted = async || {
+        let stats = a.overlay.stats().await;
+        stats.unknown_sessions >= 1 && stats.unknown_datagrams >= 3
+    };
+    wait_for("the rubbish is counted", counted).await;
+    b.send(&a, b"still here").await;
+    assert_eq!(a.receive().await, b"still here");
+}

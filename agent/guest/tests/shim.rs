@@ -1,5 +1,7 @@
 //! The shim and its sandbox, for real: namespaces, bubblewrap, processes. No network device is needed.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;

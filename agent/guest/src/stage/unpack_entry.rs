@@ -121,6 +121,10 @@ pub(super) fn unpack_entry<R: Read>(
     target.make_parents(&path)?;
     let full = target.root.join(&path);
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an allow-list: every other type is refused"
+    )]
     match kind {
         EntryType::Directory => {
             target.make_folder(&path)?;

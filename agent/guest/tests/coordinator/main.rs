@@ -1,5 +1,7 @@
 //! The agent as a process, against a coordinator made for these tests (HTTPS on a real socket).
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod fake;
 
 use std::fs;

@@ -125,7 +125,7 @@ pub(crate) struct Run {
     links: Vec<Option<Link>>,
     /// Ranks whose exchange came unaltered.
     exchanged: u32,
-    /// Ranks that said goodbye.
+    /// Ranks that said goodbye or, once this run is over, whose connection has ended.
     left: Vec<bool>,
     /// Ranks to which nothing more will be sent.
     sent: Vec<bool>,
@@ -177,8 +177,7 @@ impl Run {
         }
         self.broadcast(&Message::Bye);
         self.links.iter_mut().for_each(|link| drop(link.take()));
-        self.left[self.roster.rank as usize] = true;
-        self.sent[self.roster.rank as usize] = true;
+        self.mark_gone(self.roster.rank);
         let deadline = Instant::now() + PARTING;
         while self.sent.contains(&false) || self.left.contains(&false) {
             let Some((rank, event)) = self.next_event(deadline) else { return };
@@ -378,20 +377,22 @@ impl Run {
         }
     }
 
-    /// Tells the others why, also those who connect only now, and waits (bounded) until it is sent.
+    /// Tells the others why, also those who connect only now, and waits (bounded) until they close.
+    ///
+    /// Leaving earlier would reset connections with bytes still to be read, and could so take the
+    /// reason back that is behind them.
     fn abort(&mut self, error: &RunError) {
         let culprit = error.culprit().unwrap_or(self.roster.rank);
         let word = Message::Abort { culprit, reason: error.reason() };
         self.broadcast(&word);
-        self.sent[self.roster.rank as usize] = true;
-        if let Some(slot) = self.links.get(culprit as usize)
-            && (slot.is_none() || matches!(error, RunError::Lost { .. }))
-        {
-            self.sent[culprit as usize] = true;
+        self.mark_gone(self.roster.rank);
+        let is_linked = self.links.get(culprit as usize).is_some_and(Option::is_some);
+        if !is_linked || matches!(error, RunError::Lost { .. } | RunError::Told { .. }) {
+            self.mark_gone(culprit);
         }
         self.links.iter_mut().for_each(|link| drop(link.take()));
         let deadline = Instant::now() + PARTING;
-        while self.sent.contains(&false) {
+        while self.sent.contains(&false) || self.left.contains(&false) {
             let Some((rank, event)) = self.next_event(deadline) else { return };
             match event {
                 Event::Connected(stream) => {
@@ -400,9 +401,19 @@ impl Run {
                         self.links[rank as usize] = None;
                     }
                 }
-                Event::Refused(_) | Event::Sent => self.mark_sent(rank),
-                Event::Message(_) | Event::Ended(_) | Event::Exchanged | Event::Hungry => {}
+                Event::Refused(_) => self.mark_gone(rank),
+                Event::Sent => self.mark_sent(rank),
+                Event::Ended(_) => self.left[rank as usize] = true,
+                Event::Message(_) | Event::Exchanged | Event::Hungry => {}
             }
+        }
+    }
+
+    /// Nothing is to be said to `rank`, or heard of it.
+    fn mark_gone(&mut self, rank: u32) {
+        self.mark_sent(rank);
+        if let Some(left) = self.left.get_mut(rank as usize) {
+            *left = true;
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,53 @@ fn nqueens() -> Command {
     command
 }
 
+/// A port below those that the kernel gives to outgoing connections, so that it stays free.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let offset = (std::process::id() as u16).wrapping_mul(97);
+        let port = 10_000 + offset.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("::", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A process that does not outlive its test.
+struct Rank(Option<Child>);
+
+impl Rank {
+    fn start(mut command: Command) -> Self {
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
+    fn wait(mut self) -> Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+
+    fn kill(mut self) {
+        self.0.as_mut().unwrap().kill().unwrap();
+        self.wait();
+    }
+}
+
+impl Drop for Rank {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
 /// A host list of `ranks` free ports of this machine.
 struct HostList {
     path: PathBuf,
@@ -30,11 +78,7 @@ struct HostList {
 
 impl HostList {
     fn new(name: &str, ranks: usize) -> Self {
-        // All open at once, so that they differ.
-        let listeners: Vec<TcpListener> =
-            (0..ranks).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
-        let ports: Vec<u16> =
-            listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        let ports: Vec<u16> = (0..ranks).map(|_| free_port()).collect();
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.hosts"));
         let lines: String = ports.iter().map(|port| format!("127.0.0.1:{port}\n")).collect();
         // Every host twice, as in a node file of two cores each.
@@ -42,11 +86,11 @@ impl HostList {
         Self { path, ports }
     }
 
-    fn rank(&self, rank: usize, words: &[&str]) -> Child {
+    fn rank(&self, rank: usize, words: &[&str]) -> Rank {
         let mut command = nqueens();
         command.args(words).arg("--threads=1");
         command.arg("--hosts").arg(&self.path).arg("--rank").arg(rank.to_string());
-        command.spawn().unwrap()
+        Rank::start(command)
     }
 }
 
@@ -54,8 +98,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn wait_all(ranks: Vec<Child>) -> Vec<Output> {
-    ranks.into_iter().map(|rank| rank.wait_with_output().unwrap()).collect()
+fn wait_all(ranks: Vec<Rank>) -> Vec<Output> {
+    ranks.into_iter().map(Rank::wait).collect()
 }
 
 #[test]
@@ -109,13 +153,10 @@ fn a_job_names_its_hosts_by_variables() {
     let list = HostList::new("variables", 2);
     let children = (0..2)
         .map(|rank| {
-            nqueens()
-                .args(["10", "--exchange", "1MiB"])
-                .env("OAR_NODEFILE", &list.path)
-                .env("OAR_MESH_RANK", rank.to_string())
-                .env("OAR_MESH_SIZE", "2")
-                .spawn()
-                .unwrap()
+            let mut command = nqueens();
+            command.args(["10", "--exchange", "1MiB"]).env("OAR_NODEFILE", &list.path);
+            command.env("OAR_MESH_RANK", rank.to_string()).env("OAR_MESH_SIZE", "2");
+            Rank::start(command)
         })
         .collect();
     let outputs = wait_all(children);
@@ -156,24 +197,28 @@ fn different_exchanges_fail_all() {
 }
 
 /// Three ranks with work for hours, all connected.
-fn long_search(name: &str, words: &[&str]) -> (HostList, Vec<Child>) {
+fn long_search(name: &str, words: &[&str]) -> (HostList, Vec<Rank>) {
     let list = HostList::new(name, 3);
     let words = [&["20"], words].concat();
-    let children: Vec<Child> = (0..3).map(|rank| list.rank(rank, &words)).collect();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    for (rank, child) in children.iter().enumerate() {
+    let mut ranks: Vec<Rank> = (0..3).map(|rank| list.rank(rank, &words)).collect();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut connected = 0;
+    while connected < 3 {
         // Two connections, each open for reading and for writing; the last rank does not listen.
-        let connected = if rank == 2 { 4 } else { 5 };
-        while sockets(child) < connected {
-            assert!(Instant::now() < deadline, "rank {rank} did not connect");
-            std::thread::yield_now();
+        let expected = if connected == 2 { 4 } else { 5 };
+        if sockets(&ranks[connected]) == expected {
+            connected += 1;
+        } else if ranks[connected].has_ended() || Instant::now() > deadline {
+            let said = text(&ranks.swap_remove(connected).wait().stderr);
+            panic!("rank {connected} did not connect: {said}");
         }
+        std::thread::yield_now();
     }
-    (list, children)
+    (list, ranks)
 }
 
-fn sockets(child: &Child) -> usize {
-    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+fn sockets(rank: &Rank) -> usize {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{}/fd", rank.id())) else { return 0 };
     descriptors
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
         .filter(|target| target.to_string_lossy().starts_with("socket:"))
@@ -181,12 +226,10 @@ fn sockets(child: &Child) -> usize {
 }
 
 fn kill_one(name: &str, victim: usize, words: &[&str]) {
-    let (list, mut children) = long_search(name, words);
-    let mut killed = children.remove(victim);
-    killed.kill().unwrap();
-    killed.wait().unwrap();
+    let (list, mut ranks) = long_search(name, words);
+    ranks.remove(victim).kill();
     let name = format!("rank {victim} (127.0.0.1:{})", list.ports[victim]);
-    for output in wait_all(children) {
+    for output in wait_all(ranks) {
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(&name), "{said} should name {name}");
@@ -211,7 +254,7 @@ fn a_rank_killed_in_the_exchange_fails_all_others_and_is_named() {
 #[test]
 fn a_silent_rank_is_lost() {
     let (list, mut children) = long_search("silent", &["--peer-timeout=1"]);
-    let mut silent = children.remove(1);
+    let silent = children.remove(1);
     let stopped = Command::new("kill").args(["-STOP", &silent.id().to_string()]).status();
     assert!(stopped.unwrap().success());
     let name = format!("rank 1 (127.0.0.1:{})", list.ports[1]);
@@ -220,8 +263,7 @@ fn a_silent_rank_is_lost() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(&name) && said.contains("nothing was heard of it for 1 s"), "{said}");
     }
-    silent.kill().unwrap();
-    silent.wait().unwrap();
+    silent.kill();
 }
 
 #[test]
@@ -229,7 +271,7 @@ fn a_rank_that_never_comes_is_named() {
     for (absent, present) in [(0, 1), (1, 0)] {
         let list = HostList::new(&format!("absent-{absent}"), 2);
         let rank = list.rank(present, &["8", "--connect-timeout=1"]);
-        let output = rank.wait_with_output().unwrap();
+        let output = rank.wait();
         let said = text(&output.stderr);
         let name = format!("rank {absent} (127.0.0.1:{})", list.ports[absent]);
         assert_eq!(output.status.code(), Some(1), "{said}");

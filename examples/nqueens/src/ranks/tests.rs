@@ -3,6 +3,7 @@
 use std::{
     io::Write,
     net::{TcpListener, TcpStream},
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 use super::*;
@@ -17,11 +18,21 @@ const N: u8 = 18;
 const GREETING: Greeting = Greeting { version: VERSION, n: N, ranks: 2, rank: 1, exchange: 5000 };
 const EXCHANGE: Exchange = Exchange { n: N, from: 1, to: 0, bytes: 5000 };
 
+/// A port below those that the kernel gives to outgoing connections, so that it stays free.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let offset = (std::process::id() as u16).wrapping_mul(97);
+        let port = 10_000 + offset.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("::", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// What rank 0 of two says in the end when rank 1 greets so and then does what `script` does.
 fn rank_0_against(greeting: Greeting, script: impl FnOnce(&mut TcpStream)) -> String {
-    let free_port = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = free_port.local_addr().unwrap().port();
-    drop(free_port);
+    let port = free_port();
     let host = |port| Host { name: "127.0.0.1".to_owned(), port };
     let roster = Roster {
         hosts: vec![host(port), host(1)],
@@ -41,8 +52,10 @@ fn rank_0_against(greeting: Greeting, script: impl FnOnce(&mut TcpStream)) -> St
         };
         greeting.write(&mut stream).unwrap();
         script(&mut stream);
-        let error = rank_0.join().unwrap();
+        // As a rank does: hears what the other has to say, then closes.
+        io::copy(&mut stream, &mut io::sink()).ok();
         drop(stream);
+        let error = rank_0.join().unwrap();
         chain(&error)
     })
 }

@@ -17,9 +17,11 @@ use crate::topology::{Machine, Topology};
 use crate::wait;
 
 mod coordinator;
+mod networks;
 mod scientist;
 mod volunteers;
 
+pub use networks::JobNetwork;
 pub use scientist::{Scientist, Submission};
 pub use volunteers::Volunteer;
 

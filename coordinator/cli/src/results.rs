@@ -81,6 +81,9 @@ fn for_each(
         for entry in archive.entries()? {
             let mut entry = entry?;
             let path = judge(&mut gate, &entry);
+            if let Err(reason @ EntryRefused::TooMany) = path {
+                return Err(std::io::Error::other(reason));
+            }
             take(&mut entry, path)?;
         }
         Ok(())

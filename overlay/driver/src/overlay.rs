@@ -105,6 +105,7 @@ impl Overlay {
     ///
     /// The control session is then made, and made again, for ever; see [`connected`](Self::connected).
     /// Must be called in a tokio runtime.
+    #[expect(clippy::unused_async, reason = "makes the need for a runtime visible to the caller")]
     pub async fn start(config: OverlayConfig) -> Result<Self, StartError> {
         let address = config.bind;
         let socket =

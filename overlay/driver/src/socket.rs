@@ -65,6 +65,9 @@ impl Socket {
         contents: &[u8],
         segment_size: Option<usize>,
     ) -> io::Result<()> {
+        if !self.can_reach(to) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
         let destination = self.to_wire(to);
         self.send_raw(&Transmit { destination, ecn: None, contents, segment_size, src_ip: None })
     }
@@ -81,6 +84,23 @@ impl Socket {
         meta: &mut [RecvMeta],
     ) -> io::Result<usize> {
         self.state.recv((&self.udp).into(), buffers, meta)
+    }
+
+    /// Whether the kernel could send there at all.
+    ///
+    /// Endpoints come from other nodes. The kernel's EINVAL for a senseless one would be taken for a
+    /// missing offload, and slow everything down.
+    fn can_reach(&self, to: SocketAddr) -> bool {
+        let ip = to.ip();
+        let lacks_scope = match to {
+            SocketAddr::V4(_) => false,
+            SocketAddr::V6(v6) => v6.ip().is_unicast_link_local() && v6.scope_id() == 0,
+        };
+        to.port() != 0
+            && (to.is_ipv4() || self.is_ipv6())
+            && !ip.is_unspecified()
+            && !ip.is_multicast()
+            && !lacks_scope
     }
 
     fn to_wire(&self, to: SocketAddr) -> SocketAddr {
@@ -128,6 +148,18 @@ fn open(address: SocketAddr) -> io::Result<UdpSocket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn senseless_endpoints_do_not_cost_the_offload() {
+        let socket = Socket::bind("[::]:0".parse().unwrap()).unwrap();
+        let segments = socket.max_segments();
+        for endpoint in ["192.0.2.1:0", "0.0.0.0:9", "224.0.0.1:9", "[fe80::1]:9", "[::]:9"] {
+            assert!(socket.send(endpoint.parse().unwrap(), b"x", None).is_err(), "{endpoint}");
+        }
+        let v4_only = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert!(v4_only.send("[::1]:9".parse().unwrap(), b"x", None).is_err());
+        assert_eq!(socket.max_segments(), segments);
+    }
 
     #[test]
     fn addresses_lose_their_mapping() {

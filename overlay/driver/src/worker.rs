@@ -48,6 +48,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// The longest sleep, so that a missed wake-up costs little.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
+/// Pause after a receive error, lest the thread spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
 /// Batches of datagrams per turn (measured: four keep both directions flowing).
 const BATCHES_PER_TURN: usize = 4;
 
@@ -103,7 +106,7 @@ impl Worker {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(())) => return,
                 Err(error) => {
-                    tracing::error!(%error, "the overlay's socket failed, the data plane ends");
+                    tracing::error!(%error, "polling failed, the data plane ends");
                     return;
                 }
             }
@@ -118,7 +121,7 @@ impl Worker {
             return Ok(ControlFlow::Break(()));
         }
         if ready.socket {
-            self.take_datagrams(now)?;
+            self.take_datagrams(now);
         }
         for index in 0..self.readable.len() {
             self.brain.plane.on_device_readable(now, self.readable[index]);
@@ -178,18 +181,22 @@ impl Worker {
         ControlFlow::Continue(())
     }
 
-    fn take_datagrams(&mut self, now: Instant) -> io::Result<()> {
+    fn take_datagrams(&mut self, now: Instant) {
         let Self { socket, quic, brain, receiver, .. } = self;
         for _ in 0..BATCHES_PER_TURN {
             let received = receiver
-                .receive(socket, |meta, datagram| dispatch(brain, quic, now, meta, datagram))?;
+                .receive(socket, |meta, datagram| dispatch(brain, quic, now, meta, datagram));
+            let received = received.unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot receive datagrams");
+                thread::sleep(ERROR_PAUSE);
+                false
+            });
             brain.plane.flush_devices();
             brain.plane.net.flush();
             if !received {
                 break;
             }
         }
-        Ok(())
     }
 
     fn take_timers(&mut self, now: Instant) {

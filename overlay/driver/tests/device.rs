@@ -3,6 +3,8 @@
 //! Entering a user namespace needs a process with one thread, so this is a plain program: it makes
 //! the namespace first (unless it is root already), then the threads. Needs `/dev/net/tun`.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 mod support;
 
 use std::io::{Read, Write};

@@ -1,15 +1,19 @@
 //! Two nodes, a coordinator and a relay on loopback; datagram sockets stand for the TUN devices.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 mod support;
 
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::sync::Arc;
+use std::time::Duration;
 
 use overlay_core::MeshId;
 use overlay_core::control::PathReport;
 use overlay_driver::{Mesh, MeshEvent, Overlay, WireGuardSecret};
 use support::{Coordinator, MESH, Server, node_id, path_of, wait_for};
 use tokio::net::UnixDatagram;
+use tokio::time::timeout;
 
 /// The virtio header of a packet that needs nothing.
 const VIRTIO: [u8; 10] = [0; 10];
@@ -49,7 +53,7 @@ async fn open_mesh() -> (Arc<Coordinator>, Server, [Node; 2]) {
 
 /// An IPv4 packet that no checksum is asked of, with `payload` as experimental protocol 253.
 fn packet(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0u8; 20];
+    let mut packet = [0u8; 20];
     packet[0] = 0x45;
     packet[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
     packet[8..10].copy_from_slice(&[64, 253]);
@@ -66,7 +70,8 @@ impl Node {
     /// The next payload of the job; packets repeated on two paths have been dropped before.
     async fn receive(&self) -> Vec<u8> {
         let mut buffer = vec![0u8; 2048];
-        let len = self.job.recv(&mut buffer).await.unwrap();
+        let received = timeout(Duration::from_secs(20), self.job.recv(&mut buffer)).await;
+        let len = received.expect("a packet within 20 s").unwrap();
         buffer[30..len].to_vec()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use overlay_core::control::ToNode;
 use overlay_core::wire::parse_reflector_token;
-use overlay_core::{Input, Node, NodeId, Output};
+use overlay_core::{Input, MeshId, Node, NodeId, Output};
 
 use super::command::Command;
 use super::mesh::MeshPort;
@@ -100,14 +100,23 @@ impl Brain {
             }
             ToNode::Candidates(candidates) => self.feed(now, Input::Candidates(candidates)),
             ToNode::Ticket(ticket) => self.feed(now, Input::Ticket(ticket)),
-            ToNode::MeshOpen { mesh } => self.announce(mesh, MeshEvent::Open),
+            ToNode::MeshOpen { mesh } => {
+                // Said again after every reconnection.
+                let is_news = self
+                    .plane
+                    .mesh(mesh)
+                    .is_some_and(|port| !std::mem::replace(&mut port.is_open, true));
+                if is_news {
+                    self.announce(mesh, MeshEvent::Open);
+                }
+            }
             ToNode::MeshClosed { mesh, reason } => {
                 self.announce(mesh, MeshEvent::Closed { reason });
             }
         }
     }
 
-    fn announce(&mut self, mesh: overlay_core::MeshId, event: MeshEvent) {
+    fn announce(&mut self, mesh: MeshId, event: MeshEvent) {
         if let Some(port) = self.plane.mesh(mesh)
             && port.events.try_send(event).is_err()
         {

@@ -35,6 +35,8 @@ pub(super) struct MeshPort {
     pub(super) events: mpsc::Sender<MeshEvent>,
     /// The epoch of the netmap in use; 0 before the first.
     pub(super) epoch: u64,
+    /// The coordinator has opened the mesh.
+    pub(super) is_open: bool,
     /// How the pairs stand, and the bytes of sessions that have ended.
     pub(super) pairs: BTreeMap<NodeId, Pair>,
     /// The reports on the board are out of date.
@@ -74,6 +76,7 @@ impl MeshPort {
             public,
             events,
             epoch: 0,
+            is_open: false,
             pairs: BTreeMap::new(),
             changed: false,
             closed: false,

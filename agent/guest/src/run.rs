@@ -69,7 +69,8 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
         reach,
         network: network.clone(),
         hostname: membership.hostname.clone(),
-        program: std::env::current_exe()?,
+        // Stays this very program when its file is replaced by an upgrade.
+        program: "/proc/self/exe".into(),
     });
     let mut launches = Launches::take_up(context, state.path())?;
     tracing::info!(hostname = %membership.hostname, "ready for jobs");

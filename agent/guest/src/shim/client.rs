@@ -53,6 +53,7 @@ impl ShimClient {
     pub async fn start(program: &Path, directory: &Path) -> Result<(Self, Child), ShimError> {
         let log = File::create(directory.join(START_LOG))?;
         let mut child = Command::new(program)
+            .arg0("agent")
             .arg("shim")
             .arg("--dir")
             .arg(directory)

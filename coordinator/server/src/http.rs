@@ -82,6 +82,7 @@ pub fn router(app: App) -> Router {
     // The suffix goes before anything is matched: matching happens inside this outer router's fallback.
     Router::new()
         .fallback_service(rooted)
+        .layer(axum::middleware::from_fn(answer::dress))
         .layer(axum::middleware::from_fn(suffix::strip))
         .layer(tower_http::trace::TraceLayer::new_for_http())
 }

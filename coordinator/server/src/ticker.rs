@@ -11,8 +11,11 @@ use crate::networks;
 /// The longest sleep between two looks. Chosen: liveness reaches the cluster at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
-/// The shortest sleep, so that a deadline that cannot be stored does not spin.
+/// The shortest time between two looks, so that deadlines close together are fired together.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
+
+/// Wait after a deadline that could not be stored: a full disk does not empty in a moment.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until the app stops.
 pub(crate) fn spawn(app: &App, policy: Policy) {
@@ -45,7 +48,7 @@ async fn run(app: &App, policy: Policy) {
         match app.ledger.apply(move |draft| draft.tick(&heard, &blocks)).await {
             Ok(()) => {}
             Err(LedgerError::Stopped) => return,
-            Err(LedgerError::Store(_)) => {}
+            Err(LedgerError::Store(_)) => tokio::time::sleep(STORE_PAUSE).await,
         }
         tokio::time::sleep(SHORTEST_SLEEP).await;
     }

@@ -101,7 +101,7 @@ fn a_command_that_ends_before_the_word_of_the_open_mesh_has_run() {
 fn the_word_of_an_old_launchs_mesh_changes_nothing() {
     let mut world = World::new(2);
     let job = world.submit(2, &["mesh"]);
-    world.decide(|draft| Ok::<_, ()>(draft.mesh_opened(job, 7))).unwrap();
+    world.open_mesh_of(job, 7);
     world.acknowledge(job, [1, 2]);
     assert_eq!(world.state(job), JobState::Launching);
 }

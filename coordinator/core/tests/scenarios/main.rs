@@ -1,6 +1,6 @@
 //! Scenarios of the job's life, and a model test over random ones.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod endings;
 mod failures;

@@ -162,7 +162,10 @@ impl World {
     }
 
     pub(crate) fn open_mesh(&mut self, id: JobId) {
-        let generation = self.jobs[&id].generation;
+        self.open_mesh_of(id, self.jobs[&id].generation);
+    }
+
+    pub(crate) fn open_mesh_of(&mut self, id: JobId, generation: u32) {
         self.apply(|draft| draft.mesh_opened(id, generation));
     }
 

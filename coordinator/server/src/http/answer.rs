@@ -3,8 +3,10 @@
 use std::error::Error;
 
 use axum::Json;
+use axum::body::to_bytes;
 use axum::extract::{Extension, Request};
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use coordinator_api::ErrorBody;
@@ -14,6 +16,9 @@ use super::suffix::AskedPath;
 use super::{PREFIX, REQUEST_TIMEOUT};
 use crate::ledger::LedgerError;
 use crate::store::{EnrolRefusal, StoreError};
+
+/// The most that is taken over of the web framework's own words, bytes.
+const MAX_WORDS: usize = 4_096;
 
 /// An error answer: status, title, message.
 #[derive(Debug)]
@@ -140,4 +145,27 @@ pub(super) async fn time_limit(request: Request, next: Next) -> Response {
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "Timeout", message).into_response()
         }
     }
+}
+
+/// Gives every error answer OAR's body, also those that the web framework words itself.
+pub(super) async fn dress(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if status.as_u16() < 400 || kind == Some("application/json") {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = to_bytes(body, MAX_WORDS).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let title = status.canonical_reason().unwrap_or("Error");
+    let message = if text.is_empty() { title } else { &*text };
+    let mut dressed = ApiError::new(status, title, message).into_response();
+    // What the answer says beside its words: where to go on with an upload, say.
+    for (name, value) in &parts.headers {
+        if name != CONTENT_TYPE && name != CONTENT_LENGTH {
+            dressed.headers_mut().insert(name, value.clone());
+        }
+    }
+    dressed
 }

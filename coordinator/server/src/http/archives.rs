@@ -4,19 +4,19 @@ use std::io::SeekFrom;
 
 use axum::body::Body;
 use axum::extract::multipart::Multipart;
-use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE,
 };
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use coordinator_core::{Job, NodeNumber, ReportRefusal};
-use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use super::answer::ApiError;
 use super::identity::Identity;
+use super::pages::Asked;
 use crate::app::App;
 use crate::stage::{ContentHash, Piece, Pieced, StageError, StageinState, Stored};
 
@@ -104,29 +104,20 @@ pub(super) async fn result(
     send(stored.ok_or_else(|| no_file("stage-out"))?, &method, &headers).await
 }
 
-/// The query of a stage-out.
-#[derive(Deserialize)]
-pub(super) struct Generation {
-    /// The launch; absent from agents of old.
-    #[serde(default)]
-    generation: u32,
-}
-
 /// `POST /jobs/ID/stageout.tgz?generation=G`: a node's results, raw or as the multipart field `myfile`. They
 /// replace what it sent before. 403 for a node without a part; 409 for another launch; 422 for a wrong hash.
 pub(super) async fn put_stageout(
     State(app): State<App>,
     identity: Identity,
     Path(id): Path<String>,
-    Query(query): Query<Generation>,
+    asked: Asked,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
     let node = identity.node("uploading files")?;
     let job = app.find_job(&id).await?;
-    let (rank, generation) = part_of(&job, node).ok_or(ReportRefusal::NotAssigned)?;
-    if generation != query.generation {
-        return Err(ReportRefusal::Stale { job: job.id, generation: query.generation }.into());
-    }
+    let generation = asked.parameter("generation").unwrap_or("0").parse();
+    let generation = generation.map_err(|_| ApiError::bad_query("generation must be a number"))?;
+    let rank = rank_in(&job, node, generation)?;
     let announced = text_header(request.headers(), CONTENT_SHA256)?;
     let announced = announced.map(parse_hash).transpose()?;
     let kind = text_header(request.headers(), CONTENT_TYPE.as_str())?.unwrap_or_default();
@@ -153,6 +144,18 @@ fn part_of(job: &Job, node: NodeNumber) -> Option<(u16, u32)> {
     let launch = job.launch.as_ref()?;
     let (rank, _) = launch.part(node)?;
     Some((u16::try_from(rank).ok()?, launch.generation))
+}
+
+/// A node's rank in that launch, which must be the job's current or last one.
+fn rank_in(job: &Job, node: NodeNumber, generation: u32) -> Result<u16, ReportRefusal> {
+    let current = job.launch.as_ref().map(|launch| launch.generation);
+    if current != Some(generation) && (1..=job.generation).contains(&generation) {
+        return Err(ReportRefusal::Stale { job: job.id, generation });
+    }
+    match part_of(job, node) {
+        Some((rank, current)) if current == generation => Ok(rank),
+        Some(_) | None => Err(ReportRefusal::NotAssigned),
+    }
 }
 
 /// Sends a file, or the range of it that was asked for.

@@ -1,0 +1,11 @@
+//! The coordinator from outside: real TLS on loopback, agents played by the tests.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+mod deadlines;
+mod enrolment;
+mod lives;
+mod refusals;
+mod restart;
+mod shapes;
+mod site;

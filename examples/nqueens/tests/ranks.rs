@@ -255,7 +255,7 @@ fn a_rank_killed_in_the_exchange_fails_all_others_and_is_named() {
 fn a_silent_rank_is_lost() {
     let (list, mut children) = long_search("silent", &["--peer-timeout=1"]);
     let silent = children.remove(1);
-    let stopped = Command::new("kill").args(["-STOP", &silent.id().to_string()]).status();
+    let stopped = Command::new("sh").args(["-c", &format!("kill -STOP {}", silent.id())]).status();
     assert!(stopped.unwrap().success());
     let name = format!("rank 1 (127.0.0.1:{})", list.ports[1]);
     for output in wait_all(children) {

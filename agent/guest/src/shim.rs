@@ -11,6 +11,7 @@
 
 pub mod client;
 mod descriptor;
+mod drain;
 mod namespace;
 pub mod process;
 pub mod protocol;

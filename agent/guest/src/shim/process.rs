@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::protocol::{Ending, ExitReport, LaunchSpec};
-use super::sandbox;
+use super::{drain, sandbox};
 
 /// Why a command is ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,9 @@ async fn attempt(
         if let Ok(Ok(Ok(cut))) = timeout(OUTPUT_CLOSE_LIMIT, output).await {
             output_cut |= cut;
         }
+    }
+    if stopped.is_none() && spec.mesh_mtu.is_some() {
+        drain::drained().await;
     }
     let ending = match (stopped, exit_code) {
         (Some(stop), _) => stop.ending(),

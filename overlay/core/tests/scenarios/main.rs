@@ -1,5 +1,6 @@
 //! Whole nodes on a simulated network, with a small coordinator, a relay and a stand-in for WireGuard.
 
+mod any_order;
 mod bootstrap;
 mod hostile;
 mod liveness;

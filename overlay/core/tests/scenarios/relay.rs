@@ -39,7 +39,10 @@ impl TestRelay {
                     ControlFrame::BindAck { nonce, channel: ticket.channel, lifetime_s: 120 }
                 })
             }
-            other => panic!("a node sent {other:?} to a relay"),
+            other @ (ControlFrame::ReflectRequest { .. }
+            | ControlFrame::ReflectResponse { .. }
+            | ControlFrame::BindChallenge { .. }
+            | ControlFrame::BindAck { .. }) => panic!("a node sent {other:?} to a relay"),
         }
     }
 

@@ -287,13 +287,13 @@ impl World {
                 self.deliver(delivery);
             }
         } else if self.orders.first_key_value().is_some_and(|((due, _), _)| *due <= at) {
-            let (_, (index, order)) = self.orders.pop_first().unwrap();
+            let (_, (index, order)) = self.orders.pop_first().expect("an order is due");
             self.give_order(index, order);
         } else {
             let now = self.start + at;
             let due = |node: &TestNode| node.node.next_wakeup().is_some_and(|due| due <= now);
             let index = self.nodes.iter().position(due).expect("something is due");
-            self.nodes[index].guard.observe(at).unwrap();
+            self.nodes[index].guard.observe(at).expect("wakeups make progress");
             self.input(index, Input::Wakeup);
         }
     }
@@ -422,25 +422,27 @@ impl World {
 
     fn deliver_to_server(&mut self, delivery: Delivery<Packet>) {
         let Delivery { from, to, payload, .. } = delivery;
-        match (to.port(), payload) {
-            (CONTROL_PORT, Packet::Hello) => {
+        let (to_control, to_relay) =
+            (to.port() == CONTROL_PORT, to.port() == RELAY_PORT && !self.relay.down);
+        match payload {
+            Packet::Hello if to_control => {
                 // The connection is the node's, whoever it is: found by where its packets come from.
                 let public = |node: &TestNode| self.net.public_address(node.host) == from.ip();
                 let index = self.nodes.iter().rposition(public).expect("a node connects");
                 self.order(index, Order::Welcome { observed: from });
             }
-            (RELAY_PORT, Packet::Control(bytes)) if !self.relay.down => {
+            Packet::Control(bytes) if to_relay => {
                 if let Some(answer) = self.relay.answer(from, &bytes) {
                     let answer = Packet::Control(answer.encode());
                     self.net.send(self.server, RELAY_PORT, from, answer);
                 }
             }
-            (RELAY_PORT, Packet::Relayed(channel, packet)) if !self.relay.down => {
+            Packet::Relayed(channel, packet) if to_relay => {
                 if let Some(next) = self.relay.forward(from, channel) {
                     self.net.send(self.server, RELAY_PORT, next, Packet::Relayed(channel, packet));
                 }
             }
-            _ => {}
+            Packet::Hello | Packet::Control(_) | Packet::Direct(_) | Packet::Relayed(..) => {}
         }
     }
 

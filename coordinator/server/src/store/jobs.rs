@@ -26,7 +26,7 @@ impl JobFilter {
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&job.id.0))
     }
 
-    fn push_where<'a>(&'a self, query: &mut QueryBuilder<Sqlite>) {
+    fn push_where(&self, query: &mut QueryBuilder<Sqlite>) {
         query.push(" WHERE true");
         if let Some(states) = &self.states {
             let names = states.iter().map(|state| state_name(*state));

@@ -170,3 +170,13 @@ fn ticket_that_contradicts_itself_is_refused() {
     }
     assert_eq!(world.nodes[0].node.stats().orders_refused, 3);
 }
+
+#[test]
+fn forty_nodes_connect_within_two_seconds() {
+    let home: &[NatProfile] = &[NatProfile::HOME];
+    let (mut world, mesh) = World::with_mesh(1, &[home; 40], LINK);
+    let limit = Duration::from_secs(2);
+    assert!(world.run_until(limit, |world| world.all_pairs(mesh, |pair| pair.established)));
+    world.run_for(Duration::from_secs(4));
+    assert!(world.all_pairs(mesh, |pair| pair.explain.is_empty()));
+}

@@ -43,7 +43,7 @@ pub fn read(state: &Path) -> io::Result<Status> {
     let folders = state.join("jobs");
     let mut jobs = Vec::new();
     for id in JobDirectory::all(&folders)? {
-        let directory = JobDirectory::create(&folders, id)?;
+        let directory = JobDirectory::at(&folders, id);
         let phase = if directory.final_report()?.is_some() {
             "reporting"
         } else if directory.exit()?.is_some() {

@@ -38,9 +38,14 @@ impl JobDirectory {
     /// # Errors
     /// When the disk fails.
     pub fn create(jobs: &Path, id: LaunchId) -> io::Result<Self> {
-        let root = jobs.join(id.to_string());
-        DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
-        Ok(Self { id, root })
+        let directory = Self::at(jobs, id);
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory.root)?;
+        Ok(directory)
+    }
+
+    /// The folder of a launch, whether it is there or not.
+    pub fn at(jobs: &Path, id: LaunchId) -> Self {
+        Self { id, root: jobs.join(id.to_string()) }
     }
 
     /// The launches that have a folder.

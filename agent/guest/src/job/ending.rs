@@ -38,14 +38,6 @@ pub struct FinalReport {
 }
 
 impl Outcome {
-    /// Whether the command had been running: then there are results.
-    pub fn has_run(&self) -> bool {
-        match self {
-            Self::Ended(report) => report.started,
-            Self::Released | Self::Killed | Self::Unusable { .. } | Self::Dropped => false,
-        }
-    }
-
     /// The report of the launch with that generation; none when nobody wants it.
     pub fn report(&self, generation: u32) -> Option<SetState> {
         let error = |fault, message: &str| SetState {

@@ -105,7 +105,9 @@ async fn conclude(
     mut outcome: Outcome,
 ) -> io::Result<Option<FinalReport>> {
     let mut stageout = false;
-    if outcome.has_run()
+    // Whatever the end was: what a command has written so far is the scientist's.
+    if outcome != Outcome::Dropped
+        && directory.has_started()
         && let Some(job) = directory.job()?
     {
         let folder = directory.clone();

@@ -146,6 +146,34 @@ async fn a_job_survives_its_agent() {
 }
 
 #[tokio::test]
+async fn a_job_whose_shim_dies_is_given_back_with_what_it_wrote() {
+    let fake = Fake::start().await;
+    fake.submit(7, 1, "echo up; sleep 98773", None);
+    let state = state();
+    let _agent = agent(state.path(), &fake);
+    let folder = state.path().join("jobs/7.1");
+    let stdout = folder.join("work/OAR.7.stdout");
+    until("it runs", || fs::read_to_string(&stdout).is_ok_and(|text| text == "up\n")).await;
+    kill_shim_of(&folder);
+    until("it is given back", || final_state(&fake.said(7)).is_some()).await;
+    let said = fake.said(7);
+    let last = final_state(&said).unwrap();
+    assert_eq!((last.state, last.fault), (ReportedState::Error, Some(Fault::Node)));
+    assert!(matches!(&said[1], Said::Stageout { files, .. } if files[0].1 == "up\n"), "{said:?}");
+}
+
+/// Kills the process whose command line is `agent shim --dir FOLDER`.
+fn kill_shim_of(folder: &Path) {
+    let line = format!("agent\0shim\0--dir\0{}\0", folder.canonicalize().unwrap().display());
+    let shim = fs::read_dir("/proc").unwrap().flatten().find(|process| {
+        fs::read(process.path().join("cmdline")).is_ok_and(|found| found == line.as_bytes())
+    });
+    let pid = shim.unwrap().file_name().to_str().unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+}
+
+#[tokio::test]
 async fn an_unusable_stage_in_is_the_jobs_fault() {
     let fake = Fake::start().await;
     fake.submit(7, 1, "true", Some(b"not an archive".to_vec()));

@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 use crate::netns::Netns;
 use crate::preset::Preset;
 
+mod exchange;
 mod guard;
 
 pub use guard::Audit;
@@ -74,6 +75,8 @@ impl Topology {
         let lab = runtime
             .block_on(Lab::builder().allow_real_root().build())
             .context("cannot make the public network: see `netsim doctor`")?;
+        let root = lab.ix().run_sync(|| Ok(Netns::of_this_thread()?))?;
+        exchange::pin_hardware_address(&root).context("cannot set up the exchange")?;
         Ok(Self { lab, runtime })
     }
 

@@ -10,6 +10,7 @@ use anyhow::Context;
 use axum_server::tls_rustls::RustlsConfig;
 use coordinator_client::{JoinToken, RootPin};
 use coordinator_core::Policy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use overlay_relay::{Relay, RelayHandle, RelayKeys};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,6 +31,12 @@ const FIRST_TOKEN: Duration = Duration::from_secs(24 * 3600);
 
 /// How long requests may go on after the order to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a connection may be silent. Chosen: a few polls.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Requests at a time on one connection. Chosen: an agent or a user needs a handful.
+const STREAMS: u32 = 64;
 
 /// A running coordinator.
 pub struct Server {
@@ -140,7 +147,8 @@ impl Server {
         let app = App::start(parts).await?;
 
         let https = axum_server::Handle::new();
-        let server = axum_server::from_tcp_rustls(api, tls(&pki)?)?.handle(https.clone());
+        let mut server = axum_server::from_tcp_rustls(api, tls(&pki)?)?.handle(https.clone());
+        limit_silence(server.http_builder());
         let serving = tokio::spawn(server.serve(http::router(app.clone()).into_make_service()));
         let root = pki.root_pin();
         Ok(Self {
@@ -170,6 +178,16 @@ impl Server {
         self.app.stop().await;
         drop(self.relay);
     }
+}
+
+/// Ends connections whose other end is gone or never asks: volunteers' machines vanish without a word.
+fn limit_silence(http: &mut hyper_util::server::conn::auto::Builder<TokioExecutor>) {
+    http.http1().timer(TokioTimer::new()).header_read_timeout(SILENCE);
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(SILENCE / 2)
+        .keep_alive_timeout(SILENCE / 2)
+        .max_concurrent_streams(STREAMS);
 }
 
 fn tls(pki: &Arc<Pki>) -> anyhow::Result<RustlsConfig> {

@@ -34,8 +34,8 @@ pub trait MayPass {
 impl MayPass for ClientError {
     fn may_pass(&self) -> bool {
         match self {
-            // 401: a credential that was revoked by mistake can be given back.
-            Self::Refused { status, .. } => self.is_transient() || *status == 401,
+            // A credential that was revoked by mistake can be given back, and room be made on a full disk.
+            Self::Refused { status, .. } => self.is_transient() || matches!(status, 401 | 507),
             Self::Unreachable { .. } | Self::NotTheCoordinator { .. } | Self::BadAnswer { .. } => {
                 true
             }
@@ -121,6 +121,7 @@ mod tests {
         assert!(!refused(403).may_pass());
         assert!(refused(503).may_pass());
         assert!(refused(401).may_pass());
+        assert!(refused(507).may_pass());
         let silence = ClientError::Unreachable { host: String::new(), reason: String::new() };
         assert!(silence.may_pass());
     }

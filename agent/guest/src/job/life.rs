@@ -1,6 +1,8 @@
 //! The whole life of a launch.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +19,6 @@ use crate::mesh::MeshNetwork;
 use crate::retry::Reach;
 use crate::shim::client::ShimClient;
 use crate::shim::protocol::Ending;
-use crate::stage::baseline::Baseline;
 use crate::stage::pack::{MAX_STAGEOUT_BYTES, pack};
 
 /// What every launch needs.
@@ -148,7 +149,9 @@ async fn conclude(
 
 fn pack_results(directory: &JobDirectory, job: &Job) -> io::Result<u64> {
     let outputs = OutputFiles::of(job);
-    let baseline = directory.baseline()?.unwrap_or_else(Baseline::default);
+    // The job may have taken its own rights away.
+    fs::set_permissions(directory.work(), fs::Permissions::from_mode(0o700))?;
+    let baseline = directory.baseline()?.unwrap_or_default();
     let packed = pack(
         &directory.work(),
         &baseline,

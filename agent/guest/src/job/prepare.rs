@@ -30,7 +30,10 @@ pub(super) async fn prepare(
     directory: &JobDirectory,
     orders: &mut watch::Receiver<Order>,
 ) -> io::Result<Result<(Job, Assignment), Outcome>> {
-    let job = match directory.job()? {
+    // Before the shim is started the coordinator is asked again: it may have given the job away while
+    // this agent was not there. Afterwards it must not be waited for, since the shim does not wait.
+    let known = directory.job()?.filter(|_| directory.has_launch());
+    let job = match known {
         Some(job) => job,
         None => {
             let fetched = tokio::select! {
@@ -70,7 +73,9 @@ async fn fetch_and_acknowledge(
         Outcome::Dropped
     };
     let job = context.reach.insist(|| context.client.job(id.job)).await.map_err(unwanted)?;
-    if job.assignment.as_ref().is_some_and(|found| found.generation != id.generation) {
+    // A plain OAR server knows neither.
+    let generation = job.assignment.as_ref().map_or(0, |assignment| assignment.generation);
+    if generation != id.generation {
         return Err(Outcome::Dropped);
     }
     let acknowledgement = SetState {

@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use nix::fcntl::OFlag;
 use sha2::{Digest, Sha256};
 
-use super::baseline::{Baseline, walk};
+use super::baseline::{Baseline, MAX_PATHS, walk};
 use super::unpack_entry::check_link;
 
 /// The most bytes of files in a stage-out, before compression. Chosen: as the coordinator's bound on
@@ -66,13 +66,16 @@ pub fn pack(
         }
     }
     let mut changed = Vec::new();
-    walk(work, |relative, metadata| {
+    let complete = walk(work, |relative, metadata| {
         if baseline.differs(relative, metadata) && !first.iter().any(|path| path == relative) {
             changed.push(relative.to_owned());
         }
     })?;
     for path in &changed {
         packer.add(path)?;
+    }
+    if !complete {
+        packer.leave_out(Path::new("."), format_args!("what comes after {MAX_PATHS} files"));
     }
     packer.finish(note)
 }

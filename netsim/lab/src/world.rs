@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use coordinator_api::job::JobState;
+use coordinator_client::client::JobFilter;
 
 use crate::netns::Netns;
 use crate::preset::Preset;
@@ -29,6 +31,16 @@ pub use volunteers::Volunteer;
 const COMMAND: Duration = Duration::from_secs(30);
 /// How long a program may take from SIGTERM to its end.
 const STOP: Duration = Duration::from_secs(15);
+
+/// The states whose jobs an error shows: a list without any shows the unfinished ones only.
+const STATES: [JobState; 6] = [
+    JobState::Waiting,
+    JobState::ToLaunch,
+    JobState::Launching,
+    JobState::Running,
+    JobState::Terminated,
+    JobState::Error,
+];
 
 /// The folder of the system's programs.
 #[derive(Clone, Debug)]
@@ -116,6 +128,29 @@ impl World {
         let machine = self.topology.add(name, behind)?;
         let place = place(&self.dir, name, &machine.netns)?;
         Ok((machine, place))
+    }
+
+    /// How everything stands, for an error: the jobs, and the end of each log.
+    pub fn state(&self) -> String {
+        let jobs = self.api(|client| async move {
+            let every = JobFilter { states: STATES.to_vec(), ..JobFilter::default() };
+            client.job_details(&every).await
+        });
+        let jobs: String = match jobs {
+            Ok(jobs) => jobs
+                .items
+                .iter()
+                .map(|job| format!("\n  job {}: {}", job.id, scientist::describe(job)))
+                .collect(),
+            Err(error) => format!("unknown: {error:#}"),
+        };
+        let agents: String = self
+            .volunteers
+            .iter()
+            .map(|volunteer| format!("\n  {}:{}", volunteer.host, volunteer.tail()))
+            .collect();
+        let coordinator = self.coordinator_tail();
+        format!("jobs: {jobs}\nthe coordinator:{coordinator}\nthe agents:{agents}")
     }
 
     /// Ends everything in order; whatever is left behind by a program is an error.

@@ -87,7 +87,7 @@ impl World {
             .volunteers
             .iter()
             .filter(|v| !seen.iter().any(|(host, state)| *host == v.host && state == "Alive"))
-            .filter_map(|v| Some(format!("\n  {}:{}", v.host, v.agent.as_ref()?.tail())))
+            .map(|v| format!("\n  {}:{}", v.host, v.tail()))
             .collect();
         bail!("{late}: oarnodes shows {seen:?}, {count} nodes are wanted{tails}");
     }
@@ -107,6 +107,11 @@ impl Volunteer {
     /// What its agent has logged so far.
     pub fn log(&self) -> String {
         self.agent.as_ref().map(Program::log).unwrap_or_default()
+    }
+
+    /// The end of its agent's log.
+    pub fn tail(&self) -> String {
+        self.agent.as_ref().map(|agent| agent.tail().to_string()).unwrap_or_default()
     }
 
     /// Everything that runs for it: its agent, shims, jobs.

@@ -1,5 +1,6 @@
 //! A world that the tests of a file share.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,7 +33,11 @@ impl Shared {
             rustls::crypto::ring::default_provider().install_default().ok();
             World::start(&fresh_dir(), settings, volunteers).unwrap_or_else(|e| panic!("{e:#}"))
         });
-        test(&mut world);
+        let outcome = catch_unwind(AssertUnwindSafe(|| test(&mut world)));
+        if let Err(panic) = outcome {
+            eprintln!("{}", world.state());
+            resume_unwind(panic);
+        }
         *guard = Some(world);
     }
 }

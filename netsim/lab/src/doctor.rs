@@ -78,11 +78,11 @@ fn namespace_mend() -> String {
 
 fn tun_mend() -> Option<String> {
     let error = File::options().read(true).write(true).open("/dev/net/tun").err()?;
-    Some(match error.kind() {
-        io::ErrorKind::NotFound => "there is no /dev/net/tun: `sudo modprobe tun`, or give the \
-                                    container the device"
+    Some(match error.raw_os_error() {
+        Some(libc::ENOENT) => "there is no /dev/net/tun: `sudo modprobe tun`, or give the \
+                               container the device"
             .to_owned(),
-        io::ErrorKind::PermissionDenied => {
+        Some(libc::EACCES | libc::EPERM) => {
             "you may not open /dev/net/tun: `sudo chmod 0666 /dev/net/tun`, Debian's usual mode"
                 .to_owned()
         }

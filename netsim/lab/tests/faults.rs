@@ -1,5 +1,7 @@
 //! Volunteers that vanish, hang or are busy, and a coordinator that is away.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 #[path = "common/probes.rs"]
 mod probes;

@@ -1,5 +1,7 @@
 //! What a job can reach, and what of it can be seen: two jobs on the machines of six volunteers.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 #[path = "common/probes.rs"]
 mod probes;

@@ -1,5 +1,7 @@
 //! Bad input: each ends in a clear message on the right side.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 #[path = "common/worlds.rs"]
 mod worlds;

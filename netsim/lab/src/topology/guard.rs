@@ -116,7 +116,7 @@ impl Gateway {
         let forwards = items
             .iter()
             .flat_map(|item| item["rule"]["expr"].as_array().cloned().unwrap_or_default())
-            .filter(|expression| is_port_forward(expression))
+            .filter(is_port_forward)
             .map(|expression| expression.to_string());
         Ok(Audit { opened_from_outside: opened.unwrap_or(0), port_forwards: forwards.collect() })
     }

@@ -35,18 +35,21 @@ pub(crate) fn explain(evidence: &Evidence) -> String {
     if evidence.fell_silent {
         return "the direct path fell silent; it is tried again from time to time".into();
     }
-    if !evidence.settled {
-        return "the search for a direct path goes on".into();
-    }
-    if endpoints == 0 {
+    if evidence.settled && endpoints == 0 {
         return "none of the peer's endpoints can be reached from this node's network".into();
     }
-    if small_only > 0 {
+    if evidence.settled && small_only > 0 {
         return format!(
             "{small_only} of {endpoints} endpoints answered, but packets of full size do not pass"
         );
     }
-    let silence = format!("no answer from {} after {pings} probes", counted(endpoints, "endpoint"));
+    let silence = match (evidence.settled, pings) {
+        (true, _) => {
+            format!("no answer from {} after {pings} probes", counted(endpoints, "endpoint"))
+        }
+        (false, 0) => "the search for a direct path begins".into(),
+        (false, _) => format!("the search for a direct path goes on ({pings} probes so far)"),
+    };
     match (evidence.own_mapping, evidence.peer_mapping) {
         (EndpointDependent, EndpointDependent) => format!(
             "both NATs use another port for every destination, so neither side can know where to \
@@ -63,7 +66,13 @@ pub(crate) fn explain(evidence: &Evidence) -> String {
         (
             ObservedMapping::Unknown | ObservedMapping::None | ObservedMapping::EndpointIndependent,
             ObservedMapping::Unknown | ObservedMapping::None | ObservedMapping::EndpointIndependent,
-        ) => format!("{silence}: a firewall between the two sides may stop UDP"),
+        ) if evidence.settled => {
+            format!("{silence}: a firewall between the two sides may stop UDP")
+        }
+        (
+            ObservedMapping::Unknown | ObservedMapping::None | ObservedMapping::EndpointIndependent,
+            ObservedMapping::Unknown | ObservedMapping::None | ObservedMapping::EndpointIndependent,
+        ) => silence,
     }
 }
 
@@ -97,6 +106,11 @@ mod tests {
             (Evidence { own_mapping: hard, peer_mapping: hard, ..SEARCHED }, "both NATs use"),
             (Evidence { small_only: 1, ..SEARCHED }, "1 of 2 endpoints answered"),
             (Evidence { settled: false, ..SEARCHED }, "goes on"),
+            (Evidence { settled: false, pings: 0, ..SEARCHED }, "begins"),
+            (
+                Evidence { settled: false, own_mapping: hard, peer_mapping: hard, ..SEARCHED },
+                "both NATs use",
+            ),
             (Evidence { peer_known: false, ..SEARCHED }, "the peer has announced no endpoints"),
             (Evidence { own_known: false, ..SEARCHED }, "does not know its own endpoint"),
             (Evidence { fell_silent: true, ..SEARCHED }, "fell silent"),

@@ -23,13 +23,13 @@ fn the_network_opens_when_every_ordered_pair_is_established_and_settled() {
 }
 
 #[test]
-fn unsettled_pairs_are_waited_for_three_seconds() {
+fn unsettled_pairs_are_waited_for_five_seconds() {
     let mut bench = linking(2);
     bench.report(1, vec![pair(2, true, false)]);
     bench.advance(Duration::from_secs(10));
     assert_eq!(bench.report(2, vec![pair(1, true, true)]), []);
-    assert_eq!(bench.registry.next_wakeup(), Some(bench.now.instant + Duration::from_secs(3)));
-    assert_eq!(bench.advance(Duration::from_millis(2999)), []);
+    assert_eq!(bench.registry.next_wakeup(), Some(bench.now.instant + Duration::from_secs(5)));
+    assert_eq!(bench.advance(Duration::from_millis(4999)), []);
     assert_eq!(events(&bench.advance(Duration::from_millis(1))), [open()]);
 }
 

@@ -148,7 +148,7 @@ impl Worker {
         // Whole milliseconds, rounded up: a sleep that ends early would only be repeated.
         let sleep = until.saturating_duration_since(now) + Duration::from_micros(999);
         let timeout = PollTimeout::try_from(sleep).unwrap_or(PollTimeout::ZERO);
-        let open = || plane.meshes().filter(|(_, mesh)| !mesh.closed);
+        let open = || plane.meshes().filter(|(_, mesh)| mesh.is_readable());
         let mut fds = vec![
             PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),

@@ -13,7 +13,7 @@ use overlay_core::control::PathReport;
 use overlay_driver::{Mesh, MeshEvent, Overlay, WireGuardSecret};
 use support::{Coordinator, MESH, Server, node_id, path_of, wait_for};
 use tokio::net::UnixDatagram;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// The virtio header of a packet that needs nothing.
 const VIRTIO: [u8; 10] = [0; 10];
@@ -31,18 +31,22 @@ fn device() -> (StdUnixDatagram, UnixDatagram) {
     (tun, UnixDatagram::from_std(job).unwrap())
 }
 
-async fn node(coordinator: &Coordinator, index: u16) -> Node {
-    let overlay = coordinator.node(index as u8 + 1).await;
+async fn node(coordinator: &Coordinator, index: u16, bind: &str) -> Node {
+    let overlay = coordinator.node_at(index as u8 + 1, bind).await;
     let (tun, job) = device();
     let mesh = overlay.join(MESH, tun.into(), WireGuardSecret::generate()).await.unwrap();
     Node { overlay, mesh, job, index }
 }
 
-/// Two nodes whose mesh is open.
+/// Two nodes on loopback whose mesh is open.
 async fn open_mesh() -> (Arc<Coordinator>, Server, [Node; 2]) {
+    open_mesh_at("127.0.0.1:0").await
+}
+
+async fn open_mesh_at(bind: &str) -> (Arc<Coordinator>, Server, [Node; 2]) {
     let coordinator = Coordinator::new();
     let server = coordinator.serve().await;
-    let mut nodes = [node(&coordinator, 0).await, node(&coordinator, 1).await];
+    let mut nodes = [node(&coordinator, 0, bind).await, node(&coordinator, 1, bind).await];
     for node in &mut nodes {
         let MeshEvent::Netmap(netmap) = node.mesh.event().await else { panic!("netmap first") };
         assert_eq!(netmap.members.len(), 2);
@@ -65,6 +69,20 @@ fn packet(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
 impl Node {
     async fn send(&self, to: &Node, payload: &[u8]) {
         self.job.send(&packet(self.index, to.index, payload)).await.unwrap();
+    }
+
+    /// Sends as a job does that waits for an answer: again and again.
+    async fn send_until_received(&self, to: &Node, payload: &[u8]) {
+        let sending = async {
+            loop {
+                self.send(to, payload).await;
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            received = to.receive() => assert_eq!(received, payload),
+            () = sending => {}
+        }
     }
 
     /// The next payload of the job; packets repeated on two paths have been dropped before.
@@ -107,6 +125,17 @@ async fn packets_cross_relayed_and_then_direct() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dual_stack_socket_reaches_an_ipv4_coordinator_and_relay() {
+    let (coordinator, _server, [a, b]) = open_mesh_at("[::]:0").await;
+    let relay = coordinator.relay_address();
+    assert_eq!(path_of(&a.mesh.pairs().await), PathReport::Relayed { relay });
+    a.send(&b, b"mapped").await;
+    assert_eq!(b.receive().await, b"mapped");
+    b.send(&a, b"both ways").await;
+    assert_eq!(a.receive().await, b"both ways");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaving_gives_both_sides_the_final_report() {
     let (coordinator, _server, [a, b]) = open_mesh().await;
     a.send(&b, b"x").await;
@@ -141,6 +170,36 @@ async fn the_control_session_comes_back_and_the_mesh_does_not_notice() {
     wait_for("both are back", async || a.overlay.connected() && b.overlay.connected()).await;
     a.send(&b, b"with it").await;
     assert_eq!(b.receive().await, b"with it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_starts_again_takes_its_mesh_back() {
+    for restarted in 0..2u16 {
+        let coordinator = Coordinator::new();
+        let _server = coordinator.serve().await;
+        coordinator.share_candidates();
+        let secret = WireGuardSecret::generate();
+        let (tun, job) = device();
+        let tun_again = tun.try_clone().unwrap();
+        let overlay = coordinator.node(restarted as u8 + 1).await;
+        let mut mesh = overlay.join(MESH, tun.into(), secret.clone()).await.unwrap();
+        let mut peer = node(&coordinator, 1 - restarted, "127.0.0.1:0").await;
+        for mesh in [&mut mesh, &mut peer.mesh] {
+            while mesh.event().await != MeshEvent::Open {}
+        }
+        let first = Node { overlay, mesh, job, index: restarted };
+        first.send(&peer, b"before").await;
+        assert_eq!(peer.receive().await, b"before");
+
+        let Node { overlay, mesh, job, index } = first;
+        overlay.shutdown().await;
+        drop(mesh);
+        let overlay = coordinator.node(restarted as u8 + 1).await;
+        let mesh = overlay.join(MESH, tun_again.into(), secret).await.unwrap();
+        let again = Node { overlay, mesh, job, index };
+        again.send_until_received(&peer, b"after").await;
+        peer.send_until_received(&again, b"and back").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use overlay_core::control::ToNode;
 use overlay_core::wire::parse_reflector_token;
-use overlay_core::{Input, MeshId, Node, NodeId, Output};
+use overlay_core::{Input, MeshId, Node, NodeId, Output, Path};
 
 use super::command::Command;
 use super::mesh::MeshPort;
@@ -26,7 +26,7 @@ impl Brain {
     pub(super) fn feed(&mut self, now: Instant, input: Input<'_>) {
         let Self { node, plane, .. } = self;
         for output in node.handle_input(now, input) {
-            carry_out(plane, output);
+            carry_out(now, plane, output);
         }
     }
 
@@ -99,7 +99,11 @@ impl Brain {
                 }
             }
             ToNode::Candidates(candidates) => self.feed(now, Input::Candidates(candidates)),
-            ToNode::Ticket(ticket) => self.feed(now, Input::Ticket(ticket)),
+            ToNode::Ticket(ticket) => {
+                let channel = Path::Relayed { relay: plain(ticket.relay), channel: ticket.channel };
+                self.plane.add_channel(ticket.peer, channel);
+                self.feed(now, Input::Ticket(ticket));
+            }
             ToNode::MeshOpen { mesh } => {
                 // Said again after every reconnection.
                 let is_news = self
@@ -125,11 +129,11 @@ impl Brain {
     }
 }
 
-fn carry_out(plane: &mut Plane, output: Output) {
+fn carry_out(now: Instant, plane: &mut Plane, output: Output) {
     match output {
         Output::Transmit { to, bytes } => plane.net.send(to, &bytes),
         Output::AddSession { session, peer_key, index, initiator } => {
-            plane.add_session(session, peer_key, index, initiator);
+            plane.add_session(now, session, peer_key, index, initiator);
         }
         Output::RemoveSession(session) => plane.remove_session(session),
         Output::Initiate { session, via } => plane.initiate(session, &via),

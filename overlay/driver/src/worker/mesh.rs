@@ -41,8 +41,8 @@ pub(super) struct MeshPort {
     pub(super) pairs: BTreeMap<NodeId, Pair>,
     /// The reports on the board are out of date.
     pub(super) changed: bool,
-    /// The device is gone: nothing is read any more.
-    pub(super) closed: bool,
+    /// The device is gone.
+    closed: bool,
     own: Option<(Ipv4Addr, Ipv6Addr)>,
     prefix: [u8; PREFIX_BYTES],
     members: Vec<Option<usize>>,
@@ -91,6 +91,12 @@ impl MeshPort {
     /// The node's own index became known.
     pub(super) fn set_own_index(&mut self, index: u16) {
         self.own = Some((self.id.ipv4(index), self.id.ipv6(index)));
+    }
+
+    /// Whether the job's packets can be read. Before the first netmap they wait in the device: after a
+    /// restart of the agent the job goes on sending.
+    pub(super) fn is_readable(&self) -> bool {
+        !self.closed && self.own.is_some()
     }
 
     pub(super) fn add_member(&mut self, index: u16, key: WireGuardKey, session: usize) {

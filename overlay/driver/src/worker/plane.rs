@@ -38,6 +38,8 @@ pub(super) struct Plane {
     session_slots: HashMap<SessionKey, usize>,
     receivers: HashMap<u32, usize>,
     paths: HashMap<NodeId, Selected>,
+    /// The relay channels of the peers, by the newest ticket.
+    channels: HashMap<NodeId, Path>,
     merger: Merger<usize>,
     /// The packet that was opened last, behind room for the virtio header.
     plain: Box<[u8]>,
@@ -59,6 +61,7 @@ impl Plane {
             session_slots: HashMap::new(),
             receivers: HashMap::new(),
             paths: HashMap::new(),
+            channels: HashMap::new(),
             merger: Merger::new(usize::MAX),
             plain: vec![0; FRAME_BYTES].into_boxed_slice(),
             frame: vec![0; FRAME_BYTES].into_boxed_slice(),
@@ -111,8 +114,19 @@ impl Plane {
         self.board.update(|board| board.leave(id, report));
     }
 
+    /// The coordinator gave a relay channel to a peer.
+    pub(super) fn add_channel(&mut self, peer: NodeId, channel: Path) {
+        if self.channels.len() < MAX_REMEMBERED_PATHS {
+            self.channels.insert(peer, channel);
+        }
+        for (_, session) in self.sessions.iter_mut().filter(|(_, s)| s.key.peer == peer) {
+            session.fallback = Some(channel);
+        }
+    }
+
     pub(super) fn add_session(
         &mut self,
+        now: Instant,
         key: SessionKey,
         peer_key: WireGuardKey,
         index: u16,
@@ -123,7 +137,8 @@ impl Plane {
         let Some(&mesh) = self.mesh_slots.get(&key.mesh) else { return };
         let Some(port) = self.meshes.get_mut(mesh) else { return };
         let config = SessionConfig { key, mesh, index, peer_key, initiator };
-        let mut session = Session::new(config, port.secret.inner(), receiver);
+        let mut session = Session::new(now, config, port.secret.inner(), receiver);
+        session.fallback = self.channels.get(&key.peer).copied();
         if let Some(selected) = self.paths.get(&key.peer) {
             session.select(&mut self.net, *selected);
         }

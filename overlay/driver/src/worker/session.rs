@@ -26,7 +26,8 @@ const OVERHEAD: usize = 32;
 /// first window and a few handshakes; everything else is sent again by its sender.
 const MAX_HELD: usize = 128;
 
-/// How long packets wait before the side that should only answer starts a handshake itself.
+/// How long packets wait, or a new session stays without keys, before the side that should only answer
+/// starts a handshake itself: the other side does not know when this one has started again.
 const ANSWERER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a repeated initiation is answered with the same response. Copies of one initiation arrive
@@ -64,6 +65,8 @@ pub(super) struct Session {
     /// The upper 24 bits of this side's receiver indices.
     pub(super) receiver: u32,
     pub(super) selected: Option<Selected>,
+    /// Where handshakes go before a path is selected: the pair's relay channel.
+    pub(super) fallback: Option<Path>,
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
     pub(super) reports: Reports,
@@ -72,6 +75,9 @@ pub(super) struct Session {
     keyed: bool,
     held: VecDeque<Vec<u8>>,
     held_since: Option<Instant>,
+    /// When the session was made; none once it has had keys, and for the initiator, whose first
+    /// handshakes the core times.
+    waits_since: Option<Instant>,
     answer: Option<Answer>,
     /// An initiation that a timer asked for was kept back; the next one is sent.
     kept_back: bool,
@@ -94,7 +100,12 @@ pub(super) struct SessionConfig {
 
 impl Session {
     /// `receiver` is a random number below 2^24 that no other session has.
-    pub(super) fn new(config: SessionConfig, secret: &StaticSecret, receiver: u32) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        config: SessionConfig,
+        secret: &StaticSecret,
+        receiver: u32,
+    ) -> Self {
         Self {
             key: config.key,
             mesh: config.mesh,
@@ -102,6 +113,7 @@ impl Session {
             peer_key: config.peer_key,
             receiver,
             selected: None,
+            fallback: None,
             sent_bytes: 0,
             received_bytes: 0,
             reports: Reports::new(config.key),
@@ -110,6 +122,7 @@ impl Session {
             keyed: false,
             held: VecDeque::new(),
             held_since: None,
+            waits_since: (!config.initiator).then_some(now),
             answer: None,
             kept_back: false,
         }
@@ -248,7 +261,9 @@ impl Session {
         }
         self.refresh_keys();
         let patience = if self.initiator { Duration::ZERO } else { ANSWERER_PATIENCE };
-        if let (Some(since), Some(selected)) = (self.held_since, self.selected)
+        let relayed = self.fallback.map(|primary| Selected { primary, also: None });
+        if let (Some(since), Some(selected)) =
+            (self.held_since.or(self.waits_since), self.selected.or(relayed))
             && !self.keyed
             && now.duration_since(since) >= patience
             && let TunnResult::WriteToNetwork(packet) =
@@ -308,6 +323,9 @@ impl Session {
 
     fn refresh_keys(&mut self) {
         self.keyed = self.tunn.time_since_last_handshake().is_some();
+        if self.keyed {
+            self.waits_since = None;
+        }
     }
 }
 

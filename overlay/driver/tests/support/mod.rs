@@ -108,6 +108,11 @@ impl Coordinator {
 
     /// Starts a node whose socket is on loopback.
     pub(crate) async fn node(&self, number: u8) -> Overlay {
+        self.node_at(number, "127.0.0.1:0").await
+    }
+
+    /// Starts a node whose socket is bound to `bind`.
+    pub(crate) async fn node_at(&self, number: u8, bind: &str) -> Overlay {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let tls =
@@ -119,7 +124,7 @@ impl Coordinator {
             // Stands for the client certificate, which names the node outside of tests.
             software: number.to_string(),
         };
-        let bind = "127.0.0.1:0".parse().unwrap();
+        let bind = bind.parse().unwrap();
         Overlay::start(OverlayConfig { node: node_id(number), bind, control }).await.unwrap()
     }
 

@@ -177,7 +177,6 @@ async fn an_agent_that_starts_again_takes_its_mesh_back() {
     for restarted in 0..2u16 {
         let coordinator = Coordinator::new();
         let _server = coordinator.serve().await;
-        coordinator.share_candidates();
         let secret = WireGuardSecret::generate();
         let (tun, job) = device();
         let tun_again = tun.try_clone().unwrap();

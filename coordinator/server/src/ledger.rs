@@ -195,7 +195,11 @@ impl Task {
         let mut transaction = self.writer.begin().await?;
         let known = match use_token(&mut transaction, &asked, now).await? {
             Ok(known) => known,
-            Err(refusal) => return Ok(Err(refusal)),
+            Err(refusal) => {
+                transaction.rollback().await?;
+                self.writer.settle();
+                return Ok(Err(refusal));
+            }
         };
         let mut draft = Draft::new(&old, now, &self.policy);
         let number = known.unwrap_or_else(|| draft.enrol(cores));
@@ -205,6 +209,7 @@ impl Task {
         }
         write_changes(&mut transaction, &changes).await?;
         transaction.commit().await?;
+        self.writer.settle();
         let row = NodeRow { number, key: asked.key, credential: asked.credential };
         self.roster.insert(row);
         shown.send_replace(Arc::new(cluster));

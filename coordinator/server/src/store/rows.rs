@@ -2,7 +2,7 @@
 
 use coordinator_core::{Change, Cluster, Counters, Job, Node, NodeNumber, Policy, UnixMillis};
 use overlay_core::ids::NodeId;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Connection, Row, Sqlite, Transaction};
 
 use super::{Store, StoreError, hash_from_sql, to_sql};
@@ -81,19 +81,36 @@ impl Store {
 
     /// The ledger's own connection.
     pub(crate) async fn writer(&self) -> Result<Writer, StoreError> {
-        Ok(Writer { connection: self.pool.acquire().await?.detach() })
+        let connection = self.pool.acquire().await?.detach();
+        Ok(Writer { pool: self.pool.clone(), connection, is_settled: true })
     }
 }
 
 /// The one connection that writes the cluster's rows.
 pub(crate) struct Writer {
+    pool: SqlitePool,
     connection: SqliteConnection,
+    /// No transaction is under way, as far as is known.
+    is_settled: bool,
 }
 
 impl Writer {
-    /// Begins a transaction that no other process's write can come between.
+    /// Begins a transaction that no other process's write can come between. Whoever ends it well says so
+    /// with [`settle`](Self::settle).
+    ///
+    /// A transaction that ended badly costs its connection: after a full disk SQLite has rolled back by
+    /// itself, and sqlx would believe for ever that the transaction goes on.
     pub(crate) async fn begin(&mut self) -> Result<Transaction<'_, Sqlite>, StoreError> {
+        if !self.is_settled {
+            self.connection = self.pool.acquire().await?.detach();
+        }
+        self.is_settled = false;
         Ok(self.connection.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// The last transaction was committed or rolled back without an error.
+    pub(crate) fn settle(&mut self) {
+        self.is_settled = true;
     }
 
     /// Stores the changes, all or none.
@@ -104,6 +121,7 @@ impl Writer {
         let mut transaction = self.begin().await?;
         write_changes(&mut transaction, changes).await?;
         transaction.commit().await?;
+        self.settle();
         Ok(())
     }
 
@@ -212,3 +230,6 @@ pub(crate) async fn write_enrolled(
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

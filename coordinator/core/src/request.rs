@@ -28,9 +28,13 @@ pub struct Request {
     pub types: JobTypes,
     /// SHA-256 of the stage-in archive, 64 lower-case hexadecimal digits.
     pub stagein_sha256: Option<String>,
-    /// The oarsub command line that asks for the same.
+    /// The oarsub command line that asks for the same, but for the stage-in: everybody may read this line,
+    /// and whoever knows the hash of an archive may use it.
     pub initial_request: String,
 }
+
+/// The most types of a submission. Chosen: several times those that exist.
+const MAX_TYPES: usize = 64;
 
 /// The types that this server knows. Every node is a volunteer's: `desktop_computing` is always set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +74,9 @@ pub enum RequestRefusal {
     /// Resources.
     #[error(transparent)]
     Resources(#[from] ResourceRefusal),
+    /// More types than there are.
+    #[error("{0} job types given: give each one once")]
+    TooManyTypes(usize),
     /// A type that OAR has not either.
     #[error("[ADMISSION RULE] Error: unknown job type: {0}")]
     UnknownType(String),
@@ -169,6 +176,9 @@ fn check_name(name: &str) -> Result<String, RequestRefusal> {
 }
 
 fn parse_types(names: &[String]) -> Result<JobTypes, RequestRefusal> {
+    if names.len() > MAX_TYPES {
+        return Err(RequestRefusal::TooManyTypes(names.len()));
+    }
     let mut types = JobTypes::default();
     for name in names {
         match name.as_str() {
@@ -214,9 +224,6 @@ fn initial_request(submission: &SubmitJob) -> String {
     for name in &submission.types.0 {
         line += &format!(" --type={name}");
     }
-    if let Some(stagein) = &submission.stagein {
-        line += &format!(" --stagein={stagein}");
-    }
     line + " " + submission.command.trim()
 }
 
@@ -250,6 +257,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_of_a_request_is_bounded() {
+        let many = ["spmd"; MAX_TYPES + 1];
+        let refusal = Request::admit(&submission(&many)).unwrap_err();
+        assert_eq!(refusal, RequestRefusal::TooManyTypes(MAX_TYPES + 1));
+        let resource = OneOrMany(vec![format!("{}nodes=1", " ".repeat(100_000))]);
+        let long = SubmitJob { resource, ..submission(&[]) };
+        assert!(matches!(Request::admit(&long), Err(RequestRefusal::Resources(_))));
+    }
+
+    #[test]
     fn a_job_without_a_command_is_refused() {
         let empty = SubmitJob { command: "  ".to_owned(), ..SubmitJob::default() };
         assert_eq!(Request::admit(&empty), Err(RequestRefusal::NoCommand));
@@ -269,6 +286,7 @@ mod tests {
         let good = SubmitJob { stagein: Some(format!("sha256:{hash}")), ..submission(&[]) };
         let request = Request::admit(&good).unwrap();
         assert_eq!(request.stagein_sha256, Some(hash.to_lowercase()));
+        assert!(!request.initial_request.contains(&hash), "{}", request.initial_request);
         for bad in ["", "abc", "sha256:12", "md5:00", &format!("sha256:{}", "z".repeat(64))] {
             let bad = SubmitJob { stagein: Some(bad.to_owned()), ..submission(&[]) };
             assert!(matches!(Request::admit(&bad), Err(RequestRefusal::Stagein(_))));

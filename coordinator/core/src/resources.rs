@@ -11,6 +11,9 @@ const MAX_WALLTIME_S: u64 = 60 * 24 * 3_600;
 /// The most nodes of a job: the limit of a mesh (`overlay_core::netmap::MAX_MEMBERS`).
 const MAX_NODES: u16 = 1_024;
 
+/// The longest resource request, bytes. Chosen: many times the longest that says something.
+const MAX_REQUEST: usize = 1_000;
+
 /// How many nodes, for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
@@ -26,6 +29,9 @@ pub enum ResourceRefusal {
     /// More than one `-l`.
     #[error("{0} resource requests given (moldable job): give one")]
     Moldable(usize),
+    /// Too long to mean anything.
+    #[error("the resource request has {0} bytes: write it as in nodes=6,walltime=1:00:00")]
+    TooLong(usize),
     /// A `+`.
     #[error("several resource groups in {0:?}: give one group, as in nodes=6,walltime=1:00:00")]
     Groups(String),
@@ -61,6 +67,9 @@ impl Resources {
     }
 
     fn parse_one(text: &str) -> Result<Self, ResourceRefusal> {
+        if text.len() > MAX_REQUEST {
+            return Err(ResourceRefusal::TooLong(text.len()));
+        }
         let text = text.trim();
         if text.contains(['{', '}']) {
             return Err(ResourceRefusal::Filter(text.to_owned()));

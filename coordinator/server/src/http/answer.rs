@@ -86,6 +86,7 @@ impl From<RequestRefusal> for ApiError {
             RequestRefusal::Command
             | RequestRefusal::Name(_)
             | RequestRefusal::Resources(_)
+            | RequestRefusal::TooManyTypes(_)
             | RequestRefusal::UnknownType(_)
             | RequestRefusal::UnsupportedType(_)
             | RequestRefusal::Stagein(_) => "Bad query",

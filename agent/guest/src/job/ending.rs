@@ -54,7 +54,7 @@ impl Outcome {
             fault: None,
             message: message.map(str::to_owned),
         };
-        let cut = "an output was longer than its limit; the rest was dropped";
+        let cut = "an output was cut: it reached its limit, or the node's disk was full";
         Some(match self {
             Self::Ended(report) => match &report.ending {
                 Ending::Exited { wait_status } => {

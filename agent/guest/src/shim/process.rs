@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -46,6 +47,13 @@ impl Stop {
 /// a bug, not a wait.
 const OUTPUT_CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long the job's processes may take to die after their final signal. They are many at worst, or wait
+/// for a disk that does not answer.
+const NAMESPACE_END_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often to look.
+const NAMESPACE_END_INTERVAL: Duration = Duration::from_millis(2);
+
 /// What bubblewrap tells about the sandbox (`--json-status-fd`), one object a line.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -79,6 +87,7 @@ async fn attempt(
     let work = directory.join("work");
     let stdout = create_output(&work.join(&spec.stdout)).map_err(|e| format!("stdout: {e}"))?;
     let stderr = create_output(&work.join(&spec.stderr)).map_err(|e| format!("stderr: {e}"))?;
+    let complaint = stderr.try_clone().map_err(|e| format!("stderr: {e}"))?;
     let (status_read, status_write) = status_pipe().map_err(|e| e.to_string())?;
 
     let mut child = Command::new(program)
@@ -115,6 +124,11 @@ async fn attempt(
     }
     let ended = child.wait().await.map_err(|error| error.to_string())?;
     let exit_code = status.await.ok().flatten();
+    // Whoever reads the results must be alone with them.
+    let init = *inside_pid.borrow_and_update();
+    if let Some(init) = init {
+        gone(Pid::from_raw(init)).await;
+    }
 
     let mut output_cut = false;
     for output in outputs {
@@ -128,19 +142,19 @@ async fn attempt(
     let ending = match (stopped, exit_code) {
         (Some(stop), _) => stop.ending(),
         (None, Some(code)) => Ending::Exited { wait_status: (code & 0xff) << 8 },
-        (None, None) => {
-            Ending::Unusable { reason: sandbox_failed(&work.join(&spec.stderr), ended) }
-        }
+        (None, None) => Ending::Unusable { reason: sandbox_failed(&complaint, ended) },
     };
     Ok(ExitReport { ending, started: true, output_cut })
 }
 
 /// Bubblewrap ended without having run the command: its complaint is all that the output holds.
-fn sandbox_failed(stderr: &Path, ended: std::process::ExitStatus) -> String {
+fn sandbox_failed(stderr: &fs::File, ended: std::process::ExitStatus) -> String {
     if let Some(signal) = ended.signal() {
         return format!("the sandbox was killed by signal {signal}");
     }
-    let text = fs::read_to_string(stderr).unwrap_or_default();
+    let mut start = [0u8; 2000];
+    let length = stderr.read_at(&mut start, 0).unwrap_or_default();
+    let text = String::from_utf8_lossy(&start[..length]);
     let line = text.lines().next().unwrap_or("it said nothing").chars().take(500);
     format!("the sandbox could not be made: {}", line.collect::<String>())
 }
@@ -153,6 +167,7 @@ fn create_output(path: &Path) -> io::Result<fs::File> {
         Err(_) => {}
     }
     OpenOptions::new()
+        .read(true)
         .write(true)
         .create_new(true)
         .mode(0o644)
@@ -180,8 +195,8 @@ fn read_status(pipe: OwnedFd, inside: &watch::Sender<Option<i32>>) -> Option<i32
     code
 }
 
-/// Copies an output into its file, and reads on without writing when the file is full, so that the
-/// program does not stall. True when something was dropped.
+/// Copies an output into its file, and reads on without writing when the file or the disk is full, so that
+/// the program neither stalls nor dies of it. True when something was dropped.
 async fn copy(from: Option<impl AsyncRead + Unpin>, to: fs::File, limit: u64) -> io::Result<bool> {
     let Some(mut from) = from else { return Ok(false) };
     let mut to = tokio::fs::File::from_std(to);
@@ -191,15 +206,42 @@ async fn copy(from: Option<impl AsyncRead + Unpin>, to: fs::File, limit: u64) ->
     loop {
         let count = from.read(&mut buffer).await?;
         if count == 0 {
-            to.flush().await?;
             return Ok(cut);
         }
         let kept = count.min(usize::try_from(room).unwrap_or(usize::MAX));
         room -= kept as u64;
         cut |= kept < count;
-        to.write_all(&buffer[..kept]).await?;
-        to.flush().await?;
+        if write_through(&mut to, &buffer[..kept]).await.is_err() {
+            room = 0;
+            cut = true;
+        }
     }
+}
+
+async fn write_through(to: &mut tokio::fs::File, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
+/// Waits until the init process of the job's process namespace is gone: it goes last. It is this
+/// process's child since bubblewrap has left it behind (see [`adopt_orphans`]).
+async fn gone(init: Pid) {
+    let waited = timeout(NAMESPACE_END_LIMIT, async {
+        while let Ok(WaitStatus::StillAlive) = waitpid(init, Some(WaitPidFlag::WNOHANG)) {
+            sleep(NAMESPACE_END_INTERVAL).await;
+        }
+    });
+    if waited.await.is_err() {
+        tracing::error!("processes of the job do not end");
+    }
+}
+
+/// Makes what bubblewrap leaves behind this process's children, so that [`run`] can wait for their end.
+///
+/// # Errors
+/// When the kernel does not know how (before Linux 3.4).
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
 }
 
 /// Asks every process of the job to end, then ends them.
@@ -235,4 +277,21 @@ fn descendants(root: i32) -> Vec<i32> {
         found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
     }
     found.split_off(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_disk_cuts_the_output_and_not_the_program() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let (from, mut program) = tokio::io::duplex(1000);
+        let copied = tokio::spawn(copy(Some(from), full, u64::MAX));
+        for _ in 0..100 {
+            program.write_all(&[b'x'; 1000]).await.unwrap();
+        }
+        drop(program);
+        assert!(copied.await.unwrap().unwrap());
+    }
 }

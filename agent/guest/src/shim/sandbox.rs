@@ -67,7 +67,10 @@ pub fn arguments(directory: &Path, spec: &LaunchSpec, status: RawFd) -> Vec<OsSt
     for path in ETC {
         line.add(["--ro-bind-try", path, path]);
     }
-    line.add(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"]);
+    // When the agent is root, so is the job to the kernel's settings in /proc/sys, although it has no
+    // capability. Bubblewrap protects them only where it finds the folder itself writable.
+    line.add(["--proc", "/proc", "--remount-ro", "/proc"]);
+    line.add(["--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"]);
     for name in ["passwd", "group", "hosts", "nsswitch.conf"] {
         line.bind("--ro-bind", directory.join("etc").join(name), &format!("/etc/{name}"));
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +42,7 @@ const DEVICE: &str = "mesh0";
 pub fn run(directory: &Path) -> anyhow::Result<()> {
     use anyhow::Context as _;
 
+    close_inherited();
     // A session of its own: no terminal, and no signal that is meant for the agent's group.
     nix::unistd::setsid().ok();
     let spec = read_spec(directory).context("reading launch.json failed")?;
@@ -50,6 +51,7 @@ pub fn run(directory: &Path) -> anyhow::Result<()> {
         .map_err(|(_, errno)| errno)
         .context("the launch has a shim already")?;
     super::isolate()?;
+    process::adopt_orphans()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tun = spec
         .mesh_mtu
@@ -58,6 +60,20 @@ pub fn run(directory: &Path) -> anyhow::Result<()> {
         .context("making mesh0 failed (is /dev/net/tun there, and may this user open it?)")?;
     runtime.block_on(serve(directory, spec, tun))?;
     Ok(())
+}
+
+/// Closes what the agent got from whoever started it: it would go on to the job.
+fn close_inherited() {
+    let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .filter_map(|item| item.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|descriptor| *descriptor > 2)
+        .collect();
+    for descriptor in open {
+        // One of them was the listing's own, and is closed already.
+        let _ = nix::unistd::close(descriptor);
+    }
 }
 
 fn read_spec(directory: &Path) -> anyhow::Result<LaunchSpec> {

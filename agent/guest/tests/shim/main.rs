@@ -2,121 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod fixture;
+mod hostile;
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use agent::environment;
 use agent::shim::client::ShimClient;
-use agent::shim::protocol::{Ending, ExitReport, LaunchSpec, VERSION};
+use agent::shim::protocol::{Ending, ExitReport};
 use agent::shim::server::{EXIT, LAUNCH};
-use tempfile::TempDir;
-use tokio::process::Child;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_agent");
-
-/// Long enough for a machine under load; reached only by a failure.
-const LIMIT: Duration = Duration::from_secs(60);
-
-struct Job {
-    folder: TempDir,
-}
-
-impl Job {
-    fn new(command: &str) -> Self {
-        Self::with(command, |_| {})
-    }
-
-    fn with(command: &str, change: impl FnOnce(&mut LaunchSpec)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        for name in ["etc", "oar", "work"] {
-            fs::create_dir(path.join(name)).unwrap();
-        }
-        fs::write(path.join("etc/passwd"), environment::passwd()).unwrap();
-        fs::write(path.join("etc/group"), environment::group()).unwrap();
-        fs::write(path.join("etc/nsswitch.conf"), environment::name_service()).unwrap();
-        fs::write(path.join("etc/hosts"), environment::hosts_alone("vol-1")).unwrap();
-        fs::write(path.join("oar/7"), "vol-1\nvol-1\n").unwrap();
-        let mut spec = LaunchSpec {
-            version: VERSION,
-            hostname: "vol-1".into(),
-            mesh_mtu: None,
-            command: command.into(),
-            environment: vec![
-                ("PATH".into(), "/usr/bin:/bin".into()),
-                ("OAR_NODEFILE".into(), "/var/lib/oar/7".into()),
-            ],
-            stdout: "OAR.7.stdout".into(),
-            stderr: "OAR.7.stderr".into(),
-            max_output_bytes: 1 << 20,
-            walltime_s: 3600,
-            kill_grace_ms: 10_000,
-            alone_limit_ms: 60_000,
-        };
-        change(&mut spec);
-        fs::write(path.join(LAUNCH), serde_json::to_vec(&spec).unwrap()).unwrap();
-        Self { folder }
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path().join("work").join(name)).unwrap()
-    }
-
-    fn stdout(&self) -> String {
-        self.read("OAR.7.stdout")
-    }
-
-    fn stderr(&self) -> String {
-        self.read("OAR.7.stderr")
-    }
-
-    async fn shim(&self) -> (ShimClient, Child) {
-        ShimClient::start(Path::new(PROGRAM), self.path()).await.unwrap()
-    }
-
-    /// Runs the command to its end and the shim with it.
-    async fn run(&self) -> ExitReport {
-        let (shim, mut process) = self.shim().await;
-        shim.run().await.unwrap();
-        let report = within(shim.wait()).await.unwrap();
-        let _ = shim.release().await;
-        within(process.wait()).await.unwrap();
-        report
-    }
-}
-
-async fn within<T>(step: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, step).await.expect("it takes too long")
-}
-
-async fn until(mut condition: impl FnMut() -> bool) {
-    within(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-}
-
-fn exited(code: i32) -> Ending {
-    Ending::Exited { wait_status: code << 8 }
-}
-
-/// The processes whose command line holds `word`.
-fn processes_with(word: &str) -> Vec<PathBuf> {
-    let holds = |path: &PathBuf| {
-        fs::read(path.join("cmdline"))
-            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))
-    };
-    fs::read_dir("/proc").unwrap().flatten().map(|item| item.path()).filter(holds).collect()
-}
+use fixture::{Job, PROGRAM, exited, processes_with, until, within};
 
 #[tokio::test]
 async fn a_command_runs_and_its_output_is_captured() {

@@ -1,0 +1,52 @@
+//! Commands that try to get at what is not theirs.
+
+use std::fs::File;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use crate::fixture::{Job, exited, processes_with};
+
+/// As root, a job is the machine's root to the file system: these would hand it the machine.
+#[tokio::test]
+async fn the_kernels_settings_are_out_of_reach() {
+    // Opened to append, nothing written.
+    let job = Job::new(
+        "find /proc/sys /proc/sysrq-trigger -type f -writable 2>/dev/null | head -n 5; \
+         for f in /proc/sys/kernel/core_pattern /proc/sys/vm/drop_caches \
+         /proc/sys/net/ipv4/ping_group_range; do (exec 3>>$f) 2>/dev/null && echo opened $f; done; \
+         echo looked",
+    );
+    job.run().await;
+    assert_eq!(job.stdout(), "looked\n");
+}
+
+#[tokio::test]
+async fn descriptors_that_the_agent_inherited_stay_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = File::create(folder.path().join("inherited-marker")).unwrap();
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    // The control: a plain child has it.
+    let list = "ls -l /proc/self/fd | grep -c inherited-marker";
+    let outside = std::process::Command::new("sh").args(["-c", list]).output().unwrap();
+    assert_eq!(outside.stdout, b"1\n");
+
+    let job = Job::new(list);
+    job.run().await;
+    assert_eq!(job.stdout(), "0\n");
+}
+
+#[tokio::test]
+async fn nothing_lives_on_when_the_end_is_told() {
+    // Many, so that their end takes its time.
+    let job = Job::new(
+        "i=0; while [ $i -lt 300 ]; do setsid sleep 98766 </dev/null >/dev/null 2>&1 & \
+         i=$((i+1)); done; exit 0",
+    );
+    let (shim, mut process) = job.shim().await;
+    shim.run().await.unwrap();
+    let report = shim.wait().await.unwrap();
+    let left = processes_with("98766").len();
+    assert_eq!((report.ending, left), (exited(0), 0));
+    let _ = shim.release().await;
+    process.wait().await.unwrap();
+}

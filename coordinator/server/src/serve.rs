@@ -1,5 +1,6 @@
 //! `coordinator serve`: everything that listens.
 
+mod places;
 mod sockets;
 
 use std::net::SocketAddr;
@@ -7,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use coordinator_client::{JoinToken, RootPin};
 use coordinator_core::Policy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use overlay_relay::{Relay, RelayHandle, RelayKeys};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::places::Places;
 use self::sockets::DataLock;
 use crate::app::{Announced, App, Parts};
 use crate::args::Serve;
@@ -147,7 +149,8 @@ impl Server {
         let app = App::start(parts).await?;
 
         let https = axum_server::Handle::new();
-        let mut server = axum_server::from_tcp_rustls(api, tls(&pki)?)?.handle(https.clone());
+        let acceptor = RustlsAcceptor::new(tls(&pki)?).acceptor(Places::by_descriptors());
+        let mut server = axum_server::from_tcp(api)?.acceptor(acceptor).handle(https.clone());
         limit_silence(server.http_builder());
         let serving = tokio::spawn(server.serve(http::router(app.clone()).into_make_service()));
         let root = pki.root_pin();

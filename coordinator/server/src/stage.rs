@@ -17,6 +17,7 @@ mod receive;
 mod result;
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -115,7 +116,7 @@ struct Inner {
     stageins: KeyedLock<ContentHash>,
     /// One replacement at a time for each job.
     jobs: KeyedLock<u64>,
-    results: Semaphore,
+    results: Arc<Semaphore>,
 }
 
 impl StageStore {
@@ -130,8 +131,9 @@ impl StageStore {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        for folder in [dir.join("in"), dir.join("out"), tmp] {
-            std::fs::create_dir_all(folder)?;
+        // Only this user: users' archives lie here, and the data directory may have been made by somebody else.
+        for folder in [dir.to_owned(), dir.join("in"), dir.join("out"), tmp] {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         Ok(Self {
             inner: Arc::new(Inner {
@@ -139,7 +141,7 @@ impl StageStore {
                 limits,
                 stageins: KeyedLock::default(),
                 jobs: KeyedLock::default(),
-                results: Semaphore::new(RESULTS_AT_ONCE),
+                results: Arc::new(Semaphore::new(RESULTS_AT_ONCE)),
             }),
         })
     }

@@ -30,8 +30,8 @@ const READERS: u32 = 4;
 /// Opening the database failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenStoreError {
-    /// The folder cannot be made.
-    #[error("cannot make the data directory {path}")]
+    /// The folder cannot be made, or nothing can be made in it.
+    #[error("cannot make the data directory {path}, or the database in it")]
     Folder {
         /// Which.
         path: String,
@@ -87,10 +87,12 @@ impl Store {
     /// See [`OpenStoreError`].
     pub async fn open(data: &Path) -> Result<Self, OpenStoreError> {
         let path = data.display().to_string();
+        let file = data.join("coordinator.sqlite");
         make_private_folder(data)
+            .and_then(|()| make_private_file(&file))
             .map_err(|source| OpenStoreError::Folder { path: path.clone(), source })?;
         let options = SqliteConnectOptions::new()
-            .filename(data.join("coordinator.sqlite"))
+            .filename(file)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -137,6 +139,13 @@ impl Store {
 fn make_private_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// SQLite would let everybody read, and the folder may have been made by somebody else. Its log gets the
+/// same permissions as the file.
+fn make_private_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::File::options().append(true).create(true).mode(0o600).open(path).map(drop)
 }
 
 /// SQLite's integers are signed; ours never get near the limit.

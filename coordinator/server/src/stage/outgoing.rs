@@ -79,7 +79,7 @@ impl StageStore {
     ///
     /// [`StageError::DiskFull`], [`StageError::Io`].
     pub async fn result(&self, job: u64) -> Result<Option<Stored>, StageError> {
-        let _permit = self.inner.results.acquire().await.map_err(io::Error::other)?;
+        let permit = self.inner.results.clone().acquire_owned().await.map_err(io::Error::other)?;
         // Opened under the lock: from here on the files stay readable.
         let parts = {
             let _writer = self.inner.jobs.lock(job).await;
@@ -89,7 +89,11 @@ impl StageStore {
             return Ok(None);
         }
         let tmp = self.tmp();
-        let build = move || result::build(&tmp, job, parts);
+        let build = move || {
+            // Held until the work ends: who asked may be gone long before.
+            let _permit = permit;
+            result::build(&tmp, job, parts)
+        };
         let file = tokio::task::spawn_blocking(build).await.map_err(io::Error::other)??;
         let length = file.metadata()?.len();
         Ok(Some(Stored { file: File::from_std(file), length }))

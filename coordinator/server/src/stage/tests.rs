@@ -280,3 +280,43 @@ async fn stage_out_with_a_wrong_hash_changes_nothing() {
     assert!(matches!(cut, Err(StageError::Cut { .. })));
     assert_eq!(entries_of(f.store.result(5).await.unwrap()).await["rank-0/x"], "right");
 }
+
+#[test]
+fn a_result_that_nobody_waits_for_still_counts_until_it_is_made() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let f = Fixture::new();
+        let sent = archive(&[("x", EntryType::Regular, "x")]);
+        f.store.put_stageout(5, 0, 1, None, body(&sent)).await.unwrap();
+        // The only thread for such work is busy, so the result is begun and not made.
+        let (release, busy) = std::sync::mpsc::channel::<()>();
+        let occupied = tokio::task::spawn_blocking(move || busy.recv());
+        let gone = tokio::select! {
+            biased;
+            result = f.store.result(5) => Some(result.is_ok()),
+            () = std::future::ready(()) => None,
+        };
+        assert_eq!(gone, None);
+        let free = || f.store.inner.results.available_permits();
+        assert_eq!(free(), RESULTS_AT_ONCE - 1);
+        release.send(()).unwrap();
+        occupied.await.unwrap().unwrap();
+        let _all = f.store.inner.results.acquire_many(RESULTS_AT_ONCE as u32).await.unwrap();
+    });
+}
+
+#[test]
+fn the_folder_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().join("stage");
+    let _store = StageStore::open(&dir, StageLimits::default()).unwrap();
+    for folder in [dir.clone(), dir.join("in"), dir.join("out"), dir.join("tmp")] {
+        let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
+    }
+}

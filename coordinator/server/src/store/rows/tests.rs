@@ -38,3 +38,17 @@ async fn a_disk_that_was_full_is_written_again_when_there_is_space() {
     let (cluster, _) = store.load(UnixMillis(2), &policy).await.unwrap();
     assert_eq!(cluster.jobs().len(), 1);
 }
+
+#[tokio::test]
+async fn the_database_is_its_owners_alone_even_in_a_folder_that_is_not() {
+    use std::os::unix::fs::PermissionsExt;
+    let data = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(data.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let store = Store::open(data.path()).await.unwrap();
+    store.set_setting("a", "b").await.unwrap();
+    for entry in std::fs::read_dir(data.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
+    }
+}

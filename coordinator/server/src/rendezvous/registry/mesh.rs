@@ -18,11 +18,16 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest [`PairReport::explain`] that is kept, bytes.
 const MAX_EXPLAIN: usize = 300;
 
+/// How often a member may come back with another key: each time all members get a new netmap. Chosen:
+/// keys live as long as the job's part does, so once is rare.
+const MAX_KEY_CHANGES: u32 = 16;
+
 pub(super) struct MeshMember {
     pub(super) node: NodeId,
     pub(super) name: String,
     /// None until it joins.
     pub(super) key: Option<WireGuardKey>,
+    key_changes: u32,
     pub(super) has_left: bool,
 }
 
@@ -71,6 +76,7 @@ impl Mesh {
                 node,
                 name,
                 key: None,
+                key_changes: 0,
                 has_left: false,
             })
             .collect();
@@ -101,6 +107,14 @@ impl Mesh {
         let Some(member) = self.members.get_mut(usize::from(rank)) else {
             return JoinOutcome::Refused("this node is not a member of that network".to_owned());
         };
+        if self.epoch > 0 && member.key != Some(key) {
+            if member.key_changes >= MAX_KEY_CHANGES {
+                return JoinOutcome::Refused(
+                    "this member has changed its key too often".to_owned(),
+                );
+            }
+            member.key_changes += 1;
+        }
         // Its agent may have ended in good order and be back for a job that goes on.
         member.has_left = false;
         let is_known = member.key.replace(key) == Some(key);

@@ -122,6 +122,10 @@ impl Bench {
         self.registry.drain()
     }
 
+    fn join_with(&mut self, number: u8, key_number: u8) -> Vec<Output> {
+        self.say(number, ToCoordinator::JoinMesh { mesh: MESH, wireguard_key: key(key_number) })
+    }
+
     fn join(&mut self, number: u8, mesh: MeshId) -> Vec<Output> {
         self.say(number, ToCoordinator::JoinMesh { mesh, wireguard_key: key(number) })
     }

@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::Enrolled;
-use super::pace::Pace;
+use super::pace::{Pace, weight};
 use super::shared::Shared;
 use crate::rendezvous::identity::node_of;
 
@@ -110,7 +110,7 @@ async fn read(
         loop {
             match reader.next_message() {
                 Ok(Some(message)) => {
-                    messages += 1;
+                    messages += weight(&message);
                     let now = Moment::read();
                     let handle = |r: &mut super::Registry| r.handle_message(now, node, message);
                     shared.change_for(node, connection, handle);

@@ -214,3 +214,19 @@ fn a_revoked_node_is_disconnected() {
     bench.registry.revoke(node(1));
     assert_eq!(bench.registry.drain(), []);
 }
+
+#[test]
+fn a_member_that_changes_its_key_for_ever_is_refused_in_the_end() {
+    let mut bench = linking(2);
+    let mut netmaps = 0;
+    for number in 100..200 {
+        let outputs = bench.join_with(1, number);
+        netmaps += kinds(&outputs, 2).iter().filter(|kind| **kind == "netmap").count();
+        if kinds(&outputs, 1) == ["closed"] {
+            break;
+        }
+    }
+    assert_eq!(netmaps, 16);
+    // The key that the others know is still welcome.
+    assert!(kinds(&bench.join_with(1, 115), 1).contains(&"netmap"));
+}

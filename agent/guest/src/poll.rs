@@ -60,6 +60,9 @@ impl Launches {
         let jobs = state.join("jobs");
         let failed = |path: &Path, source| PollError::Folder { path: path.to_owned(), source };
         let found = JobDirectory::all(&jobs).map_err(|error| failed(&jobs, error))?;
+        if let Err(error) = JobDirectory::remove_leftovers(&jobs) {
+            tracing::warn!(%error, "removing what is left of ended launches failed");
+        }
         let finished_file = state.join("finished.json");
         let finished: Vec<(u64, u32)> = read_json(&finished_file)
             .map_err(|error| failed(&finished_file, error))?

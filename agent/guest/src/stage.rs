@@ -1,6 +1,8 @@
 //! What goes into a job's directory before it runs, and what comes out after.
 
 pub mod baseline;
+mod open;
 pub mod pack;
+pub mod remove;
 pub mod unpack;
 mod unpack_entry;

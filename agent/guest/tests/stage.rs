@@ -319,3 +319,25 @@ fn the_outputs_go_before_a_result_that_is_too_large() {
     assert_eq!(names, ["OAR.7.stdout", "OAR.7.left-out"]);
     assert!(packed.left_out[0].contains("A-large"));
 }
+
+#[test]
+fn what_a_deep_tree_hides_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let work = folder.path().join("work");
+    fs::create_dir(&work).unwrap();
+    // Each name is short of the limit of a name, all of them are beyond the limit of a path.
+    let script =
+        "n=$(printf '%0200d' 0); for i in $(seq 30); do mkdir $n; cd -P $n; done; echo x > f";
+    let made = std::process::Command::new("bash")
+        .args(["-c", script])
+        .current_dir(&work)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let archive = folder.path().join("out.tgz");
+    let note = Path::new("left-out");
+    let packed = pack(&work, &Baseline::default(), &[], note, &archive, 1 << 20).unwrap();
+    assert_eq!(packed.left_out.len(), 1, "{:?}", packed.left_out);
+    assert!(packed.left_out[0].ends_with("cannot be read"));
+    agent::stage::remove::remove_tree(&work).unwrap();
+}

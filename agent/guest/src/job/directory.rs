@@ -12,7 +12,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use coordinator_api::job::Job;
@@ -23,7 +23,11 @@ use crate::reconcile::LaunchId;
 use crate::shim::protocol::ExitReport;
 use crate::shim::server::{EXIT, LAUNCH, STARTED};
 use crate::stage::baseline::Baseline;
+use crate::stage::remove::remove_tree;
 use crate::state_dir::{read_json, write_private};
+
+/// The beginning of the names of folders that are being removed.
+const OVER: &str = "over-";
 
 /// The folder of one launch: `JOB.GENERATION` in the state directory's `jobs`.
 #[derive(Clone, Debug)]
@@ -159,35 +163,56 @@ impl JobDirectory {
         Ok(work)
     }
 
-    /// Removes everything.
+    /// Removes everything. From the first moment on the launch is not among [`Self::all`] any more: half a
+    /// folder would be taken for a launch that has to be ended.
+    ///
+    /// # Errors
+    /// When the disk fails; [`Self::remove_leftovers`] tries again.
+    pub fn remove(&self) -> io::Result<()> {
+        let over = self.root.with_file_name(format!("{OVER}{}", self.id));
+        match fs::rename(&self.root, &over) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            moved => moved?,
+        }
+        remove_tree(&over)
+    }
+
+    /// Removes the folders whose removal did not come to its end.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn remove(&self) -> io::Result<()> {
-        remove_tree(&self.root)
-    }
-}
-
-/// Removes a tree, also one in which a job has taken its own rights away.
-fn remove_tree(root: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(root) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_folders(root);
-            fs::remove_dir_all(root)
-        }
-        done => done,
-    }
-}
-
-fn open_folders(root: &Path) {
-    let mut pending = vec![root.to_owned()];
-    while let Some(folder) = pending.pop() {
-        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
-        for item in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if item.file_type().is_ok_and(|kind| kind.is_dir()) {
-                pending.push(item.path());
+    pub fn remove_leftovers(jobs: &Path) -> io::Result<()> {
+        let listing = match fs::read_dir(jobs) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            listing => listing?,
+        };
+        for item in listing {
+            let item = item?;
+            if item.file_name().to_str().is_some_and(|name| name.starts_with(OVER)) {
+                remove_tree(&item.path())?;
             }
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_being_removed_is_no_launch() {
+        let folder = tempfile::tempdir().unwrap();
+        let jobs = folder.path();
+        let id = LaunchId { job: 7, generation: 1 };
+        let launch = JobDirectory::create(jobs, id).unwrap();
+        launch.fresh_work().unwrap();
+        assert_eq!(JobDirectory::all(jobs).unwrap(), [id]);
+        // As it is when the agent is killed in the middle of it.
+        fs::rename(launch.path(), jobs.join("over-7.1")).unwrap();
+        assert_eq!(JobDirectory::all(jobs).unwrap(), []);
+        JobDirectory::remove_leftovers(jobs).unwrap();
+        assert_eq!(fs::read_dir(jobs).unwrap().count(), 0);
+        launch.remove().unwrap();
     }
 }

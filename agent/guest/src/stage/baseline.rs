@@ -56,19 +56,35 @@ impl Baseline {
     }
 }
 
+/// What a walk did not see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walked {
+    /// It did not stop at [`MAX_PATHS`].
+    pub complete: bool,
+    /// What could not be read (no right to, or too deep), the first [`MAX_UNREADABLE`] of them.
+    pub unreadable: Vec<PathBuf>,
+}
+
+/// The most of [`Walked::unreadable`].
+pub const MAX_UNREADABLE: usize = 1_000;
+
 /// Visits everything under `root`, folders before what they hold, in the order of the names; follows no
-/// link. Folders that cannot be read are passed over. False when it stopped at [`MAX_PATHS`].
+/// link. Folders that cannot be read are passed over.
 ///
 /// # Errors
 /// When `root` cannot be read.
-pub fn walk(root: &Path, mut visit: impl FnMut(&Path, &Metadata)) -> io::Result<bool> {
+pub fn walk(root: &Path, mut visit: impl FnMut(&Path, &Metadata)) -> io::Result<Walked> {
+    let mut unreadable = Vec::new();
     let mut pending = vec![PathBuf::new()];
     let mut count = 0;
     while let Some(folder) = pending.pop() {
         let listing = match fs::read_dir(root.join(&folder)) {
             Ok(listing) => listing,
             Err(error) if folder.as_os_str().is_empty() => return Err(error),
-            Err(_) => continue,
+            Err(_) => {
+                unreadable.push(folder);
+                continue;
+            }
         };
         let mut names: Vec<_> = listing.filter_map(|item| Some(item.ok()?.file_name())).collect();
         names.sort();
@@ -76,16 +92,20 @@ pub fn walk(root: &Path, mut visit: impl FnMut(&Path, &Metadata)) -> io::Result<
         for name in names {
             count += 1;
             if count > MAX_PATHS {
-                return Ok(false);
+                return Ok(Walked { complete: false, unreadable });
             }
             let relative = folder.join(name);
-            let Ok(metadata) = fs::symlink_metadata(root.join(&relative)) else { continue };
+            let Ok(metadata) = fs::symlink_metadata(root.join(&relative)) else {
+                unreadable.push(relative);
+                continue;
+            };
             visit(&relative, &metadata);
             if metadata.is_dir() {
                 folders.push(relative);
             }
         }
+        unreadable.truncate(MAX_UNREADABLE);
         pending.extend(folders.into_iter().rev());
     }
-    Ok(true)
+    Ok(Walked { complete: true, unreadable })
 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use nix::fcntl::OFlag;
 use sha2::{Digest, Sha256};
 
 use super::baseline::{Baseline, MAX_PATHS, walk};
+use super::open::open_inside;
 use super::unpack_entry::check_link;
 
 /// The most bytes of files in a stage-out, before compression. Chosen: as the coordinator's bound on
@@ -55,6 +55,7 @@ pub fn pack(
     let mut packer = Packer {
         tar: tar::Builder::new(GzEncoder::new(digest, Compression::fast())),
         work,
+        folder: File::open(work)?,
         room: max_bytes,
         entries: 0,
         left_out: Vec::new(),
@@ -66,7 +67,7 @@ pub fn pack(
         }
     }
     let mut changed = Vec::new();
-    let complete = walk(work, |relative, metadata| {
+    let walked = walk(work, |relative, metadata| {
         if baseline.differs(relative, metadata) && !first.iter().any(|path| path == relative) {
             changed.push(relative.to_owned());
         }
@@ -74,7 +75,10 @@ pub fn pack(
     for path in &changed {
         packer.add(path)?;
     }
-    if !complete {
+    for path in &walked.unreadable {
+        packer.leave_out(path, "it cannot be read");
+    }
+    if !walked.complete {
         packer.leave_out(Path::new("."), format_args!("what comes after {MAX_PATHS} files"));
     }
     packer.finish(note)
@@ -83,6 +87,7 @@ pub fn pack(
 struct Packer<'a> {
     tar: tar::Builder<GzEncoder<Hashing>>,
     work: &'a Path,
+    folder: File,
     room: u64,
     entries: u64,
     left_out: Vec<String>,
@@ -115,7 +120,13 @@ impl Packer<'_> {
             header.set_entry_type(tar::EntryType::Directory);
             self.tar.append_data(&mut header, path, io::empty())?;
         } else if metadata.is_symlink() {
-            let points_to = std::fs::read_link(&full)?;
+            let points_to = match std::fs::read_link(&full) {
+                Ok(points_to) => points_to,
+                Err(error) => {
+                    self.leave_out(path, error);
+                    return Ok(());
+                }
+            };
             if let Err(error) = check_link(path, &points_to) {
                 self.leave_out(path, format_args!("the link is not followed: {error}"));
                 return Ok(());
@@ -127,15 +138,23 @@ impl Packer<'_> {
                 self.leave_out(path, "the result is larger than the limit");
                 return Ok(());
             }
-            let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-            let file = match OpenOptions::new().read(true).custom_flags(flags).open(&full) {
-                Ok(file) => file,
+            let opened = open_inside(&self.folder, path).and_then(|file| {
+                let metadata = file.metadata()?;
+                Ok((file, metadata))
+            });
+            let (file, size) = match opened {
+                Ok((file, metadata)) if metadata.is_file() && metadata.len() <= self.room => {
+                    (file, metadata.len())
+                }
+                Ok(_) => {
+                    self.leave_out(path, "it has changed while it was packed");
+                    return Ok(());
+                }
                 Err(error) => {
                     self.leave_out(path, error);
                     return Ok(());
                 }
             };
-            let size = file.metadata()?.len();
             self.room = self.room.saturating_sub(size);
             header.set_entry_type(tar::EntryType::Regular);
             header.set_size(size);

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 
 use crate::confine::{self, Keep};
@@ -89,6 +89,9 @@ unsafe fn run_scenario(
     let json = json.map(std::path::absolute).transpose()?;
     let policy = if keep.is_some() { Keep::Always } else { Keep::OnFailure };
     let dir = std::path::absolute(keep.unwrap_or_else(confine::default_run_dir))?;
+    if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("{} is not empty: choose a new directory, or remove it", dir.display());
+    }
     // SAFETY: by this function's contract.
     unsafe { confine::enter(&dir, policy) }?;
     confine::end_on_signals();

@@ -12,6 +12,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::iter;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -103,9 +104,14 @@ pub unsafe fn enter(run_dir: &Path, keep: Keep) -> Result<(), ConfineError> {
     Ok(())
 }
 
-/// The directory that a run uses when it is given none: in the system's temporary directory.
+/// The directory that a run uses when it is given none: a new one in the system's temporary
+/// directory. Earlier runs that failed may have left theirs under the same process number.
 pub fn default_run_dir() -> PathBuf {
-    std::env::temp_dir().join(format!("netsim-{}", process::id()))
+    let base = std::env::temp_dir();
+    let name = format!("netsim-{}", process::id());
+    let later = (2..).map(|attempt: u32| base.join(format!("{name}-{attempt}")));
+    let mut candidates = iter::once(base.join(&name)).chain(later);
+    candidates.find(|path| !path.exists()).unwrap_or(base)
 }
 
 fn step(step: &'static str, mend: &'static str) -> impl Fn(io::Error) -> ConfineError {

@@ -24,6 +24,10 @@ const MAX_FINISHED: usize = 1024;
 /// The most items of a list that are looked at. A node has at most a few jobs.
 const MAX_ITEMS: usize = 1024;
 
+/// The most launches at once, whatever the coordinator asks for. Chosen: far above what whole nodes need,
+/// far below what a machine cannot bear.
+const MAX_LAUNCHES: usize = 32;
+
 /// The shortest and the longest poll interval that a coordinator can ask for.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(300)];
 
@@ -109,6 +113,8 @@ impl Launches {
     fn apply(&mut self, desired: &Desired) {
         for action in reconcile(desired, &self.local(), &self.finished) {
             match action {
+                // The others stay in the list.
+                Action::Start(_) if self.orders.len() >= MAX_LAUNCHES => {}
                 Action::Start(id) => self.begin(id),
                 Action::Kill(id) => self.order(id, Order::Kill),
                 Action::Abandon(id) => self.order(id, Order::Abandon),
@@ -161,15 +167,20 @@ impl Launches {
     }
 
     fn on_end(&mut self, ended: Result<(Id, io::Result<()>), JoinError>) {
-        let (task, error) = match ended {
-            Ok((task, Ok(()))) => (task, None),
-            Ok((task, Err(error))) => (task, Some(error.to_string())),
-            Err(error) => (error.id(), Some(error.to_string())),
-        };
+        let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
         let Some(id) = self.names.remove(&task) else { return };
         self.orders.remove(&id);
-        if let Some(error) = error {
-            tracing::error!(job = %id, %error, "the launch's folder is left behind");
+        match ended {
+            Ok((_, Ok(()))) => {}
+            Ok((_, Err(error))) => {
+                tracing::error!(job = %id, %error, "the launch's folder is left behind");
+            }
+            Err(error) => {
+                tracing::error!(job = %id, %error, "the launch failed");
+                let context = self.context.clone();
+                let error = io::Error::other(error);
+                tokio::spawn(async move { give_back(&context, id, &error).await });
+            }
         }
         self.finished.insert(id);
         while self.finished.len() > MAX_FINISHED {
@@ -205,9 +216,9 @@ async fn lists(context: &Context) -> Result<Desired, ClientError> {
     Ok(Desired { to_launch: ids(to_launch), to_kill: ids(to_kill) })
 }
 
-/// There is not even a folder for the launch: says so at once.
+/// There is not even a folder for the launch, or nobody minds it any more: says so at once.
 async fn give_back(context: &Context, id: LaunchId, error: &io::Error) {
-    let state = error_of(id, Fault::Node, format!("the node has no room for the job: {error}"));
+    let state = error_of(id, Fault::Node, format!("the node could not run the job: {error}"));
     let _ = context.reach.insist(|| context.client.set_state(id.job, &state)).await;
 }
 

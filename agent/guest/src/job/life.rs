@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coordinator_api::agent::{Fault, SetState};
-use coordinator_api::job::Job;
 use coordinator_client::Client;
 use tokio::sync::watch;
 
@@ -57,18 +56,19 @@ pub(super) async fn ordered(orders: &mut watch::Receiver<Order>, order: Order) {
 /// Lives it, from wherever the folder says that it stands, to the accepted report and the removed folder.
 ///
 /// # Errors
-/// When the disk fails in a way that could not even be reported; the folder stays.
+/// When the folder cannot be removed; the end has been reported then.
 pub async fn live(
     context: Arc<Context>,
     directory: JobDirectory,
     mut orders: watch::Receiver<Order>,
 ) -> io::Result<()> {
-    let report = match directory.final_report()? {
-        Some(report) => Some(report),
-        None => {
+    let report = match directory.final_report() {
+        Ok(Some(report)) => Some(report),
+        Ok(None) => {
             let outcome = outcome(&context, &directory, &mut orders).await;
-            conclude(&directory, outcome).await?
+            conclude(&directory, outcome).await
         }
+        Err(error) => conclude(&directory, disk_failed(&error)).await,
     };
     // Nothing of the job may be left when its folder goes.
     let _ = ShimClient::at(directory.path()).release().await;
@@ -94,25 +94,22 @@ async fn outcome(
         };
         supervise::supervise(context, directory, &job, &assignment, orders).await
     };
-    lived.await.unwrap_or_else(|error: io::Error| Outcome::Unusable {
-        fault: Fault::Node,
-        message: format!("the node's disk failed: {error}"),
-    })
+    lived.await.unwrap_or_else(|error: io::Error| disk_failed(&error))
 }
 
-/// Packs the results and decides the report.
-async fn conclude(
-    directory: &JobDirectory,
-    mut outcome: Outcome,
-) -> io::Result<Option<FinalReport>> {
+fn disk_failed(error: &io::Error) -> Outcome {
+    let message = format!("the node's disk failed: {error}");
+    Outcome::Unusable { fault: Fault::Node, message }
+}
+
+/// Packs the results and decides the report. It is decided also when it cannot be written down: the
+/// coordinator must hear of the end from a node with a full disk, too.
+async fn conclude(directory: &JobDirectory, mut outcome: Outcome) -> Option<FinalReport> {
     let mut stageout = false;
     // Whatever the end was: what a command has written so far is the scientist's.
-    if outcome != Outcome::Dropped
-        && directory.has_started()
-        && let Some(job) = directory.job()?
-    {
+    if outcome != Outcome::Dropped && directory.has_started() {
         let folder = directory.clone();
-        let packed = tokio::task::spawn_blocking(move || pack_results(&folder, &job)).await;
+        let packed = tokio::task::spawn_blocking(move || pack_results(&folder)).await;
         match packed.map_err(io::Error::other).flatten() {
             Ok(entries) => stageout = entries > 0,
             Err(error) => {
@@ -140,15 +137,16 @@ async fn conclude(
             tracing::info!(job = %id, ?outcome, "the job is over");
         }
     }
-    let report = outcome.report(id.generation).map(|state| FinalReport { stageout, state });
-    if let Some(report) = &report {
-        directory.set_final_report(report)?;
+    let report = outcome.report(id.generation).map(|state| FinalReport { stageout, state })?;
+    if let Err(error) = directory.set_final_report(&report) {
+        tracing::error!(job = %id, %error, "writing the report down failed");
     }
-    Ok(report)
+    Some(report)
 }
 
-fn pack_results(directory: &JobDirectory, job: &Job) -> io::Result<u64> {
-    let outputs = OutputFiles::of(job);
+fn pack_results(directory: &JobDirectory) -> io::Result<u64> {
+    let Some(job) = directory.job()? else { return Ok(0) };
+    let outputs = OutputFiles::of(&job);
     // The job may have taken its own rights away.
     fs::set_permissions(directory.work(), fs::Permissions::from_mode(0o700))?;
     let baseline = directory.baseline()?.unwrap_or_default();

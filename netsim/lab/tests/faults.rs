@@ -28,8 +28,8 @@ const VOLUNTEERS: [(Preset, u16); 3] = [(Preset::Home, 1), (Preset::Home, 1), (P
 fn settings() -> Coordinator {
     Coordinator {
         poll_interval: Duration::from_millis(300),
-        launch_deadline: Duration::from_secs(8),
-        node_timeout: Duration::from_secs(12),
+        launch_deadline: Duration::from_secs(10),
+        node_timeout: Duration::from_secs(14),
     }
 }
 

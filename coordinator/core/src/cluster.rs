@@ -8,7 +8,7 @@ use coordinator_api::resource::ResourceState;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, NodeNumber, UnixMillis};
-use crate::job::{Job, PartState};
+use crate::job::{Job, Part, PartState};
 use crate::node::Node;
 
 /// All nodes and all jobs that have not ended. Cheap to clone: rows are shared until they change.
@@ -128,29 +128,34 @@ impl Cluster {
         self.jobs.get(&id)
     }
 
-    /// How many nodes there are, whether they are heard or not.
-    pub fn enrolled(&self) -> usize {
-        self.nodes.values().filter(|node| node.state != ResourceState::Dead).count()
+    /// How many nodes have so many cores, whether they are heard or not.
+    pub fn enrolled(&self, cores: u16) -> usize {
+        let exists = |node: &&Arc<Node>| node.state != ResourceState::Dead && node.cores >= cores;
+        self.nodes.values().filter(exists).count()
     }
 
-    /// The job that a node must take, with its generation.
-    pub fn to_launch(&self, node: NodeNumber) -> Option<(JobId, u32)> {
-        let job = self.jobs.get(&self.nodes.get(&node)?.assignment?)?;
-        let launch = job.live_launch()?;
-        let (_, part) = launch.part(node)?;
-        (part.state == PartState::Assigned).then_some((job.id, launch.generation))
+    /// The launches that a node must take.
+    pub fn to_launch(&self, node: NodeNumber) -> Vec<(JobId, u32)> {
+        self.live_parts(node, |part| part.state == PartState::Assigned)
+    }
+
+    /// The launches in which a node has such a part.
+    fn live_parts(&self, number: NodeNumber, wanted: fn(&Part) -> bool) -> Vec<(JobId, u32)> {
+        let shares = self.nodes.get(&number).into_iter().flat_map(|node| &node.shares);
+        let launches = shares.filter_map(|share| {
+            let launch = self.jobs.get(&share.job)?.live_launch()?;
+            let (_, part) = launch.part(number)?;
+            wanted(part).then_some((share.job, launch.generation))
+        });
+        launches.collect()
     }
 
     /// The launches that a node must end.
     pub fn to_kill(&self, node: NodeNumber) -> Vec<(JobId, u32)> {
-        let Some(node) = self.nodes.get(&node) else { return Vec::new() };
-        let current = node.assignment.and_then(|id| {
-            let launch = self.jobs.get(&id)?.live_launch()?;
-            let (_, part) = launch.part(node.number)?;
-            (!part.is_over() && part.killed.is_some()).then_some((id, launch.generation))
-        });
-        let leftovers = node.leftovers.iter().map(|left| (left.job, left.generation));
-        current.into_iter().chain(leftovers).collect()
+        let mut orders = self.live_parts(node, |part| !part.is_over() && part.killed.is_some());
+        let leftovers = self.nodes.get(&node).into_iter().flat_map(|node| &node.leftovers);
+        orders.extend(leftovers.map(|left| (left.job, left.generation)));
+        orders
     }
 
     /// When the state changes by itself, through [`Draft::tick`](crate::Draft::tick). May be in the past.

@@ -46,7 +46,7 @@ impl<'p> Draft<'p> {
     /// Schedules, and returns the new state with the rows that differ from the old one.
     pub fn finish(mut self, old: &Cluster) -> (Cluster, Vec<Change>) {
         for launch in plan(&self.cluster).launches {
-            self.assign(launch.job, &launch.nodes);
+            self.assign(launch.job, launch.shares);
         }
         let mut changes = Vec::new();
         for number in &self.nodes {
@@ -102,7 +102,7 @@ impl<'p> Draft<'p> {
         part.killed = None;
         let number = part.node;
         if let Some(node) = self.node_mut(number) {
-            node.assignment = None;
+            node.shares.retain(|share| share.job != job);
             if leftover {
                 node.leftovers.push(Leftover { job, generation, since: now });
             }

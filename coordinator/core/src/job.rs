@@ -89,8 +89,8 @@ pub struct Launch {
 pub struct Part {
     /// The node.
     pub node: NodeNumber,
-    /// Its cores that belong to the job.
-    pub cores: u16,
+    /// Its cores that belong to the job, counted from 0 within the node.
+    pub cores: Vec<u16>,
     /// How far it is.
     pub state: PartState,
     /// Since when the node is told to end it: an entry of its `toKill` list.

@@ -31,7 +31,7 @@ pub use draft::{
 pub use event::{Event, EventKind};
 pub use ids::{JobId, NodeNumber, ParseNodeNumberError, UnixMillis};
 pub use job::{Job, Launch, Part, PartState, Verdict};
-pub use node::{Leftover, Node};
-pub use plan::{Plan, PlannedLaunch, plan};
+pub use node::{Leftover, Node, Share};
+pub use plan::{Plan, PlannedLaunch, PlannedShare, plan};
 pub use request::{JobTypes, Request, RequestRefusal};
 pub use resources::{DEFAULT_WALLTIME_S, ResourceRefusal, Resources};

@@ -1,5 +1,7 @@
 //! A volunteer's machine as the scheduler sees it.
 
+use std::collections::BTreeSet;
+
 use coordinator_api::resource::ResourceState;
 use serde::{Deserialize, Serialize};
 
@@ -18,13 +20,22 @@ pub struct Node {
     pub state: ResourceState,
     /// When it was last given a job.
     pub last_job: UnixMillis,
-    /// The job whose launch it takes part in, until its part is over.
-    pub assignment: Option<JobId>,
-    /// Parts of launches that are over while the node has not said so. It is not free before.
+    /// The jobs whose launches it takes part in, until its part is over. No core is in two shares.
+    pub shares: Vec<Share>,
+    /// Parts of launches that are over while the node has not said so. It takes no job before.
     pub leftovers: Vec<Leftover>,
     /// When it was last heard. Kept in memory only: after a restart every node has a fresh start.
     #[serde(skip)]
     pub last_seen: UnixMillis,
+}
+
+/// The cores of a node that belong to a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The job.
+    pub job: JobId,
+    /// The cores, counted from 0 within the node; never empty.
+    pub cores: Vec<u16>,
 }
 
 /// A part of a launch that the node must still end: an entry of its `toKill` list.
@@ -39,9 +50,20 @@ pub struct Leftover {
 }
 
 impl Node {
-    /// The node can take a job.
-    pub fn is_free(&self) -> bool {
-        self.state == ResourceState::Alive && self.assignment.is_none() && self.leftovers.is_empty()
+    /// The cores that a new job can get, in rising order: none while the node cannot take a job.
+    pub fn free_cores(&self) -> Vec<u16> {
+        if self.state != ResourceState::Alive || !self.leftovers.is_empty() {
+            return Vec::new();
+        }
+        let taken: BTreeSet<u16> =
+            self.shares.iter().flat_map(|share| share.cores.iter().copied()).collect();
+        (0..self.cores).filter(|core| !taken.contains(core)).collect()
+    }
+
+    /// The job that one of its resources works for.
+    pub fn job_of(&self, resource: u64) -> Option<JobId> {
+        let core = u16::try_from(resource.checked_sub(self.first_resource)?).ok()?;
+        self.shares.iter().find(|share| share.cores.contains(&core)).map(|share| share.job)
     }
 
     /// The numbers of its resources.

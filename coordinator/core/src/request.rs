@@ -148,8 +148,9 @@ impl Request {
 /// OAR's summary of a request, as in `R=2,W=0:5:0,J=B,N=life,T=mesh|spmd`.
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Resources { nodes, walltime_s } = self.resources;
-        write!(f, "R={nodes},W={},J=B", walltime_text(walltime_s))?;
+        let Resources { nodes, cores, walltime_s } = self.resources;
+        let resources = u32::from(nodes) * u32::from(cores.unwrap_or(1));
+        write!(f, "R={resources},W={},J=B", walltime_text(walltime_s))?;
         if let Some(name) = &self.name {
             write!(f, ",N={name}")?;
         }

@@ -1,4 +1,4 @@
-//! The resource request: the subset of oarsub's `-l` that whole nodes need.
+//! The resource request: the subset of oarsub's `-l` that nodes and their cores need.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,14 +11,20 @@ const MAX_WALLTIME_S: u64 = 60 * 24 * 3_600;
 /// The most nodes of a job: the limit of a mesh (`overlay_core::netmap::MAX_MEMBERS`).
 const MAX_NODES: u16 = 1_024;
 
+/// The most cores that a job can ask of each node. Chosen: larger than any volunteer's machine.
+const MAX_CORES: u16 = 1_024;
+
 /// The longest resource request, bytes. Chosen: many times the longest that says something.
 const MAX_REQUEST: usize = 1_000;
 
 /// How many nodes, for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
-    /// Whole nodes, at least 1.
+    /// Nodes, at least 1.
     pub nodes: u16,
+    /// Cores of each node, at least 1, which other jobs do not get; none means whole nodes.
+    #[serde(default)]
+    pub cores: Option<u16>,
     /// Seconds, at least 1.
     pub walltime_s: u64,
 }
@@ -40,17 +46,24 @@ pub enum ResourceRefusal {
         "property filter in {0:?}: filters on resources are not supported, leave the braces out"
     )]
     Filter(String),
-    /// A level that is not whole nodes.
-    #[error("cannot recognize {level:?} in {text:?}: jobs get whole nodes, write nodes=N")]
+    /// A level that is neither nodes nor cores of nodes.
+    #[error(
+        "cannot recognize {level:?} in {text:?}: write nodes=N for whole nodes, or nodes=N/core=C"
+    )]
     Level {
         /// The level.
         level: String,
         /// The whole request.
         text: String,
     },
-    /// Not a number of nodes.
-    #[error("cannot recognize the number of nodes {0:?}: write a number from 1 to 1024")]
-    Count(String),
+    /// Not a number of nodes or cores.
+    #[error("cannot recognize the number of {what} {count:?}: write a number from 1 to 1024")]
+    Count {
+        /// `nodes` or `cores`.
+        what: &'static str,
+        /// What was given.
+        count: String,
+    },
     /// Not a walltime.
     #[error("cannot recognize the walltime {0:?}: write h, h:m or h:m:s, at most 60 days, not 0")]
     Walltime(String),
@@ -60,7 +73,7 @@ impl Resources {
     /// Reads the values of `-l`. None at all means one node for [`DEFAULT_WALLTIME_S`].
     pub fn parse(requests: &[String]) -> Result<Self, ResourceRefusal> {
         match requests {
-            [] => Ok(Self { nodes: 1, walltime_s: DEFAULT_WALLTIME_S }),
+            [] => Ok(Self { nodes: 1, cores: None, walltime_s: DEFAULT_WALLTIME_S }),
             [one] => Self::parse_one(one),
             more => Err(ResourceRefusal::Moldable(more.len())),
         }
@@ -77,10 +90,10 @@ impl Resources {
         if text.contains('+') {
             return Err(ResourceRefusal::Groups(text.to_owned()));
         }
-        let mut resources = Self { nodes: 1, walltime_s: DEFAULT_WALLTIME_S };
+        let mut resources = Self { nodes: 1, cores: None, walltime_s: DEFAULT_WALLTIME_S };
         let mut parts = text.split(',').peekable();
         if let Some(level) = parts.next_if(|part| !part.trim().starts_with("walltime=")) {
-            resources.nodes = parse_level(level, text)?;
+            (resources.nodes, resources.cores) = parse_levels(level, text)?;
         }
         if let Some(walltime) = parts.next() {
             let value = walltime.trim().strip_prefix("walltime=");
@@ -95,9 +108,10 @@ impl Resources {
 
     /// As OAR writes it back: `-l "{type = 'default'}/network_address=6,walltime=1:0:0" `.
     pub fn wanted(&self) -> String {
-        let Self { nodes, walltime_s } = *self;
+        let Self { nodes, cores, walltime_s } = *self;
+        let cores = cores.map(|cores| format!("/core={cores}")).unwrap_or_default();
         let walltime = walltime_text(walltime_s);
-        format!("-l \"{{type = 'default'}}/network_address={nodes},walltime={walltime}\" ")
+        format!("-l \"{{type = 'default'}}/network_address={nodes}{cores},walltime={walltime}\" ")
     }
 }
 
@@ -110,16 +124,30 @@ fn unknown_level(level: &str, text: &str) -> ResourceRefusal {
     ResourceRefusal::Level { level: level.trim().to_owned(), text: text.to_owned() }
 }
 
-fn parse_level(level: &str, text: &str) -> Result<u16, ResourceRefusal> {
-    let level = level.trim();
-    let level = level.strip_prefix('/').unwrap_or(level);
-    let (name, count) = level.split_once('=').ok_or_else(|| unknown_level(level, text))?;
-    if !matches!(name, "nodes" | "network_address") || count.contains('/') {
-        return Err(unknown_level(level, text));
+/// `nodes=N` or `nodes=N/core=C`, with a slash in front or without.
+fn parse_levels(levels: &str, text: &str) -> Result<(u16, Option<u16>), ResourceRefusal> {
+    let levels = levels.trim();
+    let mut levels = levels.strip_prefix('/').unwrap_or(levels).split('/');
+    let nodes = levels.next().unwrap_or_default();
+    let nodes = match nodes.split_once('=') {
+        Some(("nodes" | "network_address", count)) => parse_count("nodes", count, MAX_NODES)?,
+        _ => return Err(unknown_level(nodes, text)),
+    };
+    let cores = match levels.next().map(|level| (level, level.split_once('='))) {
+        None => None,
+        Some((_, Some(("core", count)))) => Some(parse_count("cores", count, MAX_CORES)?),
+        Some((level, _)) => return Err(unknown_level(level, text)),
+    };
+    match levels.next() {
+        None => Ok((nodes, cores)),
+        Some(more) => Err(unknown_level(more, text)),
     }
-    let bad = || ResourceRefusal::Count(count.to_owned());
-    let nodes = parse_digits(count).and_then(|n| u16::try_from(n).ok()).ok_or_else(bad)?;
-    if (1..=MAX_NODES).contains(&nodes) { Ok(nodes) } else { Err(bad()) }
+}
+
+fn parse_count(what: &'static str, count: &str, most: u16) -> Result<u16, ResourceRefusal> {
+    let number = parse_digits(count).and_then(|n| u16::try_from(n).ok());
+    let number = number.filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| ResourceRefusal::Count { what, count: count.to_owned() })
 }
 
 /// `h`, `h:m` or `h:m:s`: a bare number is hours. Minutes and seconds may pass 59, as in OAR.
@@ -165,13 +193,21 @@ mod tests {
             ("walltime=0:90:0", 1, 5_400),
             ("nodes=1024", 1024, 7_200),
         ] {
-            assert_eq!(parse(text), Ok(Resources { nodes, walltime_s }), "{text}");
+            assert_eq!(parse(text), Ok(Resources { nodes, cores: None, walltime_s }), "{text}");
+        }
+    }
+
+    #[test]
+    fn requests_for_some_cores_of_each_node_are_read() {
+        for text in ["nodes=6/core=2", "/nodes=6/core=2", "network_address=6/core=2,walltime=2"] {
+            let expected = Resources { nodes: 6, cores: Some(2), walltime_s: 7_200 };
+            assert_eq!(parse(text), Ok(expected), "{text}");
         }
     }
 
     #[test]
     fn no_request_means_one_node_for_two_hours() {
-        let default = Resources { nodes: 1, walltime_s: 7_200 };
+        let default = Resources { nodes: 1, cores: None, walltime_s: 7_200 };
         assert_eq!(Resources::parse(&[]), Ok(default));
     }
 
@@ -184,7 +220,11 @@ mod tests {
             ("nodes=99999999", "number of nodes"),
             ("nodes=-1", "number of nodes"),
             ("nosuch=1", "nosuch"),
-            ("/nodes=1/core=2", "whole nodes"),
+            ("/nodes=1/cpu=2", "cpu=2"),
+            ("/nodes=1/core=2/core=1", "core=1"),
+            ("/nodes=1/core=0", "number of cores"),
+            ("/nodes=1/core=ALL", "number of cores"),
+            ("//nodes=1", "whole nodes"),
             ("core=4", "whole nodes"),
             ("nodes", "whole nodes"),
             ("", "whole nodes"),
@@ -206,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_request_is_written_back_as_oar_does() {
-        let resources = Resources { nodes: 1, walltime_s: 300 };
+        let resources = Resources { nodes: 1, cores: None, walltime_s: 300 };
         assert_eq!(
             resources.wanted(),
             "-l \"{type = 'default'}/network_address=1,walltime=0:5:0\" "

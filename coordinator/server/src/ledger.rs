@@ -233,7 +233,7 @@ fn log_changes(changes: &[Change]) {
                 tracing::info!(job = %job.id, state = ?job.state, generation, what, "job");
             }
             Change::Node(node) => {
-                tracing::debug!(node = %node.number, state = ?node.state, job = ?node.assignment, "node");
+                tracing::debug!(node = %node.number, state = ?node.state, shares = ?node.shares, "node");
             }
             Change::Counters(_) => {}
         }

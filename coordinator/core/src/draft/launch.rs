@@ -7,6 +7,8 @@ use crate::event::EventKind;
 use crate::ids::{JobId, NodeNumber};
 use crate::job::{Job, Launch, Part, PartState, Verdict};
 use crate::judge::{Judgement, judge};
+use crate::node::Share;
+use crate::plan::PlannedShare;
 
 /// After so many failed launches a job ends in Error. Chosen: one bad volunteer is avoided by the second
 /// launch, two by the third; more failures point at the job.
@@ -29,15 +31,14 @@ impl Draft<'_> {
     }
 
     /// Carries out one entry of the plan.
-    pub(super) fn assign(&mut self, id: JobId, nodes: &[NodeNumber]) {
+    pub(super) fn assign(&mut self, id: JobId, shares: Vec<PlannedShare>) {
         let (now, deadline) = (self.now, self.now + self.policy.launch_deadline);
-        let mut parts = Vec::with_capacity(nodes.len());
-        for &number in nodes {
+        let mut parts = Vec::with_capacity(shares.len());
+        for PlannedShare { node: number, cores } in shares {
             let Some(node) = self.node_mut(number) else { continue };
-            node.assignment = Some(id);
+            node.shares.push(Share { job: id, cores: cores.clone() });
             node.last_job = now;
-            let (cores, state) = (node.cores, PartState::Assigned);
-            parts.push(Part { node: number, cores, state, killed: None });
+            parts.push(Part { node: number, cores, state: PartState::Assigned, killed: None });
         }
         let Some(job) = self.job_mut(id) else { return };
         job.generation += 1;

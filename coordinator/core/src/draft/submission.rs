@@ -16,13 +16,16 @@ use crate::request::Request;
 /// Why a job is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitRefusal {
-    /// More nodes than have ever enrolled.
+    /// More nodes than have ever enrolled with so many cores.
     #[error(
-        "There are not enough resources for your request: {wanted} nodes asked for, {exist} enrolled"
+        "There are not enough resources for your request: {wanted} nodes asked for, {exist} enrolled \
+         that have {cores} cores or more"
     )]
     NotEnough {
         /// How many nodes the job wants.
         wanted: u16,
+        /// How many cores each must have.
+        cores: u16,
         /// How many there are.
         exist: usize,
     },
@@ -54,7 +57,7 @@ impl Draft<'_> {
             first_resource,
             state: ResourceState::Alive,
             last_job: UnixMillis::default(),
-            assignment: None,
+            shares: Vec::new(),
             leftovers: Vec::new(),
             last_seen: self.now,
         };
@@ -65,9 +68,10 @@ impl Draft<'_> {
 
     /// A user submits a job.
     pub fn submit(&mut self, owner: &str, request: Request) -> Result<JobId, SubmitRefusal> {
-        let (wanted, exist) = (request.resources.nodes, self.cluster.enrolled());
+        let (wanted, cores) = (request.resources.nodes, request.resources.cores.unwrap_or(1));
+        let exist = self.cluster.enrolled(cores);
         if usize::from(wanted) > exist {
-            return Err(SubmitRefusal::NotEnough { wanted, exist });
+            return Err(SubmitRefusal::NotEnough { wanted, cores, exist });
         }
         let id = JobId(self.cluster.counters.job);
         self.cluster.counters.job += 1;

@@ -55,16 +55,20 @@ impl Draft<'_> {
         }
     }
 
-    /// Suspects a node: it takes no jobs, and its part of a job is lost.
+    /// Suspects a node: it takes no jobs, and its parts of jobs are lost.
     fn suspect(&mut self, number: NodeNumber) {
         let Some(node) = self.node_mut(number) else { return };
         node.state = ResourceState::Suspected;
-        let Some(id) = node.assignment else { return };
-        let launch = self.cluster.job(id).and_then(|job| job.live_launch());
-        let Some((rank, part)) = launch.and_then(|launch| launch.part(number)) else { return };
-        let taken = part.state == PartState::Acknowledged;
-        self.end_part(id, rank, PartState::Lost, taken);
-        self.settle(id);
+        let jobs: Vec<JobId> = node.shares.iter().map(|share| share.job).collect();
+        for id in jobs {
+            let launch = self.cluster.job(id).and_then(|job| job.live_launch());
+            let Some((rank, part)) = launch.and_then(|launch| launch.part(number)) else {
+                continue;
+            };
+            let taken = part.state == PartState::Acknowledged;
+            self.end_part(id, rank, PartState::Lost, taken);
+            self.settle(id);
+        }
     }
 
     /// A node that is heard but never says that it ended an old launch is believed to have none.

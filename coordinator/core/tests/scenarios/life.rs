@@ -25,9 +25,44 @@ fn a_job_waits_until_enough_nodes_are_free_and_then_gets_them() {
 fn a_job_for_more_nodes_than_are_enrolled_is_refused() {
     let mut world = World::new(2);
     let refusal = world.try_submit(3, &[]);
-    assert_eq!(refusal, Err(SubmitRefusal::NotEnough { wanted: 3, exist: 2 }));
+    assert_eq!(refusal, Err(SubmitRefusal::NotEnough { wanted: 3, cores: 1, exist: 2 }));
     // The number of a refused job is not used up.
     assert_eq!(world.submit(2, &[]), JobId(1));
+}
+
+#[test]
+fn jobs_that_ask_for_cores_share_their_nodes() {
+    let mut world = World::new(2);
+    let first = world.try_request("nodes=2/core=3", &[]).unwrap();
+    let second = world.try_request("nodes=2/core=1", &[]).unwrap();
+    let third = world.try_request("nodes=1/core=1", &[]).unwrap();
+    assert_eq!(world.state(first), JobState::ToLaunch);
+    assert_eq!(world.state(second), JobState::ToLaunch);
+    assert_eq!(world.state(third), JobState::Waiting, "no core is left");
+
+    world.acknowledge(first, [1, 2]);
+    world.report(1, first, OK).unwrap();
+    world.report(2, first, OK).unwrap();
+
+    assert_eq!(world.state(first), JobState::Terminated);
+    assert_eq!(world.state(second), JobState::ToLaunch, "the neighbour's end changes nothing");
+    assert_eq!(world.state(third), JobState::ToLaunch);
+}
+
+#[test]
+fn a_job_for_whole_nodes_shares_them_with_nobody() {
+    let mut world = World::new(1);
+    let small = world.try_request("nodes=1/core=1", &[]).unwrap();
+    let whole = world.submit(1, &[]);
+    assert_eq!(world.state(small), JobState::ToLaunch);
+    assert_eq!(world.state(whole), JobState::Waiting);
+}
+
+#[test]
+fn a_job_for_more_cores_than_any_node_has_is_refused() {
+    let mut world = World::new(2);
+    let refusal = world.try_request("nodes=1/core=5", &[]);
+    assert_eq!(refusal, Err(SubmitRefusal::NotEnough { wanted: 1, cores: 5, exist: 0 }));
 }
 
 #[test]

@@ -2,16 +2,19 @@
 
 use coordinator_api::agent::Fault;
 use coordinator_core::{JobId, NodeNumber, Report};
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::world::{World, failed};
+use crate::world::{CORES, World, failed};
 
 #[derive(Clone, Debug)]
 enum Step {
     Enrol,
     Submit {
         nodes: u16,
+        /// Whole nodes when there is none.
+        cores: Option<u16>,
         types: Vec<&'static str>,
     },
     Delete(Index),
@@ -50,7 +53,8 @@ fn step() -> impl Strategy<Value = Step> {
     let index = any::<Index>;
     prop_oneof![
         1 => Just(Step::Enrol),
-        4 => (1..5_u16, types).prop_map(|(nodes, types)| Step::Submit { nodes, types }),
+        4 => (1..5_u16, option::of(1..6_u16), types)
+            .prop_map(|(nodes, cores, types)| Step::Submit { nodes, cores, types }),
         1 => index().prop_map(Step::Delete),
         10 => index().prop_map(Step::Obey),
         5 => (index(), report()).prop_map(|(node, report)| Step::End(node, report)),
@@ -74,9 +78,11 @@ fn take(world: &mut World, step: Step) {
             world.enrol();
         }
         Step::Enrol => {}
-        Step::Submit { nodes: wanted, types } => {
-            let taken = world.try_submit(wanted, &types);
-            assert_eq!(taken.is_ok(), usize::from(wanted) <= nodes);
+        Step::Submit { nodes: wanted, cores, types } => {
+            let levels = cores.map(|cores| format!("/core={cores}")).unwrap_or_default();
+            let taken = world.try_request(&format!("nodes={wanted}{levels}"), &types);
+            let exist = if cores.is_some_and(|cores| cores > CORES) { 0 } else { nodes };
+            assert_eq!(taken.is_ok(), usize::from(wanted) <= exist);
         }
         Step::Delete(index) => {
             let _ = world.delete(job(world, index));
@@ -84,9 +90,9 @@ fn take(world: &mut World, step: Step) {
         Step::Obey(index) => obey(world, node(index)),
         Step::End(index, report) => {
             let node = node(index);
-            let current = world.cluster.node(NodeNumber(node)).unwrap().assignment;
-            if let Some(id) = current {
-                world.report(node, id, report).unwrap();
+            let current = world.cluster.node(NodeNumber(node)).unwrap().shares.last().cloned();
+            if let Some(share) = current {
+                world.report(node, share.job, report).unwrap();
             }
         }
         Step::Babble { node: index, job: which, generation, report } => {
@@ -112,9 +118,9 @@ fn obey(world: &mut World, node: u64) {
         world.report_of(node, id, generation, failed(Fault::Killed, "")).unwrap();
         assert!(!world.to_kill(node).contains(&(id, generation)));
     }
-    if let Some((id, generation)) = world.to_launch(node) {
+    while let Some((id, generation)) = world.to_launch(node) {
         world.report_of(node, id, generation, Report::Running).unwrap();
-        assert_eq!(world.to_launch(node), None);
+        assert_ne!(world.to_launch(node), Some((id, generation)));
     }
 }
 

@@ -1,6 +1,6 @@
 //! A cluster with a clock, and the rows that a store would hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use coordinator_api::agent::Fault;
@@ -11,6 +11,9 @@ use coordinator_core::{
 };
 
 pub(crate) const OK: Report = Report::Terminated { exit_code: Some(0) };
+
+/// The cores of each node.
+pub(crate) const CORES: u16 = 4;
 
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
@@ -84,15 +87,23 @@ impl World {
             assert_eq!(job.launch.is_none(), job.state == JobState::Waiting, "job {}", job.id);
             for part in job.launch.iter().flat_map(|launch| &launch.parts) {
                 let node = self.cluster.node(part.node).expect("the node of a part");
-                let holds = node.assignment == Some(job.id);
+                let holds = node.shares.iter().any(|share| share.job == job.id);
                 assert_eq!(holds, !part.is_over(), "{} and job {}", part.node, job.id);
             }
         }
         for node in self.cluster.nodes() {
-            if let Some(id) = node.assignment {
-                let job = self.cluster.job(id).expect("the job of a node");
+            let mut taken = BTreeSet::new();
+            for share in &node.shares {
+                let job = self.cluster.job(share.job).expect("the job of a node");
                 let launch = job.live_launch().expect("the launch of a node");
-                assert!(launch.part(node.number).is_some(), "{} is leaked", node.number);
+                let (_, part) = launch.part(node.number).expect("the node's part, or it is leaked");
+                assert_eq!(part.cores, share.cores, "{} and job {}", node.number, job.id);
+                for core in &share.cores {
+                    assert!(
+                        *core < node.cores && taken.insert(*core),
+                        "core {core} is in two jobs"
+                    );
+                }
             }
             for left in &node.leftovers {
                 let launch = self.cluster.job(left.job).and_then(|job| job.live_launch());
@@ -101,14 +112,14 @@ impl World {
                 assert!(part.is_none_or(|(_, part)| part.is_over()), "{left:?} is still live");
             }
             let row = self.nodes.get(&node.number).expect("the row of a node");
-            assert_eq!((row.state, row.assignment), (node.state, node.assignment));
+            assert_eq!((row.state, &row.shares), (node.state, &node.shares));
             assert_eq!(row.leftovers, node.leftovers);
         }
         assert_eq!(plan(&self.cluster).launches, [], "a job waits without need");
     }
 
     pub(crate) fn enrol(&mut self) -> NodeNumber {
-        self.decide(|draft| Ok::<_, ()>(draft.enrol(4))).unwrap()
+        self.decide(|draft| Ok::<_, ()>(draft.enrol(CORES))).unwrap()
     }
 
     pub(crate) fn try_submit(
@@ -116,9 +127,18 @@ impl World {
         nodes: u16,
         types: &[&str],
     ) -> Result<JobId, SubmitRefusal> {
+        self.try_request(&format!("nodes={nodes}"), types)
+    }
+
+    /// Submits a job with that `-l`, but for the walltime of an hour.
+    pub(crate) fn try_request(
+        &mut self,
+        levels: &str,
+        types: &[&str],
+    ) -> Result<JobId, SubmitRefusal> {
         let submission = SubmitJob {
             command: "true".to_owned(),
-            resource: OneOrMany(vec![format!("nodes={nodes},walltime=1")]),
+            resource: OneOrMany(vec![format!("{levels},walltime=1")]),
             types: OneOrMany(types.iter().map(|&name| name.to_owned()).collect()),
             ..SubmitJob::default()
         };
@@ -204,11 +224,11 @@ impl World {
     }
 
     pub(crate) fn to_launch(&self, node: u64) -> Option<(JobId, u32)> {
-        self.cluster.to_launch(NodeNumber(node))
+        self.cluster.to_launch(NodeNumber(node)).into_iter().next()
     }
 
     pub(crate) fn is_free(&self, node: u64) -> bool {
-        self.cluster.node(NodeNumber(node)).unwrap().is_free()
+        self.cluster.node(NodeNumber(node)).unwrap().free_cores().len() == usize::from(CORES)
     }
 
     pub(crate) fn kinds(&self, id: JobId) -> Vec<EventKind> {

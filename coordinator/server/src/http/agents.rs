@@ -55,20 +55,18 @@ pub(super) async fn jobs_of_node(
 fn orders(app: &App, node: NodeNumber, state: Option<&str>) -> Vec<(JobId, u32)> {
     let cluster = app.ledger.cluster();
     match state {
-        Some("toLaunch") => cluster.to_launch(node).into_iter().collect(),
+        Some("toLaunch") => cluster.to_launch(node),
         Some("toKill") => cluster.to_kill(node),
         state => {
-            let job = cluster.node(node).and_then(|node| cluster.job(node.assignment?));
+            let shares = cluster.node(node).into_iter().flat_map(|node| &node.shares);
+            let jobs = shares.filter_map(|share| cluster.job(share.job));
             let wanted = |found: JobState| match state {
                 Some(names) => names.split(',').any(|name| {
                     serde_json::from_value::<JobState>(name.into()).is_ok_and(|it| it == found)
                 }),
                 None => true,
             };
-            job.filter(|job| wanted(job.state))
-                .map(|job| (job.id, job.generation))
-                .into_iter()
-                .collect()
+            jobs.filter(|job| wanted(job.state)).map(|job| (job.id, job.generation)).collect()
         }
     }
 }

@@ -272,8 +272,11 @@ fn parse_id(text: &str) -> Option<JobId> {
 fn resources_of(app: &App, job: &Job) -> Vec<Value> {
     let (cluster, now) = (app.ledger.cluster(), app.clock.now());
     let parts = job.launch.iter().flat_map(|launch| &launch.parts);
-    let nodes = parts.filter_map(|part| cluster.node(part.node));
-    objects::job_resources(nodes.flat_map(|node| objects::resource_rows(node, now)))
+    let rows = parts.filter_map(|part| cluster.node(part.node).map(|node| (part, node)));
+    objects::job_resources(rows.flat_map(|(part, node)| {
+        let own = |(core, row)| part.cores.contains(&core).then_some(row);
+        (0u16..).zip(objects::resource_rows(node, now)).filter_map(own)
+    }))
 }
 
 impl App {

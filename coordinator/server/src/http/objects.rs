@@ -88,7 +88,11 @@ pub(super) fn events(job: &Job) -> Vec<Event> {
 pub(super) fn assignment(job: &Job, node: NodeNumber) -> Option<Assignment> {
     let launch = job.launch.as_ref()?;
     let (rank, _) = launch.part(node)?;
-    let named = |part: &Part| AssignedNode { name: part.node.to_string(), cores: part.cores };
+    let named = |part: &Part| AssignedNode {
+        name: part.node.to_string(),
+        // A node has 65,535 cores at most.
+        cores: u16::try_from(part.cores.len()).unwrap_or(u16::MAX),
+    };
     Some(Assignment {
         generation: launch.generation,
         rank: u16::try_from(rank).ok()?,

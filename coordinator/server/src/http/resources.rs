@@ -45,8 +45,8 @@ pub(super) async fn jobs_of_resource(
     Path(id): Path<String>,
 ) -> Json<List<Value>> {
     let (cluster, now) = (app.ledger.cluster(), app.clock.now());
-    let node = find(cluster.nodes().map(|node| &**node), &id).map(|(node, _)| node);
-    let job = node.and_then(|node| node.assignment);
+    let found = find(cluster.nodes().map(|node| &**node), &id);
+    let job = found.and_then(|(node, resource)| node.job_of(resource));
     let item = |id: coordinator_core::JobId| json!({ "id": id.0, "links": links::of_job(id), "api_timestamp": now.seconds() });
     asked.whole(job.map(item).into_iter().collect(), now)
 }

@@ -49,7 +49,10 @@ impl MayPass for TransferError {
         match self {
             Self::Client(error) => error.may_pass(),
             // The caller counts these.
-            Self::Damaged { .. } | Self::File { .. } | Self::Changed { .. } => false,
+            Self::Damaged { .. }
+            | Self::TooLarge { .. }
+            | Self::File { .. }
+            | Self::Changed { .. } => false,
         }
     }
 }

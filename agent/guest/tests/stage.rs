@@ -321,6 +321,19 @@ fn the_outputs_go_before_a_result_that_is_too_large() {
 }
 
 #[test]
+fn names_without_end_are_refused() {
+    let mut place = Place::new();
+    for number in 0..20 {
+        let name = format!("{number}/{}", "n".repeat(200));
+        place = place.raw(EntryType::GNULongName, "././@LongLink", "", name.as_bytes());
+        place = place.file("short", "");
+    }
+    let limits = UnpackLimits { all_extension_bytes: 3_000, ..UnpackLimits::default() };
+    let error = place.unpack_within(&limits).1.unwrap_err();
+    assert!(matches!(error, UnpackError::TooLarge { what: "bytes of names", .. }), "{error}");
+}
+
+#[test]
 fn what_a_deep_tree_hides_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let work = folder.path().join("work");

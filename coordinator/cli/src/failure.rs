@@ -69,7 +69,7 @@ impl Failure {
             | Self::DamagedLogin { .. }
             | Self::LoginString(_)
             | Self::LoginRefused => 3,
-            Self::Transfer(TransferError::Damaged { .. }) => 5,
+            Self::Transfer(TransferError::Damaged { .. } | TransferError::TooLarge { .. }) => 5,
             Self::Transfer(TransferError::File { .. } | TransferError::Changed { .. })
             | Self::File { .. }
             | Self::Unpackable { .. }

@@ -49,6 +49,12 @@ pub enum TransferError {
         /// What arrived.
         found: String,
     },
+    /// More arrives than anybody would have announced.
+    #[error("the archive is larger than {limit} bytes")]
+    TooLarge {
+        /// The bound.
+        limit: u64,
+    },
     /// The file changed while it was being sent.
     #[error("{path} changed while it was being sent: try again")]
     Changed {
@@ -63,7 +69,7 @@ impl TransferError {
         match self {
             Self::Client(error) => error.is_transient(),
             Self::Damaged { .. } => true,
-            Self::File { .. } | Self::Changed { .. } => false,
+            Self::TooLarge { .. } | Self::File { .. } | Self::Changed { .. } => false,
         }
     }
 

@@ -18,6 +18,9 @@ use crate::stage::unpack::{UnpackLimits, unpack};
 /// How often an archive may arrive with the wrong hash before the job is given back.
 const DAMAGED_LIMIT: u32 = 3;
 
+/// The most bytes of a stage-in archive: as much as may come out of it.
+const MAX_STAGEIN_BYTES: u64 = 16 << 30;
+
 /// The walltime of a job for which the server names none, as OAR's default rules have it: 2 h.
 const DEFAULT_WALLTIME_S: u64 = 7200;
 
@@ -132,7 +135,9 @@ async fn stage_in(
         if let Err(error) = fetched {
             let fault = match &error {
                 TransferError::File { .. } | TransferError::Changed { .. } => Fault::Node,
-                TransferError::Client(_) | TransferError::Damaged { .. } => Fault::Job,
+                TransferError::Client(_)
+                | TransferError::Damaged { .. }
+                | TransferError::TooLarge { .. } => Fault::Job,
             };
             let message = format!("the stage-in did not arrive: {error}");
             return Ok(Err(Outcome::Unusable { fault, message }));
@@ -166,7 +171,7 @@ async fn download(
     }
     let mut damaged = 0;
     loop {
-        let fetch = || context.client.download_stagein(job, sha256, to, |_| {});
+        let fetch = || context.client.download_stagein(job, sha256, to, MAX_STAGEIN_BYTES, |_| {});
         match context.reach.insist(fetch).await {
             Err(error @ TransferError::Damaged { .. }) => {
                 damaged += 1;

@@ -29,6 +29,8 @@ pub struct UnpackLimits {
     pub ratio_free_bytes: u64,
     /// The longest extension header (long names, pax records), bytes.
     pub extension_bytes: u64,
+    /// The most bytes of all extension headers: the paths are kept in memory.
+    pub all_extension_bytes: u64,
 }
 
 impl Default for UnpackLimits {
@@ -39,6 +41,7 @@ impl Default for UnpackLimits {
             ratio: 200,
             ratio_free_bytes: 64 << 20,
             extension_bytes: 64 << 10,
+            all_extension_bytes: 64 << 20,
         }
     }
 }
@@ -110,6 +113,7 @@ pub fn unpack(archive: &Path, target: &Path, limits: &UnpackLimits) -> Result<()
 fn check_budget(archive: &Path, limits: &UnpackLimits) -> Result<(), UnpackError> {
     let mut reader = Archive::new(bounded(archive, limits)?);
     let mut entries = 0u64;
+    let mut extensions = 0u64;
     for entry in reader.entries()?.raw(true) {
         let mut entry = entry.map_err(|error| bomb_or_io(error, limits))?;
         entries += 1;
@@ -125,6 +129,11 @@ fn check_budget(archive: &Path, limits: &UnpackLimits) -> Result<(), UnpackError
         if extension && size > limits.extension_bytes {
             let what = "bytes of names in one header";
             return Err(UnpackError::TooLarge { what, limit: limits.extension_bytes });
+        }
+        extensions += if extension { size } else { 0 };
+        if extensions > limits.all_extension_bytes {
+            let what = "bytes of names";
+            return Err(UnpackError::TooLarge { what, limit: limits.all_extension_bytes });
         }
         if kind.is_pax_local_extensions() || kind.is_pax_global_extensions() {
             // A size here would make the two passes see two archives. Only files of more than

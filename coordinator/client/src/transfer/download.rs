@@ -16,7 +16,7 @@ impl Client {
     /// `GET /jobs/ID/stagein.tgz` to the file `to`.
     ///
     /// The bytes gather in `to` + `.part`, also over several calls, and become `to` when they are complete and,
-    /// where `sha256` is given, right.
+    /// where `sha256` is given, right. What is longer than `limit` bytes is given up.
     ///
     /// # Errors
     ///
@@ -26,10 +26,15 @@ impl Client {
         job: u64,
         sha256: Option<&str>,
         to: &Path,
+        limit: u64,
         progress: impl FnMut(Progress),
     ) -> Result<(), TransferError> {
         let url = self.at(&["jobs", &job.to_string(), "stagein.tgz"]);
-        self.download(url, sha256, to, progress).await
+        let fetched = self.download(url, sha256, to, limit, progress).await;
+        if let Err(TransferError::TooLarge { .. }) = &fetched {
+            remove(&part_of(to)).await?;
+        }
+        fetched
     }
 
     /// `GET /jobs/ID/stageout.tgz`: the results of all ranks, to the file `to`.
@@ -47,7 +52,7 @@ impl Client {
         // Built anew for each request: an earlier beginning need not fit.
         let part = part_of(to);
         remove(&part).await?;
-        let fetched = self.download(url, None, to, progress).await;
+        let fetched = self.download(url, None, to, u64::MAX, progress).await;
         if fetched.is_err() {
             remove(&part).await?;
         }
@@ -59,6 +64,7 @@ impl Client {
         url: Url,
         sha256: Option<&str>,
         to: &Path,
+        limit: u64,
         mut progress: impl FnMut(Progress),
     ) -> Result<(), TransferError> {
         let part = part_of(to);
@@ -71,7 +77,7 @@ impl Client {
         let mut best = file.metadata().await.map_err(&failed)?.len();
         let mut attempts = 0;
         loop {
-            let fetched = self.fetch(&url, resume, &mut file, &part, &mut progress).await;
+            let fetched = self.fetch(&url, resume, &mut file, &part, limit, &mut progress).await;
             match (fetched, PAUSES.get(attempts)) {
                 (Ok(()), _) => break,
                 (Err(error), Some(pause)) if error.is_transient() => {
@@ -103,6 +109,7 @@ impl Client {
         resume: bool,
         file: &mut File,
         path: &Path,
+        limit: u64,
         progress: &mut impl FnMut(Progress),
     ) -> Result<(), TransferError> {
         let failed = TransferError::file(path);
@@ -128,6 +135,9 @@ impl Client {
                 response.chunk().await.map_err(|error| ClientError::of_request(self.base(), error))
             };
             let Some(chunk) = self.within(next).await? else { break };
+            if done + chunk.len() as u64 > limit {
+                return Err(TransferError::TooLarge { limit });
+            }
             file.write_all(&chunk).await.map_err(&failed)?;
             done += chunk.len() as u64;
             progress(Progress { done, total: total.max(done) });

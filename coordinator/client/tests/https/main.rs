@@ -122,7 +122,7 @@ async fn download_goes_on_after_a_cut() {
     let to = dir.path().join("stagein.tgz");
     let mut last = None;
     let wanted = hash(b"0123456789");
-    client(&server).download_stagein(7, Some(&wanted), &to, |p| last = Some(p)).await.unwrap();
+    client(&server).download_stagein(7, Some(&wanted), &to, 10, |p| last = Some(p)).await.unwrap();
     assert_eq!(std::fs::read(&to).unwrap(), b"0123456789");
     assert_eq!(last.map(|p| (p.done, p.total)), Some((10, 10)));
     assert!(server.requests()[1].contains("range: bytes=4-\r\n"));
@@ -136,7 +136,7 @@ async fn server_that_ignores_the_range_begins_anew() {
     let to = dir.path().join("stagein.tgz");
     std::fs::write(dir.path().join("stagein.tgz.part"), "0123").unwrap();
     let wanted = hash(b"0123456789");
-    client(&server).download_stagein(7, Some(&wanted), &to, |_| {}).await.unwrap();
+    client(&server).download_stagein(7, Some(&wanted), &to, 10, |_| {}).await.unwrap();
     assert_eq!(std::fs::read(&to).unwrap(), b"0123456789");
 }
 
@@ -146,8 +146,21 @@ async fn damaged_download_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("stagein.tgz");
     let wanted = hash(b"something else");
-    let error = client(&server).download_stagein(7, Some(&wanted), &to, |_| {}).await.unwrap_err();
+    let error =
+        client(&server).download_stagein(7, Some(&wanted), &to, 10, |_| {}).await.unwrap_err();
     assert!(matches!(error, TransferError::Damaged { .. }), "{error:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn endless_download_is_given_up() {
+    let mut endless = head("200 OK", "Content-Length: 99999999999");
+    endless.resize(4 << 20, b' ');
+    let server = Server::start(vec![endless]);
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("stagein.tgz");
+    let error = client(&server).download_stagein(7, None, &to, 1 << 20, |_| {}).await.unwrap_err();
+    assert!(matches!(error, TransferError::TooLarge { limit: 1_048_576 }), "{error:?}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 

@@ -12,6 +12,7 @@ pub mod http;
 pub mod ledger;
 mod networks;
 pub mod pki;
+mod places;
 pub mod rendezvous;
 pub mod roster;
 pub mod secret;

@@ -1,6 +1,6 @@
 //! `coordinator serve`: everything that listens.
 
-mod places;
+mod doorkeeper;
 mod sockets;
 
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use overlay_relay::{Relay, RelayHandle, RelayKeys};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::places::Places;
+use self::doorkeeper::Doorkeeper;
 use self::sockets::DataLock;
 use crate::app::{Announced, App, Parts};
 use crate::args::Serve;
@@ -149,7 +149,7 @@ impl Server {
         let app = App::start(parts).await?;
 
         let https = axum_server::Handle::new();
-        let acceptor = RustlsAcceptor::new(tls(&pki)?).acceptor(Places::by_descriptors());
+        let acceptor = RustlsAcceptor::new(tls(&pki)?).acceptor(Doorkeeper::by_descriptors());
         let mut server = axum_server::from_tcp(api)?.acceptor(acceptor).handle(https.clone());
         limit_silence(server.http_builder());
         let serving = tokio::spawn(server.serve(http::router(app.clone()).into_make_service()));

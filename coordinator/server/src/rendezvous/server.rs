@@ -17,13 +17,14 @@ use overlay_relay::{Moment, RelayKeys};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use rustls::server::ResolvesServerCert;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use self::shared::Shared;
 use super::identity::AnyNode;
 use super::registry::{
     LaunchError, LaunchMember, MeshView, Registry, RelayAccess, RendezvousEvent,
 };
+use crate::places::Places;
 
 /// A connection without a packet for so long has ended. Chosen: three lost keep-alives.
 const IDLE_TIMEOUT: VarInt = VarInt::from_u32(30_000);
@@ -34,6 +35,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Handshakes at a time; beyond half of them, clients must prove their address first.
 const MAX_HANDSHAKES: usize = 512;
+
+/// Handshakes at a time from one address, or from one IPv6 /64: the others are for others. Chosen: a
+/// laboratory's volunteers behind one NAT, all coming back at once; who is refused tries again.
+const MAX_HANDSHAKES_OF_ADDRESS: usize = 128;
 
 /// Connections at a time. Chosen: above the largest cluster that one coordinator is meant for.
 const MAX_CONNECTIONS: usize = 32_768;
@@ -218,16 +223,15 @@ fn server_config(
 }
 
 async fn accept(endpoint: Endpoint, shared: Arc<Shared>, enrolled: Arc<dyn Enrolled>) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let handshakes = Places::new(MAX_HANDSHAKES, MAX_HANDSHAKES_OF_ADDRESS);
     while let Some(incoming) = endpoint.accept().await {
-        let is_busy = handshakes.available_permits() < MAX_HANDSHAKES / 2;
+        let is_busy = handshakes.taken() > MAX_HANDSHAKES / 2;
         if is_busy && !incoming.remote_address_validated() && incoming.may_retry() {
             // It fails only where a retry is not due.
             let _ = incoming.retry();
             continue;
         }
-        let permit = Arc::clone(&handshakes).try_acquire_owned();
-        let Ok(permit) = permit else {
+        let Some(place) = handshakes.take(incoming.remote_address().ip()) else {
             incoming.refuse();
             continue;
         };
@@ -236,7 +240,7 @@ async fn accept(endpoint: Endpoint, shared: Arc<Shared>, enrolled: Arc<dyn Enrol
             continue;
         }
         let (shared, enrolled) = (Arc::clone(&shared), Arc::clone(&enrolled));
-        tokio::spawn(connection::serve(incoming, permit, shared, enrolled));
+        tokio::spawn(connection::serve(incoming, place, shared, enrolled));
     }
 }
 

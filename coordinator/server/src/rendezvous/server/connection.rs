@@ -9,11 +9,12 @@ use overlay_core::control::{ToCoordinator, ToNode};
 use overlay_relay::{Moment, canonical};
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::Enrolled;
 use super::pace::{Pace, weight};
 use super::shared::Shared;
+use crate::places::Place;
 use crate::rendezvous::identity::node_of;
 
 /// The coordinator ends.
@@ -48,7 +49,7 @@ const ROAMING_INTERVAL: Duration = Duration::from_secs(5);
 /// Serves a connection from its first packet to its end.
 pub(super) async fn serve(
     incoming: Incoming,
-    handshake: OwnedSemaphorePermit,
+    handshake: Place,
     shared: Arc<Shared>,
     enrolled: Arc<dyn Enrolled>,
 ) {

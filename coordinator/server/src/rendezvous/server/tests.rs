@@ -87,6 +87,15 @@ impl Identity {
 
 impl Bench {
     async fn dial(&self, identity: Option<&KeyPair>) -> (Endpoint, Connection) {
+        let (endpoint, connection) = self.dial_from("127.0.0.1:0", identity).await;
+        (endpoint, connection.unwrap())
+    }
+
+    async fn dial_from(
+        &self,
+        address: &str,
+        identity: Option<&KeyPair>,
+    ) -> (Endpoint, Result<Connection, ConnectionError>) {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -104,10 +113,10 @@ impl Bench {
         };
         tls.alpn_protocols = vec![ALPN.to_vec()];
         let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-        let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let endpoint = Endpoint::client(address.parse().unwrap()).unwrap();
         let server = self.handle.local_addr().unwrap();
         let connection = endpoint.connect_with(config, server, "localhost").unwrap();
-        (endpoint, connection.await.unwrap())
+        (endpoint, connection.await)
     }
 
     async fn connect(&self, identity: &Identity) -> Client {
@@ -290,4 +299,19 @@ async fn shutting_down_tells_the_nodes() {
     let client = bench.connect(&alice).await;
     bench.handle.shutdown().await;
     assert_eq!(end_of(&client.connection).await, "0: the coordinator is shutting down");
+}
+
+#[tokio::test]
+async fn one_address_cannot_keep_the_others_from_shaking_hands() {
+    let identity = Identity::new();
+    let bench = bench(&[&identity]);
+    let key = Some(&identity.0);
+    // Connections whose first stream never comes hold their places for a while.
+    let silent = (0..MAX_HANDSHAKES_OF_ADDRESS).map(|_| bench.dial_from("127.0.0.1:0", key));
+    let silent = futures_util::future::join_all(silent).await;
+    assert!(silent.iter().all(|(_, connection)| connection.is_ok()));
+    let (_endpoint, one_more) = bench.dial_from("127.0.0.1:0", key).await;
+    assert!(one_more.is_err(), "{one_more:?}");
+    let (_endpoint, elsewhere) = bench.dial_from("127.0.0.2:0", key).await;
+    assert!(elsewhere.is_ok(), "{elsewhere:?}");
 }

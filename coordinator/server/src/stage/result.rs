@@ -73,6 +73,8 @@ fn copy<R: Read>(
         return Ok(());
     }
     let mut gate = EntryGate::default();
+    // One line for all of them: there may be a million, and the log is the operator's.
+    let mut left_out: Option<(EntryRefused, usize)> = None;
     for entry in input.entries()?.take(intact) {
         let mut entry = entry?;
         match pass(&mut gate, &entry) {
@@ -82,8 +84,11 @@ fn copy<R: Read>(
                 tracing::warn!(job, rank, "stage-out with too many entries");
                 break;
             }
-            Err(reason) => tracing::warn!(job, rank, %reason, "left out an entry of a stage-out"),
+            Err(reason) => left_out.get_or_insert((reason, 0)).1 += 1,
         }
+    }
+    if let Some((reason, entries)) = left_out {
+        tracing::warn!(job, rank, entries, %reason, "left out entries of a stage-out");
     }
     Ok(())
 }

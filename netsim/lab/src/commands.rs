@@ -1,5 +1,6 @@
 //! The command line of `netsim`.
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -86,7 +87,11 @@ unsafe fn run_scenario(
 ) -> anyhow::Result<i32> {
     let (file, scenario) = scenario::load(name)?;
     let file = file.canonicalize()?;
-    let json = json.map(std::path::absolute).transpose()?;
+    // Before the run, so that a place that cannot be written to does not cost one.
+    let create = |path: &Path| {
+        File::create(path).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let json = json.map(create).transpose()?;
     let policy = if keep.is_some() { Keep::Always } else { Keep::OnFailure };
     let dir = std::path::absolute(keep.unwrap_or_else(confine::default_run_dir))?;
     if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -105,8 +110,7 @@ unsafe fn run_scenario(
         outcome.with_context(|| format!("failed at the step \"{step}\"; see {}", dir.display()))?;
     report.steps = steps;
     if let Some(json) = json {
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(&json, text).with_context(|| format!("cannot write {}", json.display()))?;
+        serde_json::to_writer_pretty(json, &report).context("cannot write the report as JSON")?;
     }
     say(&report.to_string())?;
     if !report.passed {

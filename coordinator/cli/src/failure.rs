@@ -42,6 +42,16 @@ pub(crate) enum Failure {
     Unpackable { path: String, reason: String },
     #[error("job {job} has no results yet: they come when it ends (`oar wait {job}`)")]
     NoResults { job: u64 },
+    #[error("job {job} has ended and left no results: {message}")]
+    LeftNoResults { job: u64, message: String },
+    #[error("job {job} has had no network: `oarsub -t mesh` asks for one")]
+    NoNetwork { job: u64 },
+    #[error("there is no job {job}: `oarstat` lists those that have not ended")]
+    NoJob { job: u64 },
+    #[error("there is no node {name}: `oarnodes -s` lists all")]
+    NoNode { name: String },
+    #[error("{path} is neither a folder nor an archive that `tar czf` makes")]
+    NoArchive { path: String },
     #[error("{failed} of {asked} jobs were not deleted")]
     NotAllDeleted { failed: usize, asked: usize },
     /// Whoever reads the output has gone, as in `oarstat | head`.
@@ -55,6 +65,16 @@ impl Failure {
         move |source| Self::File { path: path.clone(), source }
     }
 
+    /// For answers about one job, which need not exist.
+    pub(crate) fn of_job(job: u64) -> impl Fn(ClientError) -> Self {
+        move |error| match error {
+            ClientError::Refused { status: 404, title, .. } if title == "Job not found" => {
+                Self::NoJob { job }
+            }
+            error => Self::Client(error),
+        }
+    }
+
     /// A closed pipe is no news.
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
@@ -64,7 +84,12 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Client(error) | Self::Transfer(TransferError::Client(error)) => of_client(error),
-            Self::NoResults { .. } | Self::NotAllDeleted { .. } => 1,
+            Self::NoResults { .. }
+            | Self::LeftNoResults { .. }
+            | Self::NoNetwork { .. }
+            | Self::NoJob { .. }
+            | Self::NoNode { .. }
+            | Self::NotAllDeleted { .. } => 1,
             Self::NoLogin
             | Self::DamagedLogin { .. }
             | Self::LoginString(_)
@@ -72,6 +97,7 @@ impl Failure {
             Self::Transfer(TransferError::Damaged { .. } | TransferError::TooLarge { .. }) => 5,
             Self::Transfer(TransferError::File { .. } | TransferError::Changed { .. })
             | Self::File { .. }
+            | Self::NoArchive { .. }
             | Self::Unpackable { .. }
             | Self::Output(_) => 6,
         })

@@ -9,6 +9,7 @@ mod output;
 mod pack;
 mod progress;
 mod results;
+mod scratch;
 
 use std::process::ExitCode;
 

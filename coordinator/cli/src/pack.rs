@@ -12,10 +12,10 @@ use coordinator_client::archive::{EntryGate, EntryKind};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
-use tempfile::NamedTempFile;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::failure::Failure;
+use crate::scratch::Scratch;
 
 /// The time of every entry: not 0, which some tools take for "no time". 1980-01-01, the earliest that a zip
 /// archive can hold.
@@ -26,11 +26,11 @@ type Archive = Builder<GzEncoder<BufWriter<File>>>;
 /// Packs what is in `dir` to a temporary file (tar, gzip).
 ///
 /// Fails on entries that the other side would leave out: better now than in the job.
-pub(crate) fn pack(dir: &Path) -> Result<NamedTempFile, Failure> {
-    let packed =
-        NamedTempFile::with_prefix("oar-stagein-").map_err(Failure::file(&std::env::temp_dir()))?;
-    let in_packed = Failure::file(packed.path());
-    let file = packed.reopen().map_err(&in_packed)?;
+pub(crate) fn pack(dir: &Path) -> Result<Scratch, Failure> {
+    let packed = Scratch::new()?;
+    let temporary = std::env::temp_dir();
+    let in_packed = Failure::file(&temporary);
+    let file = File::options().write(true).open(packed.path()).map_err(&in_packed)?;
     let encoder = GzEncoder::new(BufWriter::new(file), Compression::default());
     let mut archive = Builder::new(encoder);
 
@@ -45,6 +45,15 @@ pub(crate) fn pack(dir: &Path) -> Result<NamedTempFile, Failure> {
     let finish = || archive.into_inner()?.finish()?.into_inner().map_err(|e| e.into_error());
     finish().map_err(in_packed)?;
     Ok(packed)
+}
+
+/// Whether a file can be an archive of the kind that [`pack`] makes: it begins as gzip does (RFC 1952,
+/// section 2.3.1).
+pub(crate) fn is_archive(path: &Path) -> Result<bool, Failure> {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(2).read_to_end(&mut start));
+    read.map_err(Failure::file(path))?;
+    Ok(start == [0x1f, 0x8b])
 }
 
 fn append(

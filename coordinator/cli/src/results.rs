@@ -12,6 +12,7 @@ use tar::{Archive, Entry};
 use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
+use crate::output::plain_line;
 use crate::progress::Display;
 
 /// Fetches the results to a temporary file beside `near`'s other files.
@@ -27,8 +28,12 @@ pub(crate) async fn download(
     match fetched {
         Err(TransferError::Client(error)) if is_missing(&error) => {
             // 404 for both: ask which.
-            client.job(job).await?;
-            Err(Failure::NoResults { job })
+            let found = client.job(job).await.map_err(Failure::of_job(job))?;
+            let message = plain_line(&found.message);
+            Err(match found.state.is_final() {
+                true => Failure::LeftNoResults { job, message },
+                false => Failure::NoResults { job },
+            })
         }
         fetched => Ok(fetched.map(|()| file)?),
     }

@@ -22,7 +22,15 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let mesh = login::client()?.mesh(self.job).await?;
+        let mesh =
+            login::client()?.mesh(self.job).await.map_err(|error| {
+                match Failure::of_job(self.job)(error) {
+                    Failure::Client(error) if error.status() == Some(404) => {
+                        Failure::NoNetwork { job: self.job }
+                    }
+                    failure => failure,
+                }
+            })?;
         if self.json {
             return output::print_json(&mesh);
         }
@@ -90,7 +98,8 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let events = login::client()?.job(self.job).await?.events;
+        let events =
+            login::client()?.job(self.job).await.map_err(Failure::of_job(self.job))?.events;
         if self.json {
             return output::print_json(&events);
         }

@@ -28,6 +28,13 @@ pub(crate) struct Nodes {
 impl Nodes {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let mut resources = login::client()?.resources().await?;
+        let is_known = |name: &String| resources.iter().any(|r| r.network_address == *name);
+        if let Some(name) = self.nodes.iter().find(|name| !is_known(name)) {
+            return Err(Failure::NoNode { name: name.clone() });
+        }
+        if resources.is_empty() {
+            eprintln!("oar: no node has joined yet");
+        }
         if !self.nodes.is_empty() {
             resources.retain(|resource| self.nodes.contains(&resource.network_address));
         }

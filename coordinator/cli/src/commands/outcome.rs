@@ -70,7 +70,7 @@ async fn until_end(client: &Client, id: u64) -> Result<Job, Failure> {
             Ok(job) if job.state.is_final() => return Ok(job),
             Ok(_) => failures = 0,
             Err(error) if error.is_transient() && failures < MAX_FAILURES => failures += 1,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Failure::of_job(id)(error)),
         }
         sleep(interval).await;
         interval = (interval * 5 / 4).min(longest);

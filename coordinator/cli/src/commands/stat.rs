@@ -46,7 +46,7 @@ impl Stat {
         } else {
             let mut jobs = Vec::new();
             for id in self.jobs {
-                jobs.push(client.job(id).await?);
+                jobs.push(client.job(id).await.map_err(Failure::of_job(id))?);
             }
             jobs.retain(|job| user.as_ref().is_none_or(|user| *user == job.owner));
             jobs

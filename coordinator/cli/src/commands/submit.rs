@@ -35,7 +35,7 @@ pub(crate) struct Sub {
     #[arg(short = 'J', long)]
     json: bool,
     /// The command, given to `sh -c`: one quoted text, or words that are joined with spaces
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(required = true, trailing_var_arg = true)]
     command: Vec<String>,
 }
 
@@ -70,9 +70,13 @@ impl Sub {
 /// Sends the stage-in, unless the coordinator has it; answers its hash.
 async fn send(client: &Client, path: &Path) -> Result<String, Failure> {
     let metadata = std::fs::metadata(path).map_err(Failure::file(path))?;
-    let packed = match metadata.is_dir() {
-        true => Some(pack::pack(path)?),
-        false => None,
+    let packed = if metadata.is_dir() {
+        eprintln!("stage-in: packing {}", path.display());
+        Some(pack::pack(path)?)
+    } else if pack::is_archive(path)? {
+        None
+    } else {
+        return Err(Failure::NoArchive { path: path.display().to_string() });
     };
     let archive = packed.as_ref().map_or(path, |packed| packed.path());
     let hash = sha256_of_file(archive).await?;

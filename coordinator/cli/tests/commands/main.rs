@@ -141,7 +141,27 @@ fn refusals_are_one_sentence() {
     let desk = Desk::logged_in(&server);
     let text = desk.refusal(1, "oarsub", &["-l", "nodes=0", "true"]);
     assert_eq!(text, "oar: Bad request: nodes=0 asks for nothing\n");
-    assert_eq!(desk.refusal(1, "oarstat", &["-j", "7"]), "oar: Job not found\n");
+    let nobody = "oar: there is no job 7: `oarstat` lists those that have not ended\n";
+    for (tool, args) in
+        [("oarstat", &["-j", "7"][..]), ("oar", &["wait", "7"]), ("oar", &["logs", "7"])]
+    {
+        assert_eq!(desk.refusal(1, tool, args), nobody);
+    }
+    let text = desk.refusal(1, "oarnodes", &["vol-1", "vol-9"]);
+    assert_eq!(text, "oar: there is no node vol-9: `oarnodes -s` lists all\n");
+    let text = desk.refusal(1, "oar", &["mesh", "6"]);
+    assert_eq!(text, "oar: job 6 has had no network: `oarsub -t mesh` asks for one\n");
+}
+
+#[test]
+fn a_mistyped_option_is_no_command() {
+    let server = Server::start();
+    let desk = Desk::logged_in(&server);
+    for args in [&["-I"][..], &["--nodes", "3", "hostname"]] {
+        let text = desk.refusal(2, "oarsub", args);
+        assert!(text.contains(&format!("unexpected argument '{}'", args[0])), "{text}");
+    }
+    assert!(server.seen.lock().unwrap().submitted.is_empty());
 }
 
 fn unpacked(bytes: &[u8]) -> Vec<(String, String)> {
@@ -185,6 +205,50 @@ fn missing_stage_in_is_said_before_anything_is_sent() {
     let text = Desk::logged_in(&server).refusal(6, "oarsub", &["--stagein", "nowhere", "true"]);
     assert!(text.starts_with("oar: cannot use nowhere: No such file"), "{text}");
     assert!(server.seen.lock().unwrap().submitted.is_empty());
+}
+
+#[test]
+fn a_stage_in_that_is_no_archive_is_not_sent() {
+    let server = Server::start();
+    let desk = Desk::logged_in(&server);
+    std::fs::write(desk.path("notes"), "text").unwrap();
+    let text = desk.refusal(6, "oarsub", &["--stagein", "notes", "true"]);
+    assert_eq!(text, "oar: notes is neither a folder nor an archive that `tar czf` makes\n");
+    assert!(server.seen.lock().unwrap().stageins.is_empty());
+}
+
+#[test]
+fn a_submission_that_is_killed_leaves_no_file() {
+    let server = Server::start();
+    let desk = Desk::logged_in(&server);
+    std::fs::create_dir(desk.path("in")).unwrap();
+    std::fs::write(desk.path("in/board"), "8").unwrap();
+    let temporary = desk.path("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    // Held, so that the coordinator does not answer: the archive is there, and not sent.
+    let seen = server.seen.lock().unwrap();
+    let mut submission = std::process::Command::new(desk.path("oarsub"))
+        .args(["--stagein", "in", "true"])
+        .env("OAR_CONFIG", desk.path("oar.json"))
+        .env("NO_PROXY", "*")
+        .env("TMPDIR", &temporary)
+        .current_dir(desk.dir.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let open_files = format!("/proc/{}/fd", submission.id());
+    let has_archive = || {
+        let mut files = std::fs::read_dir(&open_files).unwrap().flatten();
+        files.any(|f| std::fs::read_link(f.path()).is_ok_and(|f| f.starts_with(&temporary)))
+    };
+    while !has_archive() {
+        assert!(submission.try_wait().unwrap().is_none(), "it ended early");
+        std::thread::yield_now();
+    }
+    submission.kill().unwrap();
+    submission.wait().unwrap();
+    drop(seen);
+    assert_eq!(count(&temporary), 0);
 }
 
 #[test]
@@ -249,8 +313,10 @@ fn results(entries: &[(&str, &str)]) -> Vec<u8> {
 fn results_are_unpacked_inside_the_folder_only() {
     let server = Server::start();
     let desk = Desk::logged_in(&server);
+    let text = desk.refusal(1, "oar", &["fetch", "6", "-o", "out"]);
+    assert!(text.contains("job 6 has no results yet"), "{text}");
     let text = desk.refusal(1, "oar", &["fetch", "5", "-o", "out"]);
-    assert!(text.contains("job 5 has no results yet"), "{text}");
+    assert_eq!(text, "oar: job 5 has ended and left no results: a  [2J message\n");
     assert!(!desk.path("out").exists());
 
     server.seen.lock().unwrap().results = Some(results(&[

@@ -188,14 +188,18 @@ async fn results(State(seen): State<Shared>, Path(id): Path<String>) -> Response
     )
 }
 
-async fn mesh() -> Json<Value> {
-    Json(json!({
+async fn mesh(Path(id): Path<u64>) -> Response {
+    if id != 5 {
+        return error(StatusCode::NOT_FOUND, "Not found", "The job has had no network");
+    }
+    let mesh = json!({
         "job": 5, "generation": 1, "assigned_ms": 1000, "open_ms": 2500,
         "members": [{"rank": 0, "name": "vol-1", "ipv4": "10.128.0.1"},
                     {"rank": 1, "name": "vol-2", "ipv4": "10.128.0.2"}],
         "pairs": [{"from": 0, "to": 1, "path": "direct", "via": "192.0.2.1:4000", "rtt_us": 12345,
                    "established_after_ms": 80, "sent_bytes": 10, "received_bytes": 20, "explain": ""}],
-    }))
+    });
+    Json(mesh).into_response()
 }
 
 async fn stagein(

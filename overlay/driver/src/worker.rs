@@ -121,13 +121,15 @@ impl Worker {
             return Ok(ControlFlow::Break(()));
         }
         if ready.socket {
-            self.take_datagrams(now);
+            self.take_datagrams();
         }
         for index in 0..self.readable.len() {
             self.brain.plane.on_device_readable(now, self.readable[index]);
             self.brain.take_notices(now);
             self.brain.plane.net.flush();
         }
+        // What a timer sends now may be answered and measured: the turn's own time is too old for that.
+        let now = Instant::now();
         self.take_timers(now);
         self.brain.plane.net.flush();
         self.brain.plane.publish(now);
@@ -181,11 +183,15 @@ impl Worker {
         ControlFlow::Continue(())
     }
 
-    fn take_datagrams(&mut self, now: Instant) {
+    fn take_datagrams(&mut self) {
         let Self { socket, quic, brain, receiver, .. } = self;
         for _ in 0..BATCHES_PER_TURN {
-            let received = receiver
-                .receive(socket, |meta, datagram| dispatch(brain, quic, now, meta, datagram));
+            let mut arrived = None;
+            let received = receiver.receive(socket, |meta, datagram| {
+                // The batch's own time: a pong may answer a ping that was sent in this turn.
+                let now = *arrived.get_or_insert_with(Instant::now);
+                dispatch(brain, quic, now, meta, datagram);
+            });
             let received = received.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot receive datagrams");
                 thread::sleep(ERROR_PAUSE);

@@ -10,7 +10,7 @@ use axum::http::header::{
 };
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use coordinator_core::{Job, NodeNumber, ReportRefusal};
+use coordinator_core::{Job, NodeNumber, PartState, ReportRefusal};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
@@ -105,7 +105,8 @@ pub(super) async fn result(
 }
 
 /// `POST /jobs/ID/stageout.tgz?generation=G`: a node's results, raw or as the multipart field `myfile`. They
-/// replace what it sent before. 403 for a node without a part; 409 for another launch; 422 for a wrong hash.
+/// replace what it sent before. 403 for a node without a part; 409 for another launch, or once the node has
+/// reported the end of its part; 422 for a wrong hash.
 pub(super) async fn put_stageout(
     State(app): State<App>,
     identity: Identity,
@@ -118,6 +119,10 @@ pub(super) async fn put_stageout(
     let generation = asked.parameter("generation").unwrap_or("0").parse();
     let generation = generation.map_err(|_| ApiError::bad_query("generation must be a number"))?;
     let rank = rank_in(&job, node, generation)?;
+    if has_reported(&job, node) {
+        let message = "this node has reported the end of its part: its results stand as they are";
+        return Err(ApiError::new(StatusCode::CONFLICT, "Conflict", message));
+    }
     let announced = text_header(request.headers(), CONTENT_SHA256)?;
     let announced = announced.map(parse_hash).transpose()?;
     let kind = text_header(request.headers(), CONTENT_TYPE.as_str())?.unwrap_or_default();
@@ -156,6 +161,17 @@ fn rank_in(job: &Job, node: NodeNumber, generation: u32) -> Result<u16, ReportRe
         Some((rank, current)) if current == generation => Ok(rank),
         Some(_) | None => Err(ReportRefusal::NotAssigned),
     }
+}
+
+/// The node has said how its part ended, after it had sent what there was to send.
+fn has_reported(job: &Job, node: NodeNumber) -> bool {
+    let part = job.launch.as_ref().and_then(|launch| launch.part(node));
+    part.is_some_and(|(_, part)| match part.state {
+        PartState::Ended { .. } | PartState::Failed { .. } => true,
+        PartState::Assigned | PartState::Acknowledged | PartState::Lost | PartState::Released => {
+            false
+        }
+    })
 }
 
 /// Sends a file, or the range of it that was asked for.

@@ -163,6 +163,20 @@ async fn a_result_whose_hash_is_wrong_is_not_kept() {
 }
 
 #[tokio::test]
+async fn the_results_of_a_part_that_has_ended_stand() {
+    let (site, agents) = Site::with_agents(1).await;
+    let job = site.submit(1, &[]).await;
+    site.acknowledge(&agents[0], job, 1).await;
+    assert_eq!(upload_result(&site, &agents[0], job, 1, "first").await, 200);
+    assert_eq!(upload_result(&site, &agents[0], job, 1, "sent again").await, 200);
+    let body = json!({ "state": "terminated", "generation": 1, "exit_code": 0 });
+    let path = format!("/jobs/{job}/state");
+    let told = site.send(Method::POST, &path, Some(&agents[0].credential), Some(body)).await;
+    assert_eq!(told.0, 200);
+    assert_eq!(upload_result(&site, &agents[0], job, 1, "another one").await, 409);
+}
+
+#[tokio::test]
 async fn a_running_job_is_killed_on_all_its_nodes() {
     let (site, agents) = Site::with_agents(2).await;
     let job = site.submit(2, &["spmd"]).await;

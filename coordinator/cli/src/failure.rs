@@ -67,11 +67,12 @@ impl Failure {
 
     /// For answers about one job, which need not exist.
     pub(crate) fn of_job(job: u64) -> impl Fn(ClientError) -> Self {
-        move |error| match error {
-            ClientError::Refused { status: 404, title, .. } if title == "Job not found" => {
-                Self::NoJob { job }
+        move |error| {
+            let title = "Job not found";
+            match matches!(&error, ClientError::Refused { title: said, .. } if said == title) {
+                true => Self::NoJob { job },
+                false => Self::Client(error),
             }
-            error => Self::Client(error),
         }
     }
 

@@ -22,15 +22,15 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let mesh =
-            login::client()?.mesh(self.job).await.map_err(|error| {
-                match Failure::of_job(self.job)(error) {
-                    Failure::Client(error) if error.status() == Some(404) => {
-                        Failure::NoNetwork { job: self.job }
-                    }
-                    failure => failure,
-                }
-            })?;
+        let (client, job) = (login::client()?, self.job);
+        let mesh = match client.mesh(job).await {
+            // 404 for both: ask which.
+            Err(error) if error.status() == Some(404) => {
+                client.job(job).await.map_err(Failure::of_job(job))?;
+                return Err(Failure::NoNetwork { job });
+            }
+            mesh => mesh?,
+        };
         if self.json {
             return output::print_json(&mesh);
         }

@@ -27,7 +27,7 @@ enum Command {
     Run {
         /// The join token, at the first start.
         #[arg(long, value_name = "TOKEN", env = "AGENT_JOIN_TOKEN", hide_env_values = true)]
-        join: Option<JoinToken>,
+        join: Option<String>,
         #[command(flatten)]
         state: StateArgument,
         #[command(flatten)]
@@ -40,7 +40,7 @@ enum Command {
     Join {
         /// The join token.
         #[arg(value_name = "TOKEN")]
-        token: JoinToken,
+        token: String,
         #[command(flatten)]
         state: StateArgument,
         #[command(flatten)]
@@ -89,8 +89,8 @@ impl StateArgument {
 
 #[derive(Args)]
 struct OfferArguments {
-    /// Cores to give; all of them when not given.
-    #[arg(long)]
+    /// Cores to give, 1 or more; all of them when not given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     cores: Option<u16>,
     /// Memory to give, MiB; all of it when not given.
     #[arg(long, value_name = "MIB")]
@@ -110,10 +110,12 @@ impl OfferArguments {
 pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Run { join, state, offer, bind } => {
-            let options = RunOptions { token: join, offer: offer.offer(), bind };
+            let token = join.as_deref().map(parse_token).transpose()?;
+            let options = RunOptions { token, offer: offer.offer(), bind };
             runtime()?.block_on(run::run(&state.path()?, options))?;
         }
         Command::Join { token, state, offer } => {
+            let token = parse_token(&token)?;
             let joined = runtime()?.block_on(run::join(&state.path()?, &token, offer.offer()))?;
             writeln!(std::io::stdout().lock(), "{}", joined.hostname)?;
         }
@@ -139,6 +141,11 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Shim { .. } => doctor::probe()?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Done here because clap would quote a damaged token, which is a secret, in its message.
+fn parse_token(text: &str) -> anyhow::Result<JoinToken> {
+    Ok(text.parse()?)
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

@@ -95,7 +95,7 @@ pub enum EnrolError {
     #[error("the coordinator gave this node the name {0:?}, which is no host name")]
     BadName(String),
     /// The disk.
-    #[error("the file {MEMBERSHIP_FILE} cannot be used: {0}")]
+    #[error("the file {MEMBERSHIP_FILE} cannot be used")]
     Io(#[from] io::Error),
 }
 

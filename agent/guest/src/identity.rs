@@ -24,7 +24,7 @@ const PKCS8_PREFIX: [u8; 16] =
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The file cannot be read or written.
-    #[error("the key file {KEY_FILE} cannot be used: {0}")]
+    #[error("the key file {KEY_FILE} cannot be used")]
     Io(#[from] io::Error),
     /// The file holds no key.
     #[error("the key file {KEY_FILE} is damaged: restore it, or remove it and enrol as a new node")]

@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenStateError {
     /// It cannot be made or opened.
-    #[error("the state directory {path} cannot be used: {source}")]
+    #[error("the state directory {path} cannot be used")]
     Io {
         /// The directory.
         path: PathBuf,

@@ -106,6 +106,7 @@ fn submit_all(
         let id = world.submit(&Submission {
             command: job.command.clone(),
             nodes: *job.nodes.as_ref(),
+            cores: job.cores.as_ref().map(|cores| *cores.as_ref()),
             types: job.types.clone(),
             stagein,
             walltime: Some(job.walltime),

@@ -112,6 +112,8 @@ pub struct Job {
     /// Number of nodes. Default: 1.
     #[serde(default = "defaults::one")]
     pub nodes: Spanned<u16>,
+    /// Cores of each node that the job gets; the others are for other jobs. Default: whole nodes.
+    pub cores: Option<Spanned<u16>>,
     /// Job types such as `mesh`, `spmd`.
     #[serde(default)]
     pub types: Vec<String>,

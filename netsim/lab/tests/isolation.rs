@@ -26,12 +26,12 @@ use worlds::{SOON, Shared};
 static WORLD: Shared = Shared::new();
 
 const VOLUNTEERS: [(Preset, u16); 6] = [
-    (Preset::Home, 1),
-    (Preset::Home, 1),
-    (Preset::FullCone, 1),
-    (Preset::Carrier, 1),
-    (Preset::Symmetric, 1),
-    (Preset::None, 1),
+    (Preset::Home, 2),
+    (Preset::Home, 2),
+    (Preset::FullCone, 2),
+    (Preset::Carrier, 2),
+    (Preset::Symmetric, 2),
+    (Preset::None, 2),
 ];
 
 /// A port of the listeners that tests put where a job must not reach.
@@ -71,9 +71,9 @@ fn assert_ended_well(world: &World, ids: &[u64]) {
 fn a_job_reaches_its_members_and_nothing_else() {
     let _alone = common::alone();
     WORLD.with(&settings(), &VOLUNTEERS, |world| {
-        // Two jobs at once: whole nodes are given, so each has three of the six.
-        let ids = [submit_probe(world, "red", 3, &[]), submit_probe(world, "blue", 3, &[])];
-        let (red, blue) = (probes(world, "red", 3), probes(world, "blue", 3));
+        // Two jobs at once on the same six machines: each has a core of every one.
+        let ids = [submit_probe(world, "red", 6, &[]), submit_probe(world, "blue", 6, &[])];
+        let (red, blue) = (probes(world, "red", 6), probes(world, "blue", 6));
 
         for network in &red {
             let volunteer = world.volunteers.iter().find(|v| v.host == network.host).unwrap();

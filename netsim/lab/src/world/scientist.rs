@@ -34,6 +34,8 @@ pub struct Submission {
     pub command: String,
     /// Number of nodes; 0 counts as 1.
     pub nodes: u16,
+    /// Cores of each node; none for whole nodes.
+    pub cores: Option<u16>,
     /// Job types.
     pub types: Vec<String>,
     /// A folder or archive for the job's directory.
@@ -49,6 +51,12 @@ impl Submission {
         Self { command: command.to_owned(), nodes, types, ..Self::default() }
     }
 
+    /// The same on so many cores of each node, which other jobs may share.
+    pub fn with_cores(mut self, cores: u16) -> Self {
+        self.cores = Some(cores);
+        self
+    }
+
     /// The same with a stage-in.
     pub fn with_stagein(mut self, path: &Path) -> Self {
         self.stagein = Some(path.to_owned());
@@ -57,6 +65,9 @@ impl Submission {
 
     fn args(&self) -> Vec<OsString> {
         let mut resources = format!("nodes={}", self.nodes.max(1));
+        if let Some(cores) = self.cores {
+            resources += &format!("/core={cores}");
+        }
         if let Some(walltime) = self.walltime {
             let s = walltime.as_secs();
             resources += &format!(",walltime={}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);

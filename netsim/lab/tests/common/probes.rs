@@ -7,13 +7,15 @@ use netsim::world::{JobNetwork, Submission, World};
 
 use super::worlds::{SOON, fresh_dir};
 
-/// Submits a probe that answers with `token`, on every node of a mesh.
+/// Submits a probe that answers with `token`, on one core of every node of a mesh.
 pub(crate) fn submit_probe(world: &World, token: &str, nodes: u16, more: &[&str]) -> u64 {
     let stagein = fresh_dir();
     std::fs::copy(env!("CARGO_BIN_EXE_netsim-probe"), stagein.join("netsim-probe")).unwrap();
     let types = [&["mesh", "spmd"], more].concat();
     let command = format!("./netsim-probe {token}");
-    world.submit(&Submission::new(&command, nodes, &types).with_stagein(&stagein)).unwrap()
+    world
+        .submit(&Submission::new(&command, nodes, &types).with_cores(1).with_stagein(&stagein))
+        .unwrap()
 }
 
 /// Waits until that many probes answer with `token`, and returns their networks, sorted by address.

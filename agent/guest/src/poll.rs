@@ -35,7 +35,7 @@ const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_sec
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
     /// The folders of earlier launches cannot be read.
-    #[error("the folder {path} cannot be used: {source}")]
+    #[error("{path} cannot be used")]
     Folder {
         /// Which.
         path: PathBuf,

@@ -24,6 +24,9 @@ const MAX_STAGEIN_BYTES: u64 = 16 << 30;
 /// The walltime of a job for which the server names none, as OAR's default rules have it: 2 h.
 const DEFAULT_WALLTIME_S: u64 = 7200;
 
+/// The longest command: the kernel's bound on one argument (MAX_ARG_STRLEN, 128 KiB) with its final zero.
+const MAX_COMMAND_BYTES: usize = (128 << 10) - 1;
+
 /// The most lines of a node file.
 const MAX_CORES: u64 = 1_000_000;
 
@@ -108,6 +111,9 @@ fn assignment_of(context: &Context, job: &Job) -> Result<Assignment, String> {
     });
     if job.command.is_empty() || job.command.contains('\0') {
         return Err("the job's command is empty or holds a NUL byte".into());
+    }
+    if job.command.len() > MAX_COMMAND_BYTES {
+        return Err(format!("the job's command is longer than {MAX_COMMAND_BYTES} bytes"));
     }
     if let Some(node) = assignment.nodes.iter().find(|node| !is_host_name(&node.name)) {
         return Err(format!("the node name {:?} is no host name", node.name));

@@ -50,6 +50,7 @@ struct FakeJob {
     generation: u32,
     command: String,
     stagein: Option<Vec<u8>>,
+    lie: fn(&mut Value),
 }
 
 type Shared = Arc<Mutex<Inner>>;
@@ -106,8 +107,15 @@ impl Fake {
         stagein: Option<Vec<u8>>,
     ) {
         let mut inner = self.inner.lock().unwrap();
-        inner.jobs.insert(job, FakeJob { generation, command: command.into(), stagein });
+        inner
+            .jobs
+            .insert(job, FakeJob { generation, command: command.into(), stagein, lie: |_| {} });
         inner.to_launch.push((job, generation));
+    }
+
+    /// From now on the description of the job is changed before it goes out.
+    pub(crate) fn lie(&self, job: u64, lie: fn(&mut Value)) {
+        self.inner.lock().unwrap().jobs.get_mut(&job).unwrap().lie = lie;
     }
 
     pub(crate) fn list_again(&self, job: u64, generation: u32) {
@@ -229,7 +237,7 @@ async fn job(State(shared): State<Shared>, Path(name): Path<String>) -> Response
             .map(|bytes| data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))),
         walltime: 3600,
     };
-    let body: Value = json!({
+    let mut body: Value = json!({
         "id": id, "name": null, "state": "Launching", "owner": "alice", "project": "default",
         "queue": "default", "type": "PASSIVE", "types": [], "command": job.command,
         "initial_request": "", "launching_directory": "", "stdout_file": "", "stderr_file": "",
@@ -239,6 +247,7 @@ async fn job(State(shared): State<Shared>, Path(name): Path<String>) -> Response
         "resubmit_job_id": 0, "cpuset_name": null, "events": [], "links": [], "api_timestamp": 0,
         "assignment": assignment,
     });
+    (job.lie)(&mut body);
     Json(body).into_response()
 }
 

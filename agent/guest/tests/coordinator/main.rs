@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fake;
+mod hostile;
 
 use std::fs;
 use std::path::Path;
@@ -258,6 +259,28 @@ async fn a_refused_token_is_explained() {
 }
 
 #[tokio::test]
+async fn a_damaged_token_is_refused_and_not_repeated() {
+    let fake = Fake::start().await;
+    let token = fake.token();
+    let damaged = &token[..token.len() - 5];
+    for command in [&["join"][..], &["run", "--join"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_agent"))
+            .args(command)
+            .args([damaged, "--state"])
+            .arg(state().path())
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("the join token is damaged: copy it again"), "{said}");
+        assert!(!said.contains(damaged), "a token is a secret: {said}");
+    }
+    assert_eq!(fake.enrolments(), 0);
+}
+
+#[tokio::test]
 async fn a_token_is_used_once_and_status_tells_the_node() {
     let fake = Fake::start().await;
     let state = state();
@@ -280,48 +303,4 @@ async fn a_token_is_used_once_and_status_tells_the_node() {
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(status["hostname"], "vol-1");
     assert_eq!(status["running"], false);
-}
-
-#[tokio::test]
-async fn an_end_that_cannot_be_written_down_is_told() {
-    let fake = Fake::start().await;
-    fake.submit(7, 1, "echo up; until test -e go; do sleep 0.05; done", None);
-    let state = state();
-    let _agent = agent(state.path(), &fake);
-    let folder = state.path().join("jobs/7.1");
-    let stdout = folder.join("work/OAR.7.stdout");
-    until("it runs", || fs::read_to_string(&stdout).is_ok_and(|text| text == "up\n")).await;
-    // In the way of the files, for root as well.
-    fs::create_dir(folder.join("final.new")).unwrap();
-    fs::create_dir(folder.join("stageout.tgz")).unwrap();
-    fs::write(folder.join("work/go"), "").unwrap();
-    until("it is told", || final_state(&fake.said(7)).is_some()).await;
-    let said = fake.said(7);
-    let last = final_state(&said).unwrap();
-    assert_eq!((last.state, last.fault), (ReportedState::Error, Some(Fault::Node)));
-    assert!(last.message.as_deref().unwrap().contains("results could not be packed"), "{last:?}");
-    until("the folder is gone", || !folder.exists()).await;
-}
-
-#[tokio::test]
-async fn a_list_without_end_does_not_drown_the_node() {
-    let fake = Fake::start().await;
-    for job in 1..=2_000 {
-        fake.submit(job, 1, "sleep 98774", None);
-    }
-    let state = state();
-    let mut agent = agent(state.path(), &fake);
-    let jobs = state.path().join("jobs");
-    let folders = || fs::read_dir(&jobs).map_or(0, Iterator::count);
-    until("some are taken", || folders() >= 32).await;
-    let polls = fake.polls();
-    until("it was asked again", || fake.polls() > polls + 6).await;
-    assert_eq!(folders(), 32);
-    agent.kill().await.unwrap();
-    for folder in fs::read_dir(&jobs).unwrap() {
-        let folder = folder.unwrap().path();
-        if folder.join("shim.sock").exists() {
-            kill_shim_of(&folder);
-        }
-    }
 }

@@ -67,6 +67,8 @@ impl StageStore {
             tokio::fs::remove_file(&archive.path).await?;
         }
         sync_dir(&folder).await?;
+        // The job's folder may be new, and is a name on the disk, too.
+        sync_dir(&self.inner.dir.join("out")).await?;
         Ok(found)
     }
 

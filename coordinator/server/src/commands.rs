@@ -12,7 +12,7 @@ use crate::args::{Token, User};
 use crate::clock::Clock;
 use crate::pki::Pki;
 use crate::secret::make_secret;
-use crate::store::{Store, StoreError};
+use crate::store::{DATABASE, Store, StoreError};
 
 /// The setting that keeps the API's URL for tokens made while the server is down.
 pub(crate) const PUBLIC_URL: &str = "public_url";
@@ -109,8 +109,12 @@ async fn address(
 }
 
 async fn open(data: &Path) -> anyhow::Result<Store> {
-    if !data.is_dir() {
-        bail!("there is no data directory {}: run `coordinator serve` once first", data.display());
+    // Opening makes what is missing, in a mistyped folder too.
+    if !data.join(DATABASE).try_exists().unwrap_or(true) {
+        bail!(
+            "{} is no coordinator's data directory: run `coordinator serve` once first",
+            data.display()
+        );
     }
     Ok(Store::open(data).await?)
 }
@@ -135,5 +139,20 @@ impl Store {
     /// No node has joined and no token was ever made.
     pub(crate) async fn is_new(&self, now: UnixMillis) -> Result<bool, StoreError> {
         Ok(self.tokens(now).await?.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_that_is_no_data_directory_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for data in [folder.path().to_owned(), folder.path().join("missing")] {
+            let refused = user(User::List { data }).await.unwrap_err().to_string();
+            assert!(refused.contains("is no coordinator's data directory"), "{refused}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

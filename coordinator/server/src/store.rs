@@ -21,6 +21,9 @@ pub use self::rows::{EnrolRefusal, EnrolRow, NodeRow};
 pub use self::tokens::{TokenRow, TokenState};
 pub use self::users::AddUserError;
 
+/// The database's file in the data directory.
+pub(crate) const DATABASE: &str = "coordinator.sqlite";
+
 /// How long a writer waits for another one. Chosen: longer than any transaction of ours by far.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -87,7 +90,7 @@ impl Store {
     /// See [`OpenStoreError`].
     pub async fn open(data: &Path) -> Result<Self, OpenStoreError> {
         let path = data.display().to_string();
-        let file = data.join("coordinator.sqlite");
+        let file = data.join(DATABASE);
         make_private_folder(data)
             .and_then(|()| make_private_file(&file))
             .map_err(|source| OpenStoreError::Folder { path: path.clone(), source })?;

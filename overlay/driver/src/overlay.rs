@@ -159,8 +159,12 @@ impl Overlay {
         let (reply, answer) = oneshot::channel();
         let command = Command::Join { mesh, tun, secret, events: events_sender, reply };
         self.shared.worker.send(command).await.map_err(|_| JoinError::Stopped)?;
-        answer.await.map_err(|_| JoinError::Stopped)??;
-        Ok(Mesh { id: mesh, worker: self.shared.worker.clone(), events, left: false })
+        // From here on dropping this future leaves the mesh: nobody else could.
+        let worker = self.shared.worker.clone();
+        let mut joined = Mesh { id: mesh, worker, events, left: false };
+        let result = answer.await.unwrap_or(Err(JoinError::Stopped));
+        joined.left = result.is_err();
+        result.map(|()| joined)
     }
 
     /// Whether the control session is up.

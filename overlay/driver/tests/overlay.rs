@@ -229,3 +229,19 @@ async fn rubbish_on_the_socket_is_counted_and_harmless() {
     b.send(&a, b"still here").await;
     assert_eq!(a.receive().await, b"still here");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_that_nobody_waits_for_is_taken_back() {
+    let coordinator = Coordinator::new();
+    let _server = coordinator.serve().await;
+    let overlay = coordinator.node(1).await;
+    let (tun, _job) = device();
+    // Asked for, and forgotten before the answer is looked at.
+    tokio::select! {
+        biased;
+        _ = overlay.join(MESH, tun.into(), WireGuardSecret::generate()) => {}
+        () = std::future::ready(()) => {}
+    }
+    let (tun, _job) = device();
+    overlay.join(MESH, tun.into(), WireGuardSecret::generate()).await.unwrap();
+}

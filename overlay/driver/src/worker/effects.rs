@@ -56,7 +56,7 @@ impl Brain {
                     self.feed(now, Input::JoinMesh(mesh));
                     Ok(())
                 };
-                // Whoever asked may have given up; the mesh handle's end then leaves again.
+                // Whoever asked may have given up: the end of `Overlay::join` then leaves again.
                 let _ = reply.send(result);
             }
             Command::Leave { mesh, reply } => {

@@ -34,7 +34,7 @@ prepare: ## install the programs that the laboratory needs, if any is missing
 prepare-test: ## the same, with what the tests need besides
 	@scripts/prepare test
 
-doctor: ## try what the laboratory needs of this machine
+doctor: build ## try what the laboratory needs of this machine
 	@$(RELEASE)/netsim doctor || { \
 	  echo 'This machine cannot run the laboratory yet: see the lines marked MISSING.' >&2; exit 1; }
 

@@ -169,6 +169,26 @@ fn a_wrong_scenario_is_refused_with_its_place() {
 }
 
 #[test]
+fn what_the_run_could_not_write_is_said_before_it_starts() {
+    let temporary = tempfile::tempdir().unwrap();
+    let used = temporary.path().join("used");
+    fs::create_dir_all(used.join("coordinator")).unwrap();
+    let nowhere = temporary.path().join("nowhere/report.json");
+    for (option, path, said) in [
+        ("--keep", &used, "is not empty: choose a new directory"),
+        ("--json", &nowhere, "No such file or directory"),
+    ] {
+        let output =
+            netsim(&temporary).args(["run", "nqueens", option]).arg(path).output().unwrap();
+
+        let (out, err) = (output.stdout, String::from_utf8(output.stderr).unwrap());
+        assert_eq!((output.status.code(), out), (Some(1), vec![]), "{err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+        assert!(err.contains(path.to_str().unwrap()) && err.contains(said), "{err}");
+    }
+}
+
+#[test]
 fn the_doctor_finds_what_the_tests_need() {
     let temporary = tempfile::tempdir().unwrap();
 

@@ -6,7 +6,7 @@
 //!    ├ router ── machine                 10.0.k.0/24: private ones
 //!    └ carrier ── router ── machine      preset `carrier`
 //! ```
-//! IPv4 only. The `patchbay` crate wires the links and translates addresses; [`guard`] closes what
+//! IPv4 only. The `patchbay` crate wires the links and translates addresses; the guard closes what
 //! its rules leave open.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};

@@ -1,7 +1,7 @@
 //! Superpackets: what a TUN device with `IFF_VNET_HDR` gives and takes.
 //!
 //! Every read and write carries a 10-byte virtio header, then an IP packet. A packet of up to 64 kB
-//! stands for many of the device's MTU: [`split`] cuts it on the way out, [`Merger`] joins what
+//! stands for many of the device's MTU: [`mod@split`] cuts it on the way out, [`Merger`] joins what
 //! arrives, so that the kernel's costs are paid once for dozens of packets (measured: 3 times the
 //! throughput of single packets).
 

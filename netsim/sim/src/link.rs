@@ -1,11 +1,23 @@
 //! What a packet meets on the way between two points.
+//!
+//! [`LinkProfile`] says what a link does, in each direction on its own; `Pipe` is one direction at
+//! work. [`Link`] is the short form for tests that need a delay and no more.
+
+mod loss;
+mod pipe;
+mod preset;
+mod profile;
 
 use std::time::Duration;
 
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// A link, the same in both directions.
+pub use loss::{GilbertElliott, Loss};
+pub(crate) use pipe::{Passage, Pipe};
+pub use preset::LinkPreset;
+pub use profile::{LinkError, LinkProfile, Mtu, OneWay, Rate, Reorder, TooBig};
+
+/// A link, the same in both directions, that delays and loses and does nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Link {
@@ -23,11 +35,11 @@ impl Link {
     pub fn with_delay(delay: Duration) -> Self {
         Self { delay, ..Self::PERFECT }
     }
+}
 
-    /// How long the next packet takes; none when it is lost.
-    pub(crate) fn transit(&self, rng: &mut impl Rng) -> Option<Duration> {
-        // Nothing is drawn on links without loss, so that they do not disturb the other draws.
-        let lost = self.loss > 0.0 && rng.random_bool(self.loss.clamp(0.0, 1.0));
-        (!lost).then_some(self.delay)
+impl From<Link> for LinkProfile {
+    fn from(link: Link) -> Self {
+        let loss = if link.loss > 0.0 { Loss::Independent(link.loss) } else { Loss::None };
+        Self::symmetric(OneWay { delay: link.delay, loss, ..OneWay::PERFECT })
     }
 }

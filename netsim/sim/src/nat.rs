@@ -1,10 +1,18 @@
 //! How a NAT behaves, on the axes of RFC 4787.
 
+mod expiring;
+mod flows;
+mod preset;
 pub(crate) mod table;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::units::seconds;
+
+pub(crate) use flows::FlowTable;
+pub use preset::Preset;
 
 /// Which packets of one inner endpoint share an outer port (RFC 4787 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,11 +44,39 @@ pub enum Filtering {
 pub enum PortAllocation {
     /// The inner port where it is free, otherwise the next free one.
     Preserving,
+    /// The inner port where it is free, otherwise any free one, as Linux does.
+    PreservingOrRandom,
+    /// One after the other, whatever the inner port.
+    Sequential,
     /// Any free port.
     Random,
 }
 
-/// One NAT's behaviour.
+/// Which packets keep a mapping, and a permission to come in, alive (RFC 4787 §4.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refresh {
+    /// Those on their way out only; REQ-6 demands no more.
+    Outbound,
+    /// Those that are let in only; contrary to REQ-6, but found in the field.
+    Inbound,
+    /// Both, as the kernel's connection tracking does; REQ-6 allows it.
+    #[default]
+    Both,
+}
+
+/// What happens to a new mapping when the table is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// Its packet is dropped until another one has expired, as Linux does.
+    #[default]
+    Refuse,
+    /// The mapping that would expire first makes room for it.
+    EvictOldest,
+}
+
+/// One NAT's behaviour towards UDP. TCP follows it too, with the lifetime [`TCP_LIFETIME`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct NatProfile {
@@ -50,85 +86,44 @@ pub struct NatProfile {
     pub filtering: Filtering,
     /// How the outer port is chosen.
     pub port: PortAllocation,
-    /// Whether inner hosts reach each other through their outer endpoints.
+    /// Whether inner hosts reach each other through their outer endpoints (RFC 4787 §6); the
+    /// sender is then seen at its own outer endpoint (REQ-9).
     pub hairpin: bool,
-    /// How long a mapping, and a permission to come in, lives without packets. Seconds in text.
+    /// How long a mapping, and a permission to come in, lives without packets: it works until just
+    /// before, and not at this time. Whole seconds in text.
     #[serde(rename = "lifetime-s", with = "seconds")]
     pub lifetime: Duration,
-}
-
-impl NatProfile {
-    /// Lets everybody in ("full cone").
-    pub const FULL_CONE: Self = Self {
-        mapping: Mapping::EndpointIndependent,
-        filtering: Filtering::EndpointIndependent,
-        port: PortAllocation::Preserving,
-        hairpin: false,
-        lifetime: DEFAULT_LIFETIME,
-    };
-
-    /// Lets in whom it has sent to, from any port ("restricted cone").
-    pub const RESTRICTED: Self = Self { filtering: Filtering::AddressDependent, ..Self::FULL_CONE };
-
-    /// What most home routers do, Linux among them ("port-restricted cone").
-    pub const HOME: Self =
-        Self { filtering: Filtering::AddressAndPortDependent, ..Self::FULL_CONE };
-
-    /// Another random port for each destination ("symmetric").
-    pub const SYMMETRIC: Self = Self {
-        mapping: Mapping::AddressAndPortDependent,
-        port: PortAllocation::Random,
-        ..Self::HOME
-    };
+    /// Which packets keep them alive.
+    #[serde(default)]
+    pub refresh: Refresh,
+    /// The most mappings of one protocol, at most 64,512 (the ports from 1024 on).
+    #[serde(default = "default_table_size")]
+    pub table_size: u32,
+    /// What happens when the table is full.
+    #[serde(default)]
+    pub when_full: WhenFull,
 }
 
 /// The lifetime of the presets: what Linux gives a UDP flow with traffic in both directions
 /// (`nf_conntrack_udp_timeout_stream`, 120 s).
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(120);
 
-/// A well-known situation of a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Preset {
-    /// No NAT.
-    None,
-    /// [`NatProfile::FULL_CONE`].
-    FullCone,
-    /// [`NatProfile::RESTRICTED`].
-    Restricted,
-    /// [`NatProfile::HOME`].
-    Home,
-    /// [`NatProfile::SYMMETRIC`].
-    Symmetric,
+/// The lifetime of mappings for TCP: 2 hours and 4 minutes (RFC 5382 REQ-5).
+pub const TCP_LIFETIME: Duration = Duration::from_secs(7440);
+
+/// The table size of the presets. Chosen: that of a small router.
+pub const DEFAULT_TABLE_SIZE: u32 = 4096;
+
+fn default_table_size() -> u32 {
+    DEFAULT_TABLE_SIZE
 }
 
-impl Preset {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::None, Self::FullCone, Self::Restricted, Self::Home, Self::Symmetric];
-
-    /// The NAT's behaviour, none where there is no NAT.
-    pub fn profile(self) -> Option<NatProfile> {
-        match self {
-            Self::None => None,
-            Self::FullCone => Some(NatProfile::FULL_CONE),
-            Self::Restricted => Some(NatProfile::RESTRICTED),
-            Self::Home => Some(NatProfile::HOME),
-            Self::Symmetric => Some(NatProfile::SYMMETRIC),
-        }
-    }
-}
-
-mod seconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(value.as_secs())
+impl Refresh {
+    pub(crate) fn by_outbound(self) -> bool {
+        self != Self::Inbound
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_secs)
+    pub(crate) fn by_inbound(self) -> bool {
+        self != Self::Outbound
     }
 }

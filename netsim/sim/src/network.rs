@@ -1,11 +1,19 @@
 //! Hosts, realms and the packets between them.
 //!
-//! A packet that enters a realm goes to whoever owns its destination there: a host, or a NAT that
-//! translates it into the realm behind. What nobody owns leaves through the realm's own NAT into the
-//! parent realm, or is dropped in the public one. Links delay and lose; NATs decide when the packet
-//! is at them, not when it is sent.
+//! A packet that enters a realm goes to whoever owns its destination there: a host, or a router
+//! that knows it behind itself (its own address, which it translates, or one that it forwards
+//! untouched). What nobody owns leaves through the realm's own router into the realm outside, or is
+//! dropped in the public one. Links delay and lose; routers decide when the packet is at them, not
+//! when it is sent.
 
+mod build;
+mod change;
+mod counters;
+mod links;
+mod packet;
 mod realm;
+mod route;
+mod router;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -14,19 +22,29 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::link::Link;
-use crate::nat::NatProfile;
-use crate::nat::table::NatTable;
-use realm::{Owner, Realm};
+use crate::link::{LinkProfile, Pipe};
+use links::Duplex;
+use packet::{Entry, Packet};
+use realm::Realm;
+use router::Router;
 
-/// The most NATs that a packet crosses before it is dropped as going round in circles.
+pub use change::{Change, HostState};
+pub use counters::Counters;
+pub use packet::{DEFAULT_SIZE_BYTES, Delivery, Happening, Outgoing, TooBigNotice};
+pub use router::RouterProfile;
+
+/// The most routers that a packet crosses before it is dropped as going round in circles.
 const MAX_HOPS: u8 = 16;
+
+/// The most packets in flight; those beyond are dropped and counted. Chosen: 500 for each of 2,000
+/// hosts, some 200 MB, where a real network would have dropped them long before.
+pub const MAX_IN_FLIGHT: usize = 1_000_000;
 
 /// A host of a [`Network`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(usize);
 
-/// A NAT of a [`Network`].
+/// A NAT, or another router, of a [`Network`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NatId(usize);
 
@@ -34,34 +52,15 @@ pub struct NatId(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RealmId(usize);
 
+/// A part of the public realm, with ways to the other parts that take their time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegionId(u16);
+
 /// The realm that every network begins with.
 pub const PUBLIC: RealmId = RealmId(0);
 
-/// A packet that has arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery<P> {
-    /// The host that receives it.
-    pub host: HostId,
-    /// The sender as the receiver sees it.
-    pub from: SocketAddr,
-    /// The receiver's own endpoint.
-    pub to: SocketAddr,
-    /// What was sent.
-    pub payload: P,
-}
-
-/// What became of the packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Handed to a host.
-    pub delivered: u64,
-    /// Lost on a link.
-    pub lost: u64,
-    /// Stopped by a NAT or by [`Network::block`].
-    pub filtered: u64,
-    /// To an address that nobody has.
-    pub unroutable: u64,
-}
+/// The region that everything is in unless it is put elsewhere.
+pub const HOME_REGION: RegionId = RegionId(0);
 
 /// An in-process network with its own clock, which starts at zero.
 #[derive(Debug)]
@@ -69,115 +68,69 @@ pub struct Network<P> {
     now: Duration,
     rng: ChaCha8Rng,
     realms: Vec<Realm>,
-    nats: Vec<Nat>,
+    routers: Vec<Router>,
     hosts: Vec<Host>,
+    regions: u16,
+    backbone: BTreeMap<(RegionId, RegionId), Pipe>,
     blocked: BTreeSet<(IpAddr, IpAddr)>,
-    /// By time, then in the order of sending.
-    in_flight: BTreeMap<(Duration, u64), (Arrival, Packet<P>)>,
-    sent: u64,
+    /// By time, then in the order of making.
+    in_flight: BTreeMap<(Duration, u64), Entry<P>>,
+    packets_in_flight: usize,
+    entries: u64,
     counters: Counters,
 }
 
 #[derive(Debug)]
-struct Nat {
-    table: NatTable,
-    outside: RealmId,
-    outer: IpAddr,
-    inside: RealmId,
-    uplink: Link,
-}
-
-#[derive(Clone, Copy, Debug)]
 struct Host {
     realm: RealmId,
     address: IpAddr,
-    link: Link,
+    ipv6: Option<IpAddr>,
+    region: RegionId,
+    state: HostState,
+    link: Duplex,
 }
 
-#[derive(Debug)]
-struct Packet<P> {
-    from: SocketAddr,
-    to: SocketAddr,
-    hops: u8,
-    payload: P,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Arrival {
-    Realm(RealmId),
-    NatFromOutside(NatId),
-    Host(HostId),
-}
-
-impl<P> Network<P> {
+impl<P: Clone> Network<P> {
     /// A network with nothing in it but the public realm.
     pub fn new(seed: u64) -> Self {
         Self {
             now: Duration::ZERO,
             rng: ChaCha8Rng::seed_from_u64(seed),
             realms: vec![Realm::public()],
-            nats: Vec::new(),
+            routers: Vec::new(),
             hosts: Vec::new(),
+            regions: 1,
+            backbone: BTreeMap::new(),
             blocked: BTreeSet::new(),
             in_flight: BTreeMap::new(),
-            sent: 0,
+            packets_in_flight: 0,
+            entries: 0,
             counters: Counters::default(),
         }
     }
 
-    /// Puts a NAT into a realm and gives the private realm behind it. `uplink` is its link outwards.
-    pub fn add_nat(
-        &mut self,
-        outside: RealmId,
-        profile: NatProfile,
-        uplink: Link,
-    ) -> (NatId, RealmId) {
-        let nat = NatId(self.nats.len());
-        let inside = RealmId(self.realms.len());
-        let depth = self.realms[outside.0].depth() + 1;
-        self.realms.push(Realm::private(depth, nat));
-        let outer = self.realms[outside.0].attach(Owner::Nat(nat));
-        self.nats.push(Nat { table: NatTable::new(profile), outside, outer, inside, uplink });
-        (nat, inside)
-    }
-
-    /// Puts a host into a realm. `link` is its link to the realm.
-    pub fn add_host(&mut self, realm: RealmId, link: Link) -> HostId {
-        let host = HostId(self.hosts.len());
-        let address = self.realms[realm.0].attach(Owner::Host(host));
-        self.hosts.push(Host { realm, address, link });
-        host
-    }
-
-    /// Puts a host behind a chain of new NATs, given from the host outwards; none: a public host.
-    pub fn add_host_behind(&mut self, chain: &[NatProfile], link: Link) -> HostId {
-        let realm = chain.iter().rev().fold(PUBLIC, |outside, profile| {
-            let (_, inside) = self.add_nat(outside, *profile, link);
-            inside
-        });
-        self.add_host(realm, link)
-    }
-
-    /// Moves a host to another realm, where it gets a new address. What is on its way is lost.
-    pub fn move_host(&mut self, host: HostId, realm: RealmId) {
-        let Host { realm: old, address, .. } = self.hosts[host.0];
-        self.realms[old.0].detach(address);
-        let address = self.realms[realm.0].attach(Owner::Host(host));
-        self.hosts[host.0].realm = realm;
-        self.hosts[host.0].address = address;
-    }
-
     /// Changes a host's link.
-    pub fn set_link(&mut self, host: HostId, link: Link) {
-        self.hosts[host.0].link = link;
+    pub fn set_link(&mut self, host: HostId, link: impl Into<LinkProfile>) {
+        self.hosts[host.0].link.set_profile(link.into());
     }
 
-    /// A NAT forgets its mappings, as after a reboot.
+    /// Changes a router's link outwards.
+    pub fn set_uplink(&mut self, nat: NatId, uplink: impl Into<LinkProfile>) {
+        self.routers[nat.0].uplink.set_profile(uplink.into());
+    }
+
+    /// Names the proxy that [`crate::Firewall::ProxyOnly`] lets through.
+    pub fn set_proxy(&mut self, nat: NatId, proxy: IpAddr) {
+        self.routers[nat.0].proxy = Some(proxy);
+    }
+
+    /// A NAT forgets its mappings, and goes on giving out ports where it was.
+    /// [`Change::NatReboot`] goes on elsewhere.
     pub fn flush_nat(&mut self, nat: NatId) {
-        self.nats[nat.0].table.flush();
+        self.routers[nat.0].flush();
     }
 
-    /// The NAT that leads out of a realm; none for the public one.
+    /// The router that leads out of a realm; none for the public one.
     pub fn gateway(&self, realm: RealmId) -> Option<NatId> {
         self.realms[realm.0].gateway()
     }
@@ -187,17 +140,23 @@ impl<P> Network<P> {
         self.hosts[host.0].realm
     }
 
-    /// A host's own address.
+    /// A host's own IPv4 address.
     pub fn address(&self, host: HostId) -> IpAddr {
         self.hosts[host.0].address
     }
 
-    /// The address that a host's packets have in the public realm.
+    /// A host's IPv6 address; none where a router on its way out has no IPv6.
+    pub fn ipv6_address(&self, host: HostId) -> Option<IpAddr> {
+        self.hosts[host.0].ipv6
+    }
+
+    /// The address that a host's IPv4 packets have in the public realm.
     pub fn public_address(&self, host: HostId) -> IpAddr {
         let Host { mut realm, mut address, .. } = self.hosts[host.0];
-        while let Some(nat) = self.realms[realm.0].gateway() {
-            address = self.nats[nat.0].outer;
-            realm = self.nats[nat.0].outside;
+        while let Some(router) = self.realms[realm.0].gateway() {
+            let router = &self.routers[router.0];
+            address = router.outer.unwrap_or(address);
+            realm = router.outside;
         }
         address
     }
@@ -223,14 +182,17 @@ impl<P> Network<P> {
         self.counters
     }
 
-    /// Sends a packet from a host's port.
-    pub fn send(&mut self, host: HostId, port: u16, to: SocketAddr, payload: P) {
-        let Host { realm, address, link } = self.hosts[host.0];
-        let packet = Packet { from: SocketAddr::new(address, port), to, hops: 0, payload };
-        self.travel(link, Arrival::Realm(realm), packet);
+    /// Packets on their way, at most [`MAX_IN_FLIGHT`].
+    pub fn in_flight(&self) -> usize {
+        self.packets_in_flight
     }
 
-    /// When the next packet arrives somewhere.
+    /// Sends a UDP packet of [`DEFAULT_SIZE_BYTES`] from a host's port.
+    pub fn send(&mut self, host: HostId, port: u16, to: SocketAddr, payload: P) {
+        self.send_packet(host, Outgoing::udp(port, to, DEFAULT_SIZE_BYTES, payload));
+    }
+
+    /// When the next event is due.
     pub fn next_event(&self) -> Option<Duration> {
         self.in_flight.first_key_value().map(|((at, _), _)| *at)
     }
@@ -240,81 +202,17 @@ impl<P> Network<P> {
         self.now = self.now.max(now);
     }
 
-    /// Handles the next event, moving the clock to it. None when it gave no delivery.
+    /// Handles the next event, moving the clock to it. None when it gave no delivery: for those who
+    /// care for nothing else that [`Network::handle_next`] tells.
     pub fn step(&mut self) -> Option<Delivery<P>> {
-        let ((at, _), (arrival, packet)) = self.in_flight.pop_first()?;
-        self.advance_to(at);
-        match arrival {
-            Arrival::Realm(realm) => self.enter(realm, packet),
-            Arrival::NatFromOutside(nat) => self.translate_inbound(nat, packet),
-            Arrival::Host(host) => return self.deliver(host, packet),
-        }
-        None
-    }
-
-    fn travel(&mut self, link: Link, arrival: Arrival, packet: Packet<P>) {
-        match link.transit(&mut self.rng) {
-            Some(delay) => {
-                self.sent += 1;
-                self.in_flight.insert((self.now + delay, self.sent), (arrival, packet));
-            }
-            None => self.counters.lost += 1,
+        match self.handle_next()? {
+            Happening::Delivered(delivery) => Some(delivery),
+            Happening::TooBig(_) | Happening::Changed(_) => None,
         }
     }
 
-    fn enter(&mut self, realm: RealmId, packet: Packet<P>) {
-        if realm == PUBLIC && self.blocked.contains(&(packet.from.ip(), packet.to.ip())) {
-            self.counters.filtered += 1;
-            return;
-        }
-        match (self.realms[realm.0].owner(packet.to.ip()), self.realms[realm.0].gateway()) {
-            (Some(Owner::Host(host)), _) => {
-                self.travel(self.hosts[host.0].link, Arrival::Host(host), packet);
-            }
-            (Some(Owner::Nat(nat)), _) => {
-                self.travel(self.nats[nat.0].uplink, Arrival::NatFromOutside(nat), packet);
-            }
-            (None, Some(nat)) => self.translate_outbound(nat, packet),
-            (None, None) => self.counters.unroutable += 1,
-        }
-    }
-
-    fn translate_outbound(&mut self, nat: NatId, mut packet: Packet<P>) {
-        let Nat { table, outer, outside, uplink, .. } = &mut self.nats[nat.0];
-        let hairpins = packet.to.ip() == *outer;
-        let allowed = packet.hops < MAX_HOPS && (!hairpins || table.profile().hairpin);
-        let port = allowed
-            .then(|| table.outbound(self.now, packet.from, packet.to, &mut self.rng))
-            .flatten();
-        let Some(port) = port else {
-            self.counters.filtered += 1;
-            return;
-        };
-        packet.from = SocketAddr::new(*outer, port);
-        packet.hops += 1;
-        let (uplink, outside) = (*uplink, *outside);
-        self.travel(uplink, Arrival::Realm(outside), packet);
-    }
-
-    fn translate_inbound(&mut self, nat: NatId, mut packet: Packet<P>) {
-        let Nat { table, inside, .. } = &mut self.nats[nat.0];
-        match table.inbound(self.now, packet.to.port(), packet.from) {
-            Some(inner) => {
-                packet.to = inner;
-                let inside = *inside;
-                self.enter(inside, packet);
-            }
-            None => self.counters.filtered += 1,
-        }
-    }
-
-    fn deliver(&mut self, host: HostId, packet: Packet<P>) -> Option<Delivery<P>> {
-        // The host may have moved while the packet was on its way.
-        if self.hosts[host.0].address != packet.to.ip() {
-            self.counters.unroutable += 1;
-            return None;
-        }
-        self.counters.delivered += 1;
-        Some(Delivery { host, from: packet.from, to: packet.to, payload: packet.payload })
+    fn insert(&mut self, at: Duration, entry: Entry<P>) {
+        self.entries += 1;
+        self.in_flight.insert((at, self.entries), entry);
     }
 }

@@ -1,4 +1,4 @@
-//! The state of one NAT: its mappings and who may come in through them.
+//! The state of one NAT for one protocol: its mappings and who may come in through them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -6,52 +6,77 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::{Filtering, Mapping, NatProfile, PortAllocation};
+use super::expiring::Expiring;
+use super::{Filtering, Mapping, NatProfile, PortAllocation, WhenFull};
 
-/// The lowest outer port handed out.
+/// The lowest outer port handed out: those below are not for users (RFC 6335 §6).
 const FIRST_PORT: u16 = 1024;
 
-/// The most mappings of one NAT; what comes beyond is dropped. Chosen: that of a small router.
-const MAX_MAPPINGS: usize = 4096;
+/// The outer ports there are.
+const PORTS: usize = (u16::MAX - FIRST_PORT) as usize + 1;
+
+/// The most permissions to come in; beyond, the one that would expire first makes room. Chosen:
+/// the default of Linux's connection tracking on a small machine (`nf_conntrack_max`, 65,536).
+const MAX_ADMISSIONS: usize = 65_536;
 
 /// The part of a remote endpoint that a behaviour depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Remote {
+pub(super) enum Remote {
     Any,
     Address(IpAddr),
     Endpoint(SocketAddr),
 }
 
-#[derive(Debug)]
-struct Entry {
+#[derive(Clone, Copy, Debug)]
+struct Mapped {
+    /// Never used again, so that what is left of a dead mapping cannot speak for a new one.
+    id: u64,
     inner: SocketAddr,
     towards: Remote,
-    expires: Duration,
-    /// Until when each remote is let in.
-    admitted: BTreeMap<Remote, Duration>,
 }
 
-/// The state of one NAT. Times count from the start of the simulation.
+/// The state of one NAT for one protocol. Times count from the start of the simulation.
 #[derive(Debug)]
 pub(crate) struct NatTable {
     profile: NatProfile,
-    by_port: BTreeMap<u16, Entry>,
+    by_port: BTreeMap<u16, Mapped>,
     by_inner: BTreeMap<(SocketAddr, Remote), u16>,
+    alive: Expiring<u16>,
+    admitted: Expiring<(u64, Remote)>,
+    /// Where sequential allocation goes on.
+    next_port: u16,
+    next_id: u64,
 }
 
 impl NatTable {
     pub(crate) fn new(profile: NatProfile) -> Self {
-        Self { profile, by_port: BTreeMap::new(), by_inner: BTreeMap::new() }
+        Self {
+            profile,
+            by_port: BTreeMap::new(),
+            by_inner: BTreeMap::new(),
+            alive: Expiring::new(),
+            admitted: Expiring::new(),
+            next_port: FIRST_PORT,
+            next_id: 0,
+        }
     }
 
     pub(crate) fn profile(&self) -> &NatProfile {
         &self.profile
     }
 
-    /// Forgets everything, as a reboot does.
+    /// Forgets everything.
     pub(crate) fn flush(&mut self) {
         self.by_port.clear();
         self.by_inner.clear();
+        self.alive.clear();
+        self.admitted.clear();
+    }
+
+    /// Forgets everything and goes on allocating from another port, as after a reboot.
+    pub(crate) fn reboot(&mut self, rng: &mut impl Rng) {
+        self.flush();
+        self.next_port = rng.random_range(FIRST_PORT..=u16::MAX);
     }
 
     /// The outer port for a packet on its way out; none when the table is full.
@@ -68,29 +93,29 @@ impl NatTable {
             Mapping::AddressDependent => Remote::Address(to.ip()),
             Mapping::AddressAndPortDependent => Remote::Endpoint(to),
         };
+        let until = now + self.profile.lifetime;
+        let refreshes = self.profile.refresh.by_outbound();
         let port = match self.by_inner.get(&(inner, towards)) {
-            Some(port) => *port,
-            None => {
-                let port = self.free_port(inner.port(), rng)?;
-                self.by_inner.insert((inner, towards), port);
-                port
+            Some(port) => {
+                if refreshes {
+                    self.alive.keep(*port, until);
+                }
+                *port
             }
+            None => self.map(inner, towards, until, rng)?,
         };
-        let expires = now + self.profile.lifetime;
-        let entry = self.by_port.entry(port).or_insert_with(|| Entry {
-            inner,
-            towards,
-            expires,
-            admitted: BTreeMap::new(),
-        });
-        entry.expires = expires;
-        entry.admitted.insert(admission(self.profile.filtering, to), expires);
+        let permission = (self.by_port.get(&port)?.id, admission(self.profile.filtering, to));
+        let is_new = !self.admitted.contains(&permission);
+        if is_new && self.admitted.len() >= MAX_ADMISSIONS {
+            self.admitted.pop_first();
+        }
+        if is_new || refreshes {
+            self.admitted.keep(permission, until);
+        }
         Some(port)
     }
 
     /// The inner endpoint for a packet that came to an outer port; none when it is filtered.
-    ///
-    /// A packet that is let in keeps the mapping alive too, as the kernel's connection tracking does.
     pub(crate) fn inbound(
         &mut self,
         now: Duration,
@@ -98,41 +123,81 @@ impl NatTable {
         from: SocketAddr,
     ) -> Option<SocketAddr> {
         self.expire(now);
-        let entry = self.by_port.get_mut(&port)?;
-        let until = entry.admitted.get_mut(&admission(self.profile.filtering, from))?;
-        let expires = now + self.profile.lifetime;
-        *until = expires;
-        entry.expires = expires;
-        Some(entry.inner)
+        let Mapped { id, inner, .. } = *self.by_port.get(&port)?;
+        let permission = (id, admission(self.profile.filtering, from));
+        if !self.admitted.contains(&permission) {
+            return None;
+        }
+        if self.profile.refresh.by_inbound() {
+            let until = now + self.profile.lifetime;
+            self.alive.keep(port, until);
+            self.admitted.keep(permission, until);
+        }
+        Some(inner)
+    }
+
+    fn map(
+        &mut self,
+        inner: SocketAddr,
+        towards: Remote,
+        until: Duration,
+        rng: &mut impl Rng,
+    ) -> Option<u16> {
+        let most = PORTS.min(usize::try_from(self.profile.table_size).unwrap_or(PORTS));
+        if self.by_port.len() >= most {
+            match self.profile.when_full {
+                WhenFull::Refuse => return None,
+                WhenFull::EvictOldest => {
+                    let oldest = self.alive.pop_first()?;
+                    self.unmap(oldest);
+                }
+            }
+        }
+        let port = self.free_port(inner.port(), rng);
+        self.next_id += 1;
+        self.by_port.insert(port, Mapped { id: self.next_id, inner, towards });
+        self.by_inner.insert((inner, towards), port);
+        self.alive.keep(port, until);
+        Some(port)
+    }
+
+    fn unmap(&mut self, port: u16) {
+        if let Some(Mapped { inner, towards, .. }) = self.by_port.remove(&port) {
+            self.by_inner.remove(&(inner, towards));
+        }
     }
 
     fn expire(&mut self, now: Duration) {
-        let by_inner = &mut self.by_inner;
-        self.by_port.retain(|_, entry| {
-            entry.admitted.retain(|_, until| *until > now);
-            if entry.expires <= now {
-                by_inner.remove(&(entry.inner, entry.towards));
-            }
-            entry.expires > now
-        });
+        while let Some(port) = self.alive.pop_expired(now) {
+            self.unmap(port);
+        }
+        while self.admitted.pop_expired(now).is_some() {}
     }
 
-    fn free_port(&self, inner: u16, rng: &mut impl Rng) -> Option<u16> {
-        if self.by_port.len() >= MAX_MAPPINGS {
-            return None;
-        }
+    /// A port that is free; there is one, since the table is never larger than the ports.
+    fn free_port(&mut self, inner: u16, rng: &mut impl Rng) -> u16 {
+        let mut any = || rng.random_range(FIRST_PORT..=u16::MAX);
+        let preserved = inner.max(FIRST_PORT);
         let mut port = match self.profile.port {
-            PortAllocation::Preserving => inner.max(FIRST_PORT),
-            PortAllocation::Random => rng.random_range(FIRST_PORT..=u16::MAX),
+            PortAllocation::Preserving => preserved,
+            PortAllocation::PreservingOrRandom if self.by_port.contains_key(&preserved) => any(),
+            PortAllocation::PreservingOrRandom => preserved,
+            PortAllocation::Sequential => self.next_port,
+            PortAllocation::Random => any(),
         };
         while self.by_port.contains_key(&port) {
-            port = port.checked_add(1).unwrap_or(FIRST_PORT);
+            port = after(port);
         }
-        Some(port)
+        self.next_port = after(port);
+        port
     }
 }
 
-fn admission(filtering: Filtering, remote: SocketAddr) -> Remote {
+fn after(port: u16) -> u16 {
+    port.checked_add(1).unwrap_or(FIRST_PORT)
+}
+
+pub(super) fn admission(filtering: Filtering, remote: SocketAddr) -> Remote {
     match filtering {
         Filtering::EndpointIndependent => Remote::Any,
         Filtering::AddressDependent => Remote::Address(remote.ip()),
@@ -141,70 +206,4 @@ fn admission(filtering: Filtering, remote: SocketAddr) -> Remote {
 }
 
 #[cfg(test)]
-mod tests {
-    use rand::SeedableRng;
-    use rand_chacha::ChaCha8Rng;
-
-    use super::*;
-
-    const START: Duration = Duration::ZERO;
-
-    fn endpoint(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    /// The outer ports towards A:1, A:2 and B:1, and which of those remotes may answer to the first.
-    fn behaviour(profile: NatProfile) -> ([u16; 3], [bool; 3]) {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut table = NatTable::new(profile);
-        let inner = endpoint("10.1.0.2:5000");
-        let remotes = ["203.0.113.1:1", "203.0.113.1:2", "203.0.113.2:1"].map(endpoint);
-        let first = table.outbound(START, inner, remotes[0], &mut rng).unwrap();
-        let admitted = remotes.map(|remote| table.inbound(START, first, remote) == Some(inner));
-        let ports = remotes.map(|to| table.outbound(START, inner, to, &mut rng).unwrap());
-        (ports, admitted)
-    }
-
-    #[test]
-    fn presets_show_their_mapping_and_filtering() {
-        let same = [5000; 3];
-        assert_eq!(behaviour(NatProfile::FULL_CONE), (same, [true, true, true]));
-        assert_eq!(behaviour(NatProfile::RESTRICTED), (same, [true, true, false]));
-        assert_eq!(behaviour(NatProfile::HOME), (same, [true, false, false]));
-        let (ports, admitted) = behaviour(NatProfile::SYMMETRIC);
-        assert_eq!(admitted, [true, false, false]);
-        assert!(ports[0] != ports[1] && ports[1] != ports[2] && ports[0] != ports[2]);
-        let by_address = NatProfile { mapping: Mapping::AddressDependent, ..NatProfile::SYMMETRIC };
-        let (ports, _) = behaviour(by_address);
-        assert!(ports[0] == ports[1] && ports[1] != ports[2]);
-    }
-
-    #[test]
-    fn mapping_dies_of_silence_and_lives_on_packets() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut table = NatTable::new(NatProfile::SYMMETRIC);
-        let (inner, remote) = (endpoint("10.1.0.2:5000"), endpoint("203.0.113.1:1"));
-        let port = table.outbound(START, inner, remote, &mut rng).unwrap();
-        let almost = NatProfile::SYMMETRIC.lifetime - Duration::from_secs(1);
-        assert_eq!(table.inbound(almost, port, remote), Some(inner));
-        assert_eq!(table.inbound(almost * 2, port, remote), Some(inner));
-        assert_eq!(table.inbound(almost * 4, port, remote), None);
-    }
-
-    #[test]
-    fn taken_port_gives_the_next_one_and_a_full_table_none() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut table = NatTable::new(NatProfile::HOME);
-        let remote = endpoint("203.0.113.1:1");
-        let ports = ["10.1.0.2:5000", "10.1.0.3:5000"]
-            .map(|inner| table.outbound(START, endpoint(inner), remote, &mut rng).unwrap());
-        assert_eq!(ports, [5000, 5001]);
-        let made = (0..MAX_MAPPINGS)
-            .filter(|index| {
-                let inner = SocketAddr::new(endpoint("10.1.0.4:1").ip(), 2000 + *index as u16);
-                table.outbound(START, inner, remote, &mut rng).is_some()
-            })
-            .count();
-        assert_eq!(made, MAX_MAPPINGS - 2);
-    }
-}
+mod tests;

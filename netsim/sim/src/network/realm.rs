@@ -1,33 +1,42 @@
 //! One address space.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{HostId, NatId};
 
-/// Who has an address.
+/// Who has an address, or where it is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     Host(HostId),
+    /// The router's own address.
     Nat(NatId),
+    /// A machine behind a router that does not translate it.
+    Behind(NatId),
 }
 
-/// One address space: the public one, or that behind a NAT.
+/// One network: the public one, or that behind a router.
 #[derive(Debug)]
 pub(super) struct Realm {
+    number: u32,
     depth: u8,
     gateway: Option<NatId>,
     owners: BTreeMap<IpAddr, Owner>,
-    attached: u16,
+    last_v4: u16,
+    last_v6: u64,
 }
 
 impl Realm {
     pub(super) fn public() -> Self {
-        Self { depth: 0, gateway: None, owners: BTreeMap::new(), attached: 0 }
+        Self::new(0, 0, None)
     }
 
-    pub(super) fn private(depth: u8, gateway: NatId) -> Self {
-        Self { depth, gateway: Some(gateway), owners: BTreeMap::new(), attached: 0 }
+    pub(super) fn behind(number: u32, depth: u8, gateway: NatId) -> Self {
+        Self::new(number, depth, Some(gateway))
+    }
+
+    fn new(number: u32, depth: u8, gateway: Option<NatId>) -> Self {
+        Self { number, depth, gateway, owners: BTreeMap::new(), last_v4: 0, last_v6: 0 }
     }
 
     pub(super) fn depth(&self) -> u8 {
@@ -42,20 +51,39 @@ impl Realm {
         self.owners.get(&address).copied()
     }
 
-    /// Gives out the next address: 198.18.x.y (RFC 2544) in the public realm, 10.DEPTH.x.y behind
-    /// NATs, the same in each realm of that depth.
-    pub(super) fn attach(&mut self, owner: Owner) -> IpAddr {
-        self.attached += 1;
-        let [high, low] = self.attached.to_be_bytes();
-        let address = match self.depth {
-            0 => Ipv4Addr::new(198, 18, high, low),
-            depth => Ipv4Addr::new(10, depth, high, low),
-        };
-        self.owners.insert(address.into(), owner);
-        address.into()
+    pub(super) fn attach(&mut self, address: IpAddr, owner: Owner) {
+        self.owners.insert(address, owner);
     }
 
     pub(super) fn detach(&mut self, address: IpAddr) {
         self.owners.remove(&address);
+    }
+
+    /// The next free address: 198.18.x.y (RFC 2544) in the public realm, 10.DEPTH.x.y behind NATs,
+    /// the same in each realm of that depth. Given-up addresses are used again, but last.
+    ///
+    /// # Panics
+    ///
+    /// When all 65,535 are taken: the network was built too large.
+    pub(super) fn free_v4(&mut self) -> IpAddr {
+        for _ in 0..=u16::MAX {
+            self.last_v4 = self.last_v4.checked_add(1).unwrap_or(1);
+            let [high, low] = self.last_v4.to_be_bytes();
+            let address = match self.depth {
+                0 => Ipv4Addr::new(198, 18, high, low),
+                depth => Ipv4Addr::new(10, depth, high, low),
+            };
+            if !self.owners.contains_key(&address.into()) {
+                return address.into();
+            }
+        }
+        panic!("a realm has 65,535 addresses: spread the hosts over several routers");
+    }
+
+    /// The next IPv6 address, of this realm's prefix 2001:db8:REALM:REALM::/64 (RFC 3849).
+    pub(super) fn free_v6(&mut self) -> IpAddr {
+        self.last_v6 += 1;
+        let prefix = 0x2001_0db8_u128 << 96 | u128::from(self.number) << 64;
+        Ipv6Addr::from(prefix | u128::from(self.last_v6)).into()
     }
 }

@@ -16,7 +16,7 @@ use coordinator_api::agent::Fault;
 use coordinator_api::job::JobState;
 use serde::{Deserialize, Serialize};
 
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::ids::{JobId, NodeNumber, UnixMillis};
 use crate::request::Request;
 
@@ -165,9 +165,14 @@ impl Job {
 
     /// OAR's `message`: the request's summary, and what happened last.
     pub fn message(&self) -> String {
-        match self.events.last() {
+        match self.last_word() {
             None => self.request.to_string(),
             Some(event) => format!("{} ({})", self.request, event.description),
         }
+    }
+
+    /// The last event that says why: the orders to the nodes only follow from it.
+    pub fn last_word(&self) -> Option<&Event> {
+        self.events.iter().rev().find(|event| event.kind != EventKind::SendKillJob)
     }
 }

@@ -228,7 +228,7 @@ fn log_changes(changes: &[Change]) {
     for change in changes {
         match change {
             Change::Job(job) => {
-                let (generation, what) = (job.generation, job.events.last());
+                let (generation, what) = (job.generation, job.last_word());
                 let what = what.map_or("", |event| event.description.as_str());
                 tracing::info!(job = %job.id, state = ?job.state, generation, what, "job");
             }

@@ -55,6 +55,17 @@ fn a_node_at_fault_is_taken_when_there_is_no_other() {
 }
 
 #[test]
+fn the_message_says_why_a_job_failed_while_other_nodes_are_told_to_end_it() {
+    let mut world = World::new(2);
+    let job = world.submit(2, &["spmd"]);
+    world.acknowledge(job, [1, 2]);
+    world.report(1, job, failed(Fault::Job, "the archive is damaged")).unwrap();
+    assert_eq!(world.to_kill(2), [(job, 1)]);
+    let message = world.jobs[&job].message();
+    assert!(message.contains("the archive is damaged"), "{message}");
+}
+
+#[test]
 fn three_failed_launches_end_a_job() {
     let mut world = World::new(1);
     let job = world.submit(1, &[]);

@@ -117,7 +117,12 @@ pub async fn membership(
             Some(token) if token.root != stored.root => {
                 Err(EnrolError::Elsewhere { hostname: stored.hostname, url: stored.url })
             }
-            Some(_) | None => Ok(stored),
+            Some(_) => {
+                let hostname = &stored.hostname;
+                tracing::info!(hostname, "this machine is a node already; the token was not used");
+                Ok(stored)
+            }
+            None => Ok(stored),
         };
     }
     let token = token.ok_or(EnrolError::NoToken)?;

@@ -78,7 +78,9 @@ pub enum RequestRefusal {
     #[error("{0} job types given: give each one once")]
     TooManyTypes(usize),
     /// A type that OAR has not either.
-    #[error("[ADMISSION RULE] Error: unknown job type: {0}")]
+    #[error(
+        "[ADMISSION RULE] Error: unknown job type: {0} (known: mesh, spmd, idempotent, desktop_computing)"
+    )]
     UnknownType(String),
     /// A type of OAR that this server does not serve.
     #[error("[ADMISSION RULE] Error: the job type {0} is not supported on volunteers' machines")]
@@ -252,7 +254,10 @@ mod tests {
     #[test]
     fn unknown_types_are_refused_with_oars_words() {
         let refusal = Request::admit(&submission(&["nosuchtype"])).unwrap_err();
-        assert_eq!(refusal.to_string(), "[ADMISSION RULE] Error: unknown job type: nosuchtype");
+        assert_eq!(
+            refusal.to_string(),
+            "[ADMISSION RULE] Error: unknown job type: nosuchtype (known: mesh, spmd, idempotent, desktop_computing)"
+        );
         let refusal = Request::admit(&submission(&["inner=5"])).unwrap_err();
         assert_eq!(refusal, RequestRefusal::UnsupportedType("inner=5".to_owned()));
     }

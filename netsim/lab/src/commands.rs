@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 
 use crate::confine::{self, Keep};
+use crate::leftovers::{self, Found};
 use crate::progress::Progress;
 use crate::scenario::{self, Scenario};
 use crate::{doctor, run};
@@ -43,6 +44,12 @@ enum Command {
     },
     /// Lists the scenarios.
     List,
+    /// Removes what killed runs have left: their directories in the temporary directory.
+    Clean {
+        /// Only says what it finds; exit status 1 if there is anything.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Tries everything that the laboratory needs of this machine.
     Doctor,
 }
@@ -74,6 +81,7 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
             }
             Ok(0)
         }
+        Command::Clean { dry_run } => clean(dry_run),
         // SAFETY: by this function's contract.
         Command::Doctor => unsafe { examine() },
     }
@@ -117,6 +125,40 @@ unsafe fn run_scenario(
         say(&format!("the logs are in {}", dir.display()))?;
     }
     Ok(i32::from(!report.passed))
+}
+
+fn clean(dry_run: bool) -> anyhow::Result<i32> {
+    let (mut left, mut is_clean) = (0, true);
+    for found in leftovers::find().context("cannot look into the temporary directory")? {
+        match found {
+            Found::InUse(dir) => say(&format!("in use      {}", dir.display()))?,
+            Found::Unmarked(dir) => say(&format!(
+                "left alone  {}: no killed run's, or kept for its logs",
+                dir.display()
+            ))?,
+            Found::Leftover(leftover) => {
+                is_clean = false;
+                let (dir, processes) = (leftover.dir.clone(), leftover.processes.clone());
+                if dry_run {
+                    left += 1;
+                } else if let Err(error) = leftover.remove() {
+                    left += 1;
+                    eprintln!("netsim: cannot remove {}: {error}", dir.display());
+                    continue;
+                }
+                let verb = if dry_run { "found" } else { "removed" };
+                for process in processes {
+                    let verb = if dry_run { "found" } else { "ended" };
+                    say(&format!("{verb:11} process {} {}", process.pid, process.command))?;
+                }
+                say(&format!("{verb:11} {}", dir.display()))?
+            }
+        };
+    }
+    if is_clean {
+        say("no killed run has left anything")?;
+    }
+    Ok(i32::from(left > 0))
 }
 
 unsafe fn examine() -> anyhow::Result<i32> {

@@ -27,6 +27,8 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getgid, getuid};
 
+use crate::mark::{self, Mark};
+
 /// Seconds between a forwarded signal and the end by force.
 ///
 /// Chosen: the lab kills what it started at once and removes a few megabytes of files.
@@ -81,11 +83,17 @@ pub unsafe fn enter(run_dir: &Path, keep: Keep) -> Result<(), ConfineError> {
     let made = !run_dir.exists();
     fs::create_dir_all(run_dir).map_err(step("make the run directory", "choose another one"))?;
     let failed = |error| {
+        let _ = mark::take_off(run_dir);
         if made {
             let _ = fs::remove_dir(run_dir);
         }
         error
     };
+    // Locked until this process, `init` and `lab` have all ended: programs do not inherit it.
+    let mend = "free some space, or choose another directory";
+    let _held = Mark { keep: keep == Keep::Always }
+        .set(run_dir)
+        .map_err(|e| failed(step("mark the run directory", mend)(e)))?;
     unshare_namespaces().map_err(failed)?;
 
     // SAFETY: single-threaded by this function's contract.
@@ -112,6 +120,17 @@ pub fn default_run_dir() -> PathBuf {
     let later = (2..).map(|attempt: u32| base.join(format!("{name}-{attempt}")));
     let mut candidates = iter::once(base.join(&name)).chain(later);
     candidates.find(|path| !path.exists()).unwrap_or(base)
+}
+
+/// Whether [`default_run_dir`] gives such names: `netsim-` and one or two numbers.
+pub(crate) fn is_default_name(path: &Path) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let name = path.file_name().and_then(|name| name.to_str());
+    let numbers = name.and_then(|name| name.strip_prefix("netsim-")).unwrap_or_default();
+    match numbers.split_once('-') {
+        Some((process, attempt)) => is_number(process) && is_number(attempt),
+        None => is_number(numbers),
+    }
 }
 
 fn step(step: &'static str, mend: &'static str) -> impl Fn(io::Error) -> ConfineError {
@@ -200,10 +219,14 @@ fn clean_up(run_dir: &Path, keep: Keep, status: i32) {
     if remove && let Err(error) = remove_tree(run_dir) {
         let _ = writeln!(io::stderr(), "cannot remove {}: {error}", run_dir.display());
     }
+    if !remove {
+        // What is kept is the user's now.
+        let _ = mark::take_off(run_dir);
+    }
 }
 
 /// Removes a tree in which jobs may have left directories that even their owner cannot write to.
-fn remove_tree(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     if fs::remove_dir_all(path).is_ok() {
         return Ok(());
     }

@@ -9,6 +9,8 @@ pub mod commands;
 pub mod confine;
 pub mod doctor;
 pub mod expect;
+pub mod leftovers;
+pub mod mark;
 pub mod netns;
 pub mod preset;
 pub mod probe;

@@ -71,6 +71,12 @@ fn uses(process: &Process, dir: &Path) -> bool {
     links.any(|link| fs::read_link(link).is_ok_and(|target| target.starts_with(dir)))
 }
 
+/// The environment that a process was started with, as `NAME=VALUE` with a zero byte after each.
+/// Empty when it has ended, or is not this user's.
+pub(crate) fn environment(pid: i32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
+}
+
 /// Kills them at once.
 pub fn kill_all(processes: &[Process]) {
     for process in processes {

@@ -1,0 +1,85 @@
+//! The mark of a run in its directory: whose it is, and whether anybody is still at work there.
+//!
+//! The mark is a file that the run holds locked. The kernel gives the lock up when the last process
+//! that holds it ends, however it ends, and no other process can have taken it meanwhile: so a lock
+//! that is free is the proof that the run is over, across restarts and process namespaces alike.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use nix::libc;
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
+
+/// The file's name.
+const NAME: &str = ".netsim-run";
+/// Its name until it is complete and locked.
+const UNFINISHED: &str = ".netsim-run.new";
+
+/// What the mark says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The user wants the directory in any case.
+    pub keep: bool,
+}
+
+/// The mark of this run. The lock is held until every process that has inherited this has ended.
+#[derive(Debug)]
+pub struct Held(#[expect(dead_code, reason = "held open for its lock")] File);
+
+/// Whether a marked directory's run is at work.
+#[derive(Debug)]
+pub enum Run {
+    /// Some process of it lives.
+    Alive(Mark),
+    /// No process of it lives, and none takes the directory while this is held.
+    Over(Mark, Held),
+}
+
+impl Mark {
+    /// Marks a directory as this process's.
+    pub fn set(&self, dir: &Path) -> io::Result<Held> {
+        // Complete and locked before it has its name: nobody sees a mark that is neither.
+        let unfinished = dir.join(UNFINISHED);
+        let mut options = File::options();
+        let file = options.write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        file.try_lock()?;
+        serde_json::to_writer(&file, self)?;
+        fs::rename(&unfinished, dir.join(NAME))?;
+        Ok(Held(file))
+    }
+}
+
+/// Reads the mark of a directory; none if it has no mark that this user has set.
+pub fn look(dir: &Path) -> Option<Run> {
+    let own = geteuid().as_raw();
+    // Others may make anything in the system's temporary directory, links to this user's files too.
+    let is_own_dir = dir.symlink_metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == own);
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags).open(dir.join(NAME)).ok()?;
+    let is_own_file = file.metadata().is_ok_and(|meta| meta.is_file() && meta.uid() == own);
+    if !is_own_dir || !is_own_file {
+        return None;
+    }
+    let mark = serde_json::from_reader(&file).ok()?;
+    match file.try_lock() {
+        Ok(()) => Some(Run::Over(mark, Held(file))),
+        Err(TryLockError::WouldBlock) => Some(Run::Alive(mark)),
+        Err(TryLockError::Error(_)) => None,
+    }
+}
+
+/// Takes the mark off a directory, which then is whatever its owner makes of it.
+pub fn take_off(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether that is the mark's own file.
+pub(crate) fn is_mark(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == NAME)
+}

@@ -1,0 +1,118 @@
+//! `netsim clean`: what a killed run leaves is found and removed, and nothing else.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use netsim::wait;
+
+const SOON: Duration = Duration::from_secs(40);
+
+fn netsim(temp: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netsim"));
+    command.args(args).env("TMPDIR", temp).stdin(Stdio::null());
+    command
+}
+
+/// The exit status and what was said.
+fn clean(temp: &Path, args: &[&str]) -> (i32, String) {
+    let Output { status, stdout, stderr } =
+        netsim(temp, &[&["clean"], args].concat()).output().unwrap();
+    let said = [stdout, stderr].concat();
+    (status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+/// A run that is at work, and its directory.
+fn start(temp: &Path) -> (Child, PathBuf) {
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/nqueens-small.toml");
+    let mut run = netsim(temp, &["run", scenario]).stderr(Stdio::null()).spawn().unwrap();
+    let dir = temp.join(format!("netsim-{}", run.id()));
+    wait::until("the start of the coordinator", SOON, || {
+        assert_eq!(run.try_wait().unwrap(), None, "the run has ended");
+        dir.join("coordinator/coordinator.log").exists().then_some(())
+    })
+    .unwrap();
+    (run, dir)
+}
+
+#[test]
+fn a_killed_run_is_cleaned_up_and_a_living_one_is_left_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let temp = temp.path();
+    assert_eq!(clean(temp, &[]), (0, "no killed run has left anything\n".to_owned()));
+    let (mut killed, left) = start(temp);
+    // A job may leave what even its owner cannot remove without more ado.
+    let locked = left.join("locked");
+    fs::create_dir_all(locked.join("inner")).unwrap();
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs::set_permissions(&locked, mode(0o500)).unwrap();
+
+    let (status, said) = clean(temp, &[]);
+    assert!(status == 0 && said.contains(&format!("in use      {}", left.display())), "{said}");
+
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    // A process that has got away: none of a run can, since they end with their namespace.
+    let mut stray = Command::new("sleep").arg("600").env("TMPDIR", &left).spawn().unwrap();
+    let found = wait::until("the end of the killed run", SOON, || {
+        let (status, said) = clean(temp, &["--dry-run"]);
+        (status == 1).then_some(said)
+    });
+    let found = found.unwrap();
+    assert!(found.contains(&format!("found       {}", left.display())), "{found}");
+    assert!(found.contains(&format!("process {} sleep 600", stray.id())), "{found}");
+    assert!(left.is_dir() && stray.try_wait().unwrap().is_none(), "--dry-run has done something");
+
+    let (mut living, used) = start(temp);
+    let (status, said) = clean(temp, &[]);
+
+    assert!(status == 0 && said.contains(&format!("removed     {}", left.display())), "{said}");
+    assert!(!stray.wait().unwrap().success());
+    assert!(!left.exists() && used.is_dir());
+    assert_eq!(living.try_wait().unwrap(), None, "a living run was ended");
+    living.kill().unwrap();
+    living.wait().unwrap();
+    wait::until("an empty directory", SOON, || {
+        assert_eq!(clean(temp, &[]).0, 0);
+        fs::read_dir(temp).unwrap().next().is_none().then_some(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_only_looks_like_a_run_is_left_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (temp, elsewhere) = (temp.path(), elsewhere.path());
+    let mark = r#"{"keep":false}"#;
+    let make = |path: PathBuf, name: &str, text: &str| {
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join(name), text).unwrap();
+    };
+    make(temp.join("netsim-1"), "file", "");
+    make(temp.join("netsim-2"), ".netsim-run", "no mark");
+    make(temp.join("netsim-3"), ".netsim-run", r#"{"keep":true}"#);
+    make(temp.join("netsim-notes"), ".netsim-run", mark);
+    make(temp.join("other-4"), ".netsim-run", mark);
+    make(elsewhere.join("dir"), ".netsim-run", mark);
+    symlink(elsewhere.join("dir"), temp.join("netsim-5")).unwrap();
+    fs::create_dir(temp.join("netsim-6")).unwrap();
+    symlink(elsewhere.join("dir/.netsim-run"), temp.join("netsim-6/.netsim-run")).unwrap();
+
+    let (status, said) = clean(temp, &[]);
+
+    assert_eq!(status, 0, "{said}");
+    assert!(!said.contains("removed"), "{said}");
+    assert_eq!(fs::read_dir(temp).unwrap().count(), 7);
+    assert!(elsewhere.join("dir/.netsim-run").is_file());
+
+    // The same beside a mark that is right.
+    make(temp.join("netsim-7-2"), ".netsim-run", mark);
+    let (status, said) = clean(temp, &[]);
+    assert!(status == 0 && said.contains("netsim-7-2"), "{said}");
+    assert_eq!(fs::read_dir(temp).unwrap().count(), 7);
+}

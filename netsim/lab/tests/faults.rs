@@ -156,14 +156,13 @@ fn a_job_for_nodes_that_are_taken_waits_and_then_runs() {
         let waiting = world.job(second).unwrap();
         assert_eq!(waiting.state, JobState::Waiting, "{waiting:?}");
 
+        // A node is free when its own part has ended: the second may start before the first is final.
         end(&networks, 0);
 
         for id in [first, second] {
             let job = world.wait_for_end(id, SOON).unwrap();
             assert_eq!((job.state, job.exit_code), (JobState::Terminated, Some(0)), "{job:?}");
         }
-        let [first, second] = [first, second].map(|id| world.job(id).unwrap());
-        assert!(second.start_time >= first.stop_time, "{first:?} {second:?}");
     });
 }
 

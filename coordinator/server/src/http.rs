@@ -6,11 +6,13 @@ mod agents;
 mod answer;
 mod archives;
 mod body;
+mod format;
 mod identity;
 mod jobs;
 mod links;
 mod objects;
 mod pages;
+mod render;
 mod resources;
 mod root;
 mod suffix;
@@ -39,6 +41,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub fn router(app: App) -> Router {
     let api = Router::new()
         .route("/", get(root::links))
+        .route("/index", get(root::index))
         .route("/version", get(root::version))
         .route("/whoami", get(root::whoami))
         .route("/timezone", get(root::timezone))
@@ -61,6 +64,7 @@ pub fn router(app: App) -> Router {
         .route("/resources/nodes/{node}/jobs", get(agents::jobs_of_node))
         .route("/agents", post(agents::enrol))
         .layer(axum::middleware::from_fn(answer::time_limit))
+        .layer(axum::middleware::from_fn(format::require))
         .layer(DefaultBodyLimit::max(MAX_BODY));
     // Archives take as long as they take; the stage store bounds their size and cuts off who stalls.
     let archives = Router::new()
@@ -73,8 +77,10 @@ pub fn router(app: App) -> Router {
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::no_route);
     // A nested "/" is the bare prefix; clients ask with the slash.
-    let start =
-        Router::new().route(&format!("{PREFIX}/"), get(root::links)).with_state(app.clone());
+    let start = Router::new()
+        .route(&format!("{PREFIX}/"), get(root::links))
+        .layer(axum::middleware::from_fn(format::require))
+        .with_state(app.clone());
     let rooted = start
         .nest(PREFIX, all.with_state(app))
         .fallback(answer::no_route)
@@ -84,5 +90,6 @@ pub fn router(app: App) -> Router {
         .fallback_service(rooted)
         .layer(axum::middleware::from_fn(answer::dress))
         .layer(axum::middleware::from_fn(suffix::strip))
+        .layer(axum::middleware::from_fn(format::negotiate))
         .layer(tower_http::trace::TraceLayer::new_for_http())
 }

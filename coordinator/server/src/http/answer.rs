@@ -1,5 +1,6 @@
 //! Answers that are not what was asked for, as OAR words them.
 
+use std::borrow::Cow;
 use std::error::Error;
 
 use axum::Json;
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use coordinator_api::ErrorBody;
 use coordinator_core::{DeleteRefusal, ReportRefusal, RequestRefusal, SubmitRefusal};
 
+use super::format::Negotiated;
 use super::suffix::AskedPath;
 use super::{PREFIX, REQUEST_TIMEOUT};
 use crate::ledger::LedgerError;
@@ -24,14 +26,18 @@ const MAX_WORDS: usize = 4_096;
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
-    title: &'static str,
+    title: Cow<'static, str>,
     message: String,
 }
 
 impl ApiError {
     /// Makes an error answer.
-    pub fn new(status: StatusCode, title: &'static str, message: impl Into<String>) -> Self {
-        Self { status, title, message: message.into() }
+    pub fn new(
+        status: StatusCode,
+        title: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { status, title: title.into(), message: message.into() }
     }
 
     pub(super) fn bad_query(message: impl Into<String>) -> Self {
@@ -62,7 +68,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Self { status, title, message } = self;
-        let body = ErrorBody { code: status.as_u16(), title: title.to_owned(), message };
+        let body = ErrorBody { code: status.as_u16(), title: title.into_owned(), message };
         (status, Json(body)).into_response()
     }
 }
@@ -128,10 +134,16 @@ impl From<EnrolRefusal> for ApiError {
     }
 }
 
-/// OAR's answer to an unknown route, and to a wrong method on a known one.
-pub(super) async fn no_route(asked: Option<Extension<AskedPath>>) -> ApiError {
-    let path = asked.map(|Extension(AskedPath(path))| path).unwrap_or_default();
-    let path = path.strip_prefix(PREFIX).unwrap_or(&path);
+/// OAR's answer to an unknown route, and to a wrong method on a known one. It looks for a format first.
+pub(super) async fn no_route(
+    Extension(negotiated): Extension<Negotiated>,
+    Extension(path): Extension<AskedPath>,
+) -> ApiError {
+    negotiated.format().err().unwrap_or_else(|| no_route_to(&path))
+}
+
+pub(super) fn no_route_to(AskedPath(path): &AskedPath) -> ApiError {
+    let path = path.strip_prefix(PREFIX).unwrap_or(path);
     let shown: String = path.chars().take(200).collect();
     let message = format!("No way to handle your request {shown}");
     ApiError::new(StatusCode::NOT_FOUND, "Not found", message)

@@ -1,11 +1,15 @@
 //! The API about itself.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
+use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::answer::{self, ApiError};
+use super::format::{Format, Negotiated};
 use super::identity::Identity;
-use super::links;
+use super::suffix::AskedPath;
+use super::{links, render};
 use crate::app::App;
 
 /// Whose API this is: clients look at OAR's version, not at ours.
@@ -29,6 +33,17 @@ pub(super) async fn links(State(app): State<App>) -> Json<Value> {
     let mut body = versions(&app);
     body["links"] = json!(links);
     Json(body)
+}
+
+/// `GET /index.html`: a page to begin with. There is no other format of it.
+pub(super) async fn index(
+    Extension(negotiated): Extension<Negotiated>,
+    Extension(path): Extension<AskedPath>,
+) -> Result<Response, ApiError> {
+    match negotiated.format()? {
+        Format::Html => Ok(render::page("Welcome on the oar API")),
+        Format::Json | Format::Yaml => Err(answer::no_route_to(&path)),
+    }
 }
 
 /// `GET /version`.

@@ -1,4 +1,4 @@
-//! OAR's optional suffixes: `.json` on nearly every path, `.tgz` and `.tar.gz` on archives.
+//! OAR's optional suffixes: `.json`, `.yaml` and `.html` on nearly every path, `.tgz` and `.tar.gz` on archives.
 
 use axum::extract::Request;
 use axum::http::Uri;
@@ -10,8 +10,8 @@ use axum::response::Response;
 #[derive(Clone, Debug)]
 pub(super) struct AskedPath(pub String);
 
-/// All mean the same here: an archive's route knows what it sends.
-const SUFFIXES: [&str; 3] = [".json", ".tgz", ".tar.gz"];
+/// All mean the same to the routes: the format of an answer is none of their business.
+const SUFFIXES: [&str; 5] = [".json", ".yaml", ".html", ".tgz", ".tar.gz"];
 
 /// Takes the suffix off before the routes are matched.
 pub(super) async fn strip(mut request: Request, next: Next) -> Response {

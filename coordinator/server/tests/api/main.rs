@@ -4,6 +4,7 @@
 
 mod deadlines;
 mod enrolment;
+mod formats;
 mod lives;
 mod refusals;
 mod restart;

@@ -1,0 +1,54 @@
+//! Answers in JSON, YAML and HTML, from the outside.
+
+use reqwest::Method;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use serde_json::{Value, json};
+
+use crate::site::Site;
+
+/// Status, content type and text of `GET path`, asked with that `Accept`.
+async fn fetch(site: &Site, path: &str, accept: &str) -> (u16, String, String) {
+    let request = site.request(Method::GET, path, Some(&site.alice)).header(ACCEPT, accept);
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let kind = response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
+    (status, kind, response.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_job_is_the_same_in_yaml_and_readable_as_html() {
+    let (site, _agents) = Site::with_agents(1).await;
+    let body = json!({ "command": "echo '<b>' # a: b", "resource": "nodes=1,walltime=1" });
+    let (status, _) = site.try_submit(body).await;
+    assert_eq!(status, 201);
+    let mut job = site.job(1).await;
+    let (status, kind, text) = fetch(&site, "/jobs/1.yaml", "application/json").await;
+    assert_eq!((status, &*kind), (200, "text/yaml; charset=utf-8"));
+    assert!(text.starts_with("---\napi_timestamp: "), "{text}");
+    let mut shown: Value = serde_norway::from_str(&text).unwrap();
+    for it in [&mut job, &mut shown] {
+        it["api_timestamp"] = Value::Null;
+    }
+    assert_eq!(shown, job);
+    let (status, kind, page) = fetch(&site, "/jobs/1", "text/html").await;
+    assert_eq!((status, &*kind), (200, "text/html; charset=utf-8"));
+    assert!(page.contains("&lt;b&gt;") && !page.contains("<b>"), "{page}");
+    assert!(page.contains("<A HREF=\"/oarapi/jobs/1/nodes.html\">"), "{page}");
+}
+
+#[tokio::test]
+async fn a_request_without_a_format_is_406_but_archives_have_their_own() {
+    let (site, agents) = Site::with_agents(1).await;
+    for path in ["/version", "/jobs/1", "/version.xml", "/nothing", "/"] {
+        let (status, kind, text) = fetch(&site, path, "image/png").await;
+        assert_eq!((status, &*kind), (406, "application/json"), "{path}");
+        let body: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(body["title"], "Invalid content type required image/png");
+    }
+    let job = site.submit(1, &[]).await;
+    site.acknowledge(&agents[0], job, 1).await;
+    let path = format!("/jobs/{job}/stageout?generation=1");
+    let request = site.request(Method::POST, &path, Some(&agents[0].credential));
+    let response = request.header(ACCEPT, "image/png").body("x").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+}

@@ -209,8 +209,8 @@ pub enum TopologyError {
     /// A region inside.
     #[error("{0:?} is behind a router: leave its region out")]
     RegionInside(String),
-    /// More than the simulator has addresses for.
-    #[error("more than {most} {kind}: spread them over several routers")]
+    /// More than the simulator has addresses or memory for.
+    #[error("more than {most} {kind}: make the scenario smaller, or spread it over more routers")]
     TooMany {
         /// What.
         kind: &'static str,

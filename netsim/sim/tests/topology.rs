@@ -245,8 +245,10 @@ fn what_cannot_be_meant_is_refused() {
     assert_eq!(refused(r#"{"hosts": [{"name": "a"}, {"name": "a"}]}"#), twice);
     for text in [
         r#"{"hosts": [{"name": "a", "count": 4000000000}]}"#,
-        r#"{"routers": [{"name": "r"}], "hosts": [{"name": "a", "count": 20000},
-            {"name": "b", "behind": "r", "count": 20000}]}"#,
+        r#"{"routers": [{"name": "r"}], "hosts": [{"name": "a", "count": 40000},
+            {"name": "b", "behind": "r", "count": 40000}]}"#,
+        r#"{"hosts": [{"name": "a", "count": 2000,
+            "churn": {"exponential": {"mean-on-s": 1, "mean-off-s": 1}}}]}"#,
     ] {
         assert!(matches!(refused(text), TopologyError::TooMany { .. }));
     }

@@ -10,15 +10,19 @@ use crate::network::{
     Change, HOME_REGION, HostId, NatId, Network, PUBLIC, RealmId, RegionId, RouterProfile,
 };
 
-/// The most machines and routers attached to one network, and so the most addresses of a realm:
-/// half of what it has, so that roaming never runs out of them.
-const MAX_ATTACHED: usize = 32_767;
+/// The most machines and routers that are ever attached to one network: a realm has that many
+/// addresses.
+const MAX_ATTACHED: usize = 65_535;
 
-/// The most routers and machines together. Chosen: ten times what the simulator is meant for.
+/// The most routers, machines and moves together. Chosen: ten times what the simulator is meant for.
 const MAX_PARTS: usize = 100_000;
 
-/// The most routers in a row.
+/// The most routers in a row. Chosen: half the hops of a packet, so that two such rows can talk.
 const MAX_DEPTH: usize = 8;
+
+/// The most comings and goings of all machines together. Chosen: a hundred of each
+/// of 10,000 machines.
+const MAX_CHANGES: usize = 1_000_000;
 
 /// A network that was built, with the names of its parts.
 #[derive(Debug)]
@@ -56,13 +60,17 @@ impl Topology {
         for router in &self.routers {
             built.add_router(router)?;
         }
-        let mut machine = 0;
+        let (mut machine, mut changes) = (0, 0);
         for host in &self.hosts {
             for name in host.names() {
                 machine += 1;
                 let id = built.add_host(&name, host)?;
                 if let Some(churn) = &host.churn {
-                    built.schedule_churn(&name, id, churn, (seed, machine), end)?;
+                    changes += built.schedule_churn(&name, id, churn, (seed, machine), end)?;
+                    if changes > MAX_CHANGES {
+                        let kind = "comings and goings";
+                        return Err(TopologyError::TooMany { kind, most: MAX_CHANGES });
+                    }
                 }
             }
         }
@@ -98,9 +106,22 @@ impl Topology {
         }
         let routers = self.routers.iter().map(|router| (&router.behind, 1));
         let hosts = self.hosts.iter().map(|host| (&host.behind, host.count));
+        // Everybody who ever comes to a network counts, so that it never runs out of addresses.
+        let roams = self.events.iter().filter_map(|timed| match &timed.event {
+            Event::Roam { behind, .. } => Some((behind, 1)),
+            Event::NatReboot(_)
+            | Event::LinkDown(_)
+            | Event::LinkUp(_)
+            | Event::UplinkDown(_)
+            | Event::UplinkUp(_)
+            | Event::Suspend(_)
+            | Event::Resume(_)
+            | Event::Kill(_)
+            | Event::Start(_) => None,
+        });
         let mut attached: BTreeMap<Option<&str>, usize> = BTreeMap::new();
         let mut parts = 0usize;
-        for (behind, count) in routers.chain(hosts) {
+        for (behind, count) in routers.chain(hosts).chain(roams) {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             parts = parts.saturating_add(count);
             let mut at = Some(behind.as_deref());
@@ -113,7 +134,10 @@ impl Topology {
             }
         }
         if parts > MAX_PARTS {
-            return Err(TopologyError::TooMany { kind: "routers and hosts", most: MAX_PARTS });
+            return Err(TopologyError::TooMany {
+                kind: "routers, hosts and roams",
+                most: MAX_PARTS,
+            });
         }
         if attached.into_values().any(|sum| sum > MAX_ATTACHED) {
             let kind = "machines in one network";
@@ -180,6 +204,7 @@ impl<P: Clone> Built<P> {
         Ok(host)
     }
 
+    /// The number of changes.
     fn schedule_churn(
         &mut self,
         name: &str,
@@ -187,11 +212,11 @@ impl<P: Clone> Built<P> {
         churn: &Churn,
         (seed, machine): (u64, u64),
         end: Duration,
-    ) -> Result<(), TopologyError> {
+    ) -> Result<usize, TopologyError> {
         let refused = |source| TopologyError::Churn { name: name.to_owned(), source };
         churn.check().map_err(refused)?;
         let presence = churn.presence(seed, machine, end);
-        let mut is_on = presence.starts_on;
+        let (mut is_on, count) = (presence.starts_on, presence.changes.len());
         if !is_on {
             self.network.apply(Change::Kill(host));
         }
@@ -200,7 +225,7 @@ impl<P: Clone> Built<P> {
             let change = if is_on { Change::Start(host) } else { Change::Kill(host) };
             self.network.schedule(at, change);
         }
-        Ok(())
+        Ok(count)
     }
 
     fn change(&self, event: &Event) -> Result<Change, TopologyError> {

@@ -16,7 +16,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use overlay_core::ids::NodeId;
 
 use super::answer::ApiError;
-use super::body::JsonBody;
+use super::body::Sent;
 use super::identity::Identity;
 use super::links;
 use super::pages::Asked;
@@ -77,7 +77,7 @@ pub(super) async fn report(
     State(app): State<App>,
     identity: Identity,
     Path(id): Path<String>,
-    JsonBody(said): JsonBody<SetState>,
+    Sent(said): Sent<SetState>,
 ) -> Result<StatusCode, ApiError> {
     let node = identity.node("changing the state of a job")?;
     let id = JobId(id.parse().map_err(|_| ApiError::no_job())?);
@@ -110,7 +110,7 @@ fn to_report(said: SetState) -> Report {
 /// for a join token that is unknown, expired or another node's.
 pub(super) async fn enrol(
     State(app): State<App>,
-    JsonBody(asked): JsonBody<Enrol>,
+    Sent(asked): Sent<Enrol>,
 ) -> Result<impl IntoResponse, ApiError> {
     let key = check_signature(&asked)?;
     if !(1..=MAX_CORES).contains(&asked.cores) {

@@ -13,7 +13,7 @@ use coordinator_core::{DeleteRefusal, Job, JobId, Request};
 use serde_json::{Value, json};
 
 use super::answer::ApiError;
-use super::body::JsonBody;
+use super::body::Sent;
 use super::identity::Identity;
 use super::pages::Asked;
 use super::{PREFIX, links, objects};
@@ -42,7 +42,7 @@ const MAX_IDS: usize = 1_000;
 pub(super) async fn submit(
     State(app): State<App>,
     identity: Identity,
-    JsonBody(submission): JsonBody<SubmitJob>,
+    Sent(submission): Sent<SubmitJob>,
 ) -> Result<impl IntoResponse, ApiError> {
     let owner = identity.user("posting jobs")?;
     let request = Request::admit(&submission)?;

@@ -52,3 +52,35 @@ async fn a_request_without_a_format_is_406_but_archives_have_their_own() {
     let response = request.header(ACCEPT, "image/png").body("x").send().await.unwrap();
     assert_eq!(response.status(), 200);
 }
+
+#[tokio::test]
+async fn a_job_is_submitted_in_yaml_and_by_a_form_and_in_nothing_else() {
+    let (site, _agents) = Site::with_agents(1).await;
+    let form = "application/x-www-form-urlencoded";
+    let send = async |kind: &'static str, body: &'static str| {
+        let request = site.request(Method::POST, "/jobs.json", Some(&site.alice));
+        let request = if kind.is_empty() { request } else { request.header(CONTENT_TYPE, kind) };
+        let response = request.body(body).send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    for (kind, body) in [
+        ("text/yaml", "---\ncommand: /bin/true\nresource: /nodes=1,walltime=0:01:00\n"),
+        (form, "command=%2Fbin%2Ftrue&resource=%2Fnodes%3D1%2Cwalltime%3D0%3A01%3A00&name="),
+    ] {
+        let (status, answer) = send(kind, body).await;
+        assert_eq!(status, 201, "{answer}");
+        let job = site.job(answer["id"].as_u64().unwrap()).await;
+        assert_eq!((&job["command"], &job["walltime"]), (&json!("/bin/true"), &json!(60)));
+    }
+    for (kind, body, status, title) in [
+        ("text/yaml", "command: [", 400, "YAML data not understood"),
+        ("text/yaml", "comand: x", 400, "YAML data not understood"),
+        (form, "comand=x", 400, "Form data not understood"),
+        ("text/plain", "command", 406, "Job description must be in YAML or JSON"),
+        ("application/json", "", 406, "Job description must be in YAML or JSON"),
+        ("", "{}", 406, "Job description must be in YAML or JSON"),
+    ] {
+        let (found, answer) = send(kind, body).await;
+        assert_eq!((found, &answer["title"]), (status, &json!(title)), "{kind}: {answer}");
+    }
+}

@@ -42,6 +42,7 @@ async fn unknown_routes_and_wrong_methods_are_404_with_oars_body() {
 async fn malformed_json_is_400_and_says_where() {
     let site = Site::start().await;
     let request = site.request(Method::POST, "/jobs.json", Some(&site.alice));
+    let request = request.header(reqwest::header::CONTENT_TYPE, "application/json");
     let response = request.body("{\"command\":").send().await.unwrap();
     assert_eq!(response.status(), 400);
     let body: serde_json::Value = response.json().await.unwrap();

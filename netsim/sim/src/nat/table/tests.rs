@@ -166,3 +166,16 @@ fn all_ports_can_be_used_and_no_more() {
     assert_eq!(made, PORTS);
     assert!(table.admitted.len() <= MAX_ADMISSIONS);
 }
+
+#[test]
+fn mapping_that_is_not_refreshed_gives_way_to_a_new_one() {
+    for (refresh, same) in [(Refresh::Inbound, false), (Refresh::Both, true)] {
+        let port = PortAllocation::Sequential;
+        let mut table = NatTable::new(NatProfile { refresh, port, ..NatProfile::HOME });
+        let lifetime = NatProfile::HOME.lifetime.as_secs();
+        let mut at = |now| open(&mut table, now, "10.1.0.2:5000", REMOTE).unwrap();
+        let ports = [at(0), at(lifetime - 1), at(lifetime)];
+        assert_eq!(ports[0], ports[1]);
+        assert_eq!(ports[1] == ports[2], same, "{refresh:?}");
+    }
+}

@@ -45,6 +45,7 @@ pub fn router(app: App) -> Router {
         .route("/version", get(root::version))
         .route("/whoami", get(root::whoami))
         .route("/timezone", get(root::timezone))
+        .route("/stress_factor", get(root::stress_factor))
         .route("/jobs", get(jobs::list).post(jobs::submit))
         .route("/jobs/details", get(jobs::details))
         .route("/jobs/{id}", get(jobs::show).delete(jobs::delete))

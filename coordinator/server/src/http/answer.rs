@@ -22,6 +22,9 @@ use crate::store::{EnrolRefusal, StoreError};
 /// The most that is taken over of the web framework's own words, bytes.
 const MAX_WORDS: usize = 4_096;
 
+/// The longest error body, bytes: the longest that repeats a client's words, several times over.
+const MAX_ERROR: usize = 64 * 1024;
+
 /// An error answer: status, title, message.
 #[derive(Debug)]
 pub struct ApiError {
@@ -181,4 +184,19 @@ pub(super) async fn dress(request: Request, next: Next) -> Response {
         }
     }
     dressed
+}
+
+/// OAR's `?debug=1`: an error sent as a success, for clients that show no body of an error.
+pub(super) async fn as_success(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let text = to_bytes(body, MAX_ERROR).await.unwrap_or_default();
+    let Ok(mut error) = serde_json::from_slice::<ErrorBody>(&text) else {
+        return Response::from_parts(parts, text.into());
+    };
+    error.title = format!("ERROR {} - {}", parts.status.as_u16(), error.title);
+    error.code = StatusCode::OK.as_u16();
+    parts.headers.remove(CONTENT_LENGTH);
+    let mut answer = (StatusCode::OK, Json(error)).into_response();
+    answer.headers_mut().extend(parts.headers);
+    answer
 }

@@ -17,6 +17,10 @@ use super::{PREFIX, render};
 /// The most of a client's header that an error repeats, characters.
 const MAX_SHOWN: usize = 200;
 
+/// The one structure of answers. OAR's other one, `oar`, is broken in OAR: resources become memory addresses,
+/// and every job has the number 0.
+const STRUCTURE: &str = "simple";
+
 /// The format of an answer's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -63,10 +67,15 @@ pub(super) async fn negotiate(mut request: Request, next: Next) -> Response {
     // What has no format is refused in JSON; archives have one of their own.
     let format = negotiated.0.as_ref().copied().unwrap_or(Format::Json);
     request.extensions_mut().insert(negotiated);
-    render::answer(next.run(request).await, format).await
+    let debug = parameter(&request, "debug").is_some_and(|value| value == "1");
+    let response = next.run(request).await;
+    // Of a failure there is another page than of an object, also when it is called no failure.
+    let failed = response.status().as_u16() >= 400;
+    let response = if debug && failed { answer::as_success(response).await } else { response };
+    render::answer(response, format, failed).await
 }
 
-/// Refuses what can have no answer: no format that is known, or OAR's missing HEAD.
+/// Refuses what can have no answer: no format or structure that is known, or OAR's missing HEAD.
 pub(super) async fn require(
     Extension(negotiated): Extension<Negotiated>,
     Extension(path): Extension<AskedPath>,
@@ -76,10 +85,25 @@ pub(super) async fn require(
     if let Err(refusal) = negotiated.format() {
         return refusal.into_response();
     }
+    if let Some(name) = parameter(&request, "structure").filter(|name| name != STRUCTURE) {
+        return unknown_structure(&name).into_response();
+    }
     if request.method() == Method::HEAD {
         return answer::no_route_to(&path).into_response();
     }
     next.run(request).await
+}
+
+/// A query parameter's first value.
+fn parameter(request: &Request, name: &str) -> Option<String> {
+    let mut all = form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+    all.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+fn unknown_structure(name: &str) -> ApiError {
+    let shown: String = name.chars().take(MAX_SHOWN).collect();
+    let message = format!("Unknown {shown} format for data structure");
+    ApiError::new(StatusCode::NOT_ACCEPTABLE, format!("Unknown {shown} format"), message)
 }
 
 fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {

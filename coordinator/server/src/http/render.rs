@@ -15,8 +15,8 @@ use super::format::Format;
 /// commands that are long, not all of the longest.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
-/// The answer in that format. What is not JSON stays as it is.
-pub(super) async fn answer(response: Response, format: Format) -> Response {
+/// The answer in that format; `failed` makes OAR's error page. What is not JSON stays as it is.
+pub(super) async fn answer(response: Response, format: Format, failed: bool) -> Response {
     let kind = response.headers().get(CONTENT_TYPE);
     if format == Format::Json || kind.is_none_or(|kind| kind != "application/json") {
         return response;
@@ -27,7 +27,6 @@ pub(super) async fn answer(response: Response, format: Format) -> Response {
         let refusal = ApiError::new(StatusCode::NOT_ACCEPTABLE, "Answer too long", message);
         return refusal.into_response();
     };
-    let failed = parts.status.as_u16() >= 400;
     let Some((kind, text)) = convert(&bytes, format, failed) else {
         tracing::error!(status = %parts.status, "an answer is no value that YAML has");
         let message = "The answer cannot be written in this format: ask for JSON";

@@ -75,3 +75,15 @@ pub(super) async fn whoami(State(app): State<App>, identity: Identity) -> Json<V
 pub(super) async fn timezone(State(app): State<App>) -> Json<Value> {
     Json(json!({ "timezone": TIMEZONE, "api_timestamp": app.clock.now().seconds() }))
 }
+
+/// `GET /stress_factor`: the machine's load over a minute, as OAR's own script has it. 0 where there is no
+/// such figure.
+pub(super) async fn stress_factor(State(app): State<App>) -> Json<Value> {
+    let loads = tokio::fs::read_to_string("/proc/loadavg").await.unwrap_or_default();
+    let load = loads.split_whitespace().next().unwrap_or("0");
+    Json(json!({
+        "GLOBAL_STRESS": load,
+        "links": [links::itself("/stress_factor".to_owned())],
+        "api_timestamp": app.clock.now().seconds(),
+    }))
+}

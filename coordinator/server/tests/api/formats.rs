@@ -84,3 +84,24 @@ async fn a_job_is_submitted_in_yaml_and_by_a_form_and_in_nothing_else() {
         assert_eq!((found, &answer["title"]), (status, &json!(title)), "{kind}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn one_structure_is_known_and_debug_makes_errors_successes() {
+    let site = Site::start().await;
+    let json = "application/json";
+    let (status, _, _) = fetch(&site, "/resources?structure=simple", json).await;
+    assert_eq!(status, 200);
+    let (status, _, text) = fetch(&site, "/resources?structure=oar", json).await;
+    let body: Value = serde_json::from_str(&text).unwrap();
+    let message = &body["message"];
+    assert_eq!((status, message), (406, &json!("Unknown oar format for data structure")));
+    let (status, _, text) = fetch(&site, "/jobs/9.json?debug=1", json).await;
+    let body: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &body["code"]), (200, &json!(200)));
+    assert_eq!(body["title"], "ERROR 404 - Job not found");
+    let (status, kind, text) = fetch(&site, "/jobs/9.html?debug=1", json).await;
+    assert_eq!((status, &*kind), (200, "text/html; charset=utf-8"));
+    assert!(text.starts_with("<title>ERROR 404 - Job not found</title>"), "{text}");
+    let (status, _, _) = fetch(&site, "/jobs/9.json?debug=0", json).await;
+    assert_eq!(status, 404);
+}

@@ -1,5 +1,6 @@
 //! The command line of `netsim`.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,9 @@ use clap::{Parser, Subcommand};
 use crate::confine::{self, Keep};
 use crate::leftovers::{self, Found};
 use crate::progress::Progress;
+use crate::report::Report;
 use crate::scenario::{self, Scenario};
+use crate::visit::{self, Lab};
 use crate::{doctor, run};
 
 /// Runs the whole system in network namespaces on this machine.
@@ -36,6 +39,28 @@ enum Command {
         /// Decides the order in which the volunteers start, instead of the scenario's seed.
         #[arg(long, value_name = "N")]
         seed: Option<u64>,
+        /// Keeps everything running after the jobs until Ctrl-C, for `netsim shell` and `netsim exec`.
+        #[arg(long)]
+        hold: bool,
+    },
+    /// Runs a command on a node of a running lab, and passes its exit status on.
+    Exec {
+        /// The lab's directory, where several are running.
+        #[arg(long, value_name = "DIR")]
+        run: Option<PathBuf>,
+        /// `coordinator`, `scientist`, `vol-1` ...; `vol-1-r0` is the router of `vol-1`.
+        node: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Opens a shell on a node of a running lab.
+    Shell {
+        /// The lab's directory, where several are running.
+        #[arg(long, value_name = "DIR")]
+        run: Option<PathBuf>,
+        /// `coordinator`, `scientist`, `vol-1` ...; `vol-1-r0` is the router of `vol-1`.
+        node: String,
     },
     /// Checks a scenario file.
     Check {
@@ -61,10 +86,16 @@ enum Command {
 /// The process must have a single thread: some commands move it into new namespaces.
 pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
     match args.command {
-        Command::Run { scenario, json, keep, seed } => {
+        Command::Run { scenario, json, keep, seed, hold } => {
             // SAFETY: by this function's contract.
-            unsafe { run_scenario(&scenario, json.as_deref(), keep, seed) }
+            unsafe { run_scenario(&scenario, json.as_deref(), keep, seed, hold) }
         }
+        Command::Exec { run, node, command } => {
+            // SAFETY: by this function's contract.
+            unsafe { visit(run, &node, &command) }
+        }
+        // SAFETY: by this function's contract.
+        Command::Shell { run, node } => unsafe { visit(run, &node, &[visit::shell()]) },
         Command::Check { scenario } => {
             let (file, scenario) = scenario::load(&scenario)?;
             let volunteers = scenario.machines().len();
@@ -92,6 +123,7 @@ unsafe fn run_scenario(
     json: Option<&Path>,
     keep: Option<PathBuf>,
     seed: Option<u64>,
+    hold: bool,
 ) -> anyhow::Result<i32> {
     let (file, scenario) = scenario::load(name)?;
     let file = file.canonicalize()?;
@@ -111,12 +143,31 @@ unsafe fn run_scenario(
 
     let mut progress = Progress::new();
     let seed = seed.unwrap_or(scenario.seed);
-    let outcome = run::run(&file, &scenario, seed, &dir, &mut progress);
+    let (outcome, world) = if hold {
+        run::run_and_leave(&file, &scenario, seed, &dir, &mut progress)
+    } else {
+        (run::run(&file, &scenario, seed, &dir, &mut progress), None)
+    };
     let step = progress.current().unwrap_or("running the scenario").to_owned();
     let steps = progress.finish();
-    let mut report =
-        outcome.with_context(|| format!("failed at the step \"{step}\"; see {}", dir.display()))?;
-    report.steps = steps;
+    let outcome =
+        outcome.with_context(|| format!("failed at the step \"{step}\"; see {}", dir.display()));
+    let outcome = outcome.and_then(|report| tell(Report { steps, ..report }, json, &dir));
+    let Some(_world) = world else { return outcome };
+    let status = outcome.unwrap_or_else(|error| {
+        eprintln!("netsim: {error:#}");
+        1
+    });
+    eprintln!(
+        "the lab goes on until Ctrl-C: `netsim shell NODE`, `netsim exec NODE -- COMMAND`, with \
+         `--run {}` if there are others",
+        dir.display()
+    );
+    confine::hold(status)
+}
+
+/// Writes the report for people and programs, and returns the exit status that it means.
+fn tell(report: Report, json: Option<File>, dir: &Path) -> anyhow::Result<i32> {
     if let Some(json) = json {
         serde_json::to_writer_pretty(json, &report).context("cannot write the report as JSON")?;
     }
@@ -125,6 +176,13 @@ unsafe fn run_scenario(
         say(&format!("the logs are in {}", dir.display()))?;
     }
     Ok(i32::from(!report.passed))
+}
+
+unsafe fn visit(run: Option<PathBuf>, node: &str, command: &[OsString]) -> anyhow::Result<i32> {
+    let run = run.map(std::path::absolute).transpose()?;
+    let lab = Lab::find(run.as_deref())?;
+    // SAFETY: by this function's contract.
+    unsafe { lab.run(lab.node(node)?, command) }
 }
 
 fn clean(dry_run: bool) -> anyhow::Result<i32> {

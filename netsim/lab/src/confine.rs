@@ -13,7 +13,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::iter;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -91,8 +91,8 @@ pub unsafe fn enter(run_dir: &Path, keep: Keep) -> Result<(), ConfineError> {
     };
     // Locked until this process, `init` and `lab` have all ended: programs do not inherit it.
     let mend = "free some space, or choose another directory";
-    let _held = Mark { keep: keep == Keep::Always }
-        .set(run_dir)
+    let _held = Mark::own(keep == Keep::Always)
+        .and_then(|mark| mark.set(run_dir))
         .map_err(|e| failed(step("mark the run directory", mend)(e)))?;
     unshare_namespaces().map_err(failed)?;
 
@@ -122,8 +122,21 @@ pub fn default_run_dir() -> PathBuf {
     candidates.find(|path| !path.exists()).unwrap_or(base)
 }
 
+/// This user's directories that are named so, sorted.
+pub(crate) fn default_run_dirs() -> io::Result<Vec<PathBuf>> {
+    let own = getuid().as_raw();
+    let is_own =
+        |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == own);
+    let mut dirs: Vec<PathBuf> = fs::read_dir(std::env::temp_dir())?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| is_default_name(path) && is_own(path))
+        .collect();
+    dirs.sort();
+    Ok(dirs)
+}
+
 /// Whether [`default_run_dir`] gives such names: `netsim-` and one or two numbers.
-pub(crate) fn is_default_name(path: &Path) -> bool {
+fn is_default_name(path: &Path) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let name = path.file_name().and_then(|name| name.to_str());
     let numbers = name.and_then(|name| name.strip_prefix("netsim-")).unwrap_or_default();
@@ -197,12 +210,31 @@ extern "C" fn forward_signal(signal: libc::c_int) {
 fn attend(child: Pid, grace_s: Option<libc::c_uint>, only: Option<Pid>) -> i32 {
     FORWARD_TO.store(child.as_raw(), Ordering::Relaxed);
     ALARM_AFTER_S.store(grace_s.unwrap_or(0).cast_signed(), Ordering::Relaxed);
-    let action =
-        SigAction::new(SigHandler::Handler(forward_signal), SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGALRM] {
-        // SAFETY: the handler only does what is allowed in one.
-        let _ = unsafe { sigaction(signal, &action) };
+    on_signals(
+        SigHandler::Handler(forward_signal),
+        &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGALRM],
+    );
+    wait_for(child, only)
+}
+
+/// Waits for a command of the user's; ignores some signals and forwards the others meanwhile.
+pub(crate) fn accompany(child: Pid, ignored: &[Signal]) -> i32 {
+    FORWARD_TO.store(child.as_raw(), Ordering::Relaxed);
+    let forwarded = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+    on_signals(SigHandler::Handler(forward_signal), &forwarded);
+    on_signals(SigHandler::SigIgn, ignored);
+    wait_for(child, Some(child))
+}
+
+fn on_signals(handler: SigHandler, signals: &[Signal]) {
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+    for signal in signals {
+        // SAFETY: the handlers given only do what is allowed in one.
+        let _ = unsafe { sigaction(*signal, &action) };
     }
+}
+
+fn wait_for(child: Pid, only: Option<Pid>) -> i32 {
     loop {
         match waitpid(only.unwrap_or(Pid::from_raw(-1)), None::<WaitPidFlag>) {
             Ok(WaitStatus::Exited(pid, code)) if pid == child => return code,
@@ -245,10 +277,17 @@ fn make_writable(path: &Path) {
 
 /// From now on `SIGINT`, `SIGTERM` and `SIGHUP` end this process, and so the whole lab, at once.
 pub fn end_on_signals() {
-    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the handler only does what is allowed in one.
-        let _ = unsafe { sigaction(signal, &action) };
+    on_signals(SigHandler::Handler(end), &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+}
+
+/// The exit status of a lab that is held; below 0 while it works.
+static HELD_WITH: AtomicI32 = AtomicI32::new(-1);
+
+/// Keeps the lab until a signal ends it with `status`. [`end_on_signals`] must have been called.
+pub fn hold(status: i32) -> ! {
+    HELD_WITH.store(status, Ordering::Relaxed);
+    loop {
+        nix::unistd::pause();
     }
 }
 
@@ -257,6 +296,7 @@ extern "C" fn end(signal: libc::c_int) {
     // SAFETY: write and _exit are async-signal-safe; the text is static.
     unsafe {
         libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
-        libc::_exit(128 + signal);
+        let held_with = HELD_WITH.load(Ordering::Relaxed);
+        libc::_exit(if held_with < 0 { 128 + signal } else { held_with });
     }
 }

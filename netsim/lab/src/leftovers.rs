@@ -7,12 +7,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::Pid;
 
 use crate::confine;
 use crate::mark::{self, Held, Mark, Run};
@@ -45,12 +44,7 @@ pub struct Leftover {
 
 /// Looks for run directories of this user in the system's temporary directory, sorted by name.
 pub fn find() -> io::Result<Vec<Found>> {
-    let mut dirs: Vec<PathBuf> = fs::read_dir(std::env::temp_dir())?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| confine::is_default_name(path) && is_own_dir(path))
-        .collect();
-    dirs.sort();
-    let found = dirs.into_iter().filter_map(|dir| match mark::look(&dir) {
+    let found = confine::default_run_dirs()?.into_iter().filter_map(|dir| match mark::look(&dir) {
         None => Some(Found::Unmarked(dir)),
         Some(Run::Alive(_)) => Some(Found::InUse(dir)),
         // It was asked for by name.
@@ -92,9 +86,4 @@ fn processes_of(dir: &Path) -> Vec<Process> {
         processes::environment(process.pid).split(|byte| *byte == 0).any(|entry| entry == wanted)
     };
     processes::all().into_iter().filter(is_of_run).collect()
-}
-
-fn is_own_dir(path: &Path) -> bool {
-    let own = geteuid().as_raw();
-    path.symlink_metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == own)
 }

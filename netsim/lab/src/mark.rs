@@ -23,6 +23,10 @@ const UNFINISHED: &str = ".netsim-run.new";
 pub struct Mark {
     /// The user wants the directory in any case.
     pub keep: bool,
+    /// The process that the user started.
+    pub owner: u32,
+    /// The process namespace in which that is its number.
+    pub namespace: String,
 }
 
 /// The mark of this run. The lock is held until every process that has inherited this has ended.
@@ -39,6 +43,11 @@ pub enum Run {
 }
 
 impl Mark {
+    /// The mark of this process.
+    pub fn own(keep: bool) -> io::Result<Self> {
+        Ok(Self { keep, owner: std::process::id(), namespace: process_namespace()? })
+    }
+
     /// Marks a directory as this process's.
     pub fn set(&self, dir: &Path) -> io::Result<Held> {
         // Complete and locked before it has its name: nobody sees a mark that is neither.
@@ -77,6 +86,11 @@ pub fn take_off(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// What tells the process namespace of this process from others.
+pub(crate) fn process_namespace() -> io::Result<String> {
+    Ok(fs::read_link("/proc/self/ns/pid")?.to_string_lossy().into_owned())
 }
 
 /// Whether that is the mark's own file.

@@ -9,6 +9,9 @@ use nix::unistd::Pid;
 
 use crate::netns::Netns;
 
+/// The variable that `netsim exec` gives to what it starts: the node's name.
+pub(crate) const VISITOR: &str = "NETSIM_NODE";
+
 /// A living process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -27,6 +30,16 @@ pub fn all() -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| *pid != 1 && *pid != own).filter_map(read).collect()
+}
+
+/// [`all`], without what the user has started on a node.
+pub(crate) fn of_lab() -> Vec<Process> {
+    let variable = format!("{VISITOR}=");
+    let is_visitor = |process: &Process| {
+        let environment = environment(process.pid);
+        environment.split(|byte| *byte == 0).any(|entry| entry.starts_with(variable.as_bytes()))
+    };
+    all().into_iter().filter(|process| !is_visitor(process)).collect()
 }
 
 fn read(pid: i32) -> Option<Process> {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use coordinator_api::job::JobState;
 
 use crate::expect;
+use crate::nodes::Nodes;
 use crate::preset::Preset;
 use crate::progress::Progress;
 use crate::report::{JobReport, NodeReport, PairReport, Report};
@@ -27,22 +28,47 @@ pub fn run(
     progress: &mut Progress,
 ) -> anyhow::Result<Report> {
     let mut world = start(scenario, seed, dir, progress)?;
-    check_strangers(&world, progress)?;
+    let report = work(&mut world, file, scenario, seed, progress)?;
+    world.stop()?;
+    Ok(report)
+}
 
-    let ids = submit_all(&world, file, scenario, dir, progress)?;
+/// [`run`], but everything that was started goes on for as long as the world that is given back.
+pub fn run_and_leave(
+    file: &Path,
+    scenario: &Scenario,
+    seed: u64,
+    dir: &Path,
+    progress: &mut Progress,
+) -> (anyhow::Result<Report>, Option<World>) {
+    match start(scenario, seed, dir, progress) {
+        Ok(mut world) => (work(&mut world, file, scenario, seed, progress), Some(world)),
+        Err(error) => (Err(error), None),
+    }
+}
+
+fn work(
+    world: &mut World,
+    file: &Path,
+    scenario: &Scenario,
+    seed: u64,
+    progress: &mut Progress,
+) -> anyhow::Result<Report> {
+    check_strangers(world, progress)?;
+
+    let ids = submit_all(world, file, scenario, progress)?;
     let mut jobs = Vec::new();
     let mut failures = Vec::new();
     for (job, id) in scenario.job.iter().zip(ids) {
-        follow(&world, id, job, progress)?;
+        follow(world, id, job, progress)?;
         progress.begin(format!("fetching the results of job {id}"));
-        let output = first_output(&world, id)?;
-        let report = job_report(&world, id, job, &output)?;
+        let output = first_output(world, id)?;
+        let report = job_report(world, id, job, &output)?;
         failures.extend(expect::failures(job, &report, &output));
         jobs.push(report);
     }
     progress.begin("ending everything and looking for leftovers");
-    failures.extend(audit(&mut world)?);
-    world.stop()?;
+    failures.extend(audit(world)?);
     Ok(Report {
         scenario: file.display().to_string(),
         seed,
@@ -74,6 +100,7 @@ fn start(
         let index = world.add_volunteer(*behind, *cores)?;
         world.join(index)?;
     }
+    Nodes::of(&world).publish(dir).context("cannot write the list of nodes")?;
     progress.begin("starting the agents and waiting until oarnodes shows all of them alive");
     for index in shuffled(machines.len(), seed) {
         world.start_agent(index)?;
@@ -97,12 +124,11 @@ fn submit_all(
     world: &World,
     file: &Path,
     scenario: &Scenario,
-    dir: &Path,
     progress: &mut Progress,
 ) -> anyhow::Result<Vec<u64>> {
     let submit = |(index, job): (usize, &Job)| {
         progress.begin(format!("oarsub: {}", job.command));
-        let stagein = stage(world, file, job, &dir.join(format!("stagein-{index}")))?;
+        let stagein = stage(world, file, job, &world.dir.join(format!("stagein-{index}")))?;
         let id = world.submit(&Submission {
             command: job.command.clone(),
             nodes: *job.nodes.as_ref(),

@@ -160,11 +160,13 @@ impl World {
         }
         self.stop_coordinator()?;
         let left = wait::until("the end of all processes", STOP, || {
-            processes::all().is_empty().then_some(())
+            processes::of_lab().is_empty().then_some(())
         });
         if left.is_err() {
-            let left: Vec<String> =
-                processes::all().iter().map(|p| format!("\n    {} {}", p.pid, p.command)).collect();
+            let left: Vec<String> = processes::of_lab()
+                .iter()
+                .map(|p| format!("\n    {} {}", p.pid, p.command))
+                .collect();
             bail!("processes were left behind after a clean end:{}", left.concat());
         }
         Ok(())

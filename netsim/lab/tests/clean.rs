@@ -88,14 +88,15 @@ fn what_only_looks_like_a_run_is_left_alone() {
     let temp = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let (temp, elsewhere) = (temp.path(), elsewhere.path());
-    let mark = r#"{"keep":false}"#;
+    let marked = |keep| format!(r#"{{"keep":{keep},"owner":1,"namespace":"pid:[1]"}}"#);
+    let mark = &marked(false);
     let make = |path: PathBuf, name: &str, text: &str| {
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join(name), text).unwrap();
     };
     make(temp.join("netsim-1"), "file", "");
     make(temp.join("netsim-2"), ".netsim-run", "no mark");
-    make(temp.join("netsim-3"), ".netsim-run", r#"{"keep":true}"#);
+    make(temp.join("netsim-3"), ".netsim-run", &marked(true));
     make(temp.join("netsim-notes"), ".netsim-run", mark);
     make(temp.join("other-4"), ".netsim-run", mark);
     make(elsewhere.join("dir"), ".netsim-run", mark);

@@ -1,0 +1,81 @@
+//! What a running lab tells about its nodes, in a file of its run directory.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::netns::Netns;
+use crate::program::Place;
+use crate::topology::Machine;
+use crate::world::World;
+
+/// The file's name.
+const NAME: &str = "nodes.json";
+
+/// The nodes of a lab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nodes {
+    /// The lab's process, by its number in the lab's process namespace.
+    pub lab: u32,
+    /// Machines and their routers.
+    pub nodes: Vec<Node>,
+}
+
+/// A machine or a router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// The lab's descriptor of its network namespace.
+    pub netns: i32,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What its programs' environment has beside the usual.
+    pub env: Vec<(String, String)>,
+}
+
+impl Nodes {
+    /// The nodes of this process's world.
+    pub fn of(world: &World) -> Self {
+        let coordinator = node("coordinator", &world.public.netns, &world.dir.join("coordinator"));
+        let mut nodes = vec![coordinator];
+        nodes.extend(routers(&world.public, &world.dir));
+        let scientist = [(&world.scientist.machine, &world.scientist.place)];
+        let volunteers = world.volunteers.iter().map(|v| (&v.machine, &v.place));
+        for (machine, place) in scientist.into_iter().chain(volunteers) {
+            nodes.push(Node { env: env(place), ..node(&machine.name, &machine.netns, &place.dir) });
+            nodes.extend(routers(machine, &world.dir));
+        }
+        Self { lab: std::process::id(), nodes }
+    }
+
+    /// Writes the file; readers see all of it or none.
+    pub fn publish(&self, dir: &Path) -> io::Result<()> {
+        let unfinished = dir.join(format!("{NAME}.new"));
+        let options = File::options().write(true).create(true).truncate(true).mode(0o600).clone();
+        serde_json::to_writer(options.open(&unfinished)?, self)?;
+        fs::rename(unfinished, dir.join(NAME))
+    }
+
+    /// Reads the file.
+    pub fn read(dir: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&fs::read(dir.join(NAME))?)?)
+    }
+}
+
+fn node(name: &str, netns: &Netns, dir: &Path) -> Node {
+    let (name, dir) = (name.to_owned(), dir.to_owned());
+    Node { name, netns: netns.descriptor(), dir, env: Vec::new() }
+}
+
+fn routers(machine: &Machine, dir: &Path) -> impl Iterator<Item = Node> {
+    machine.routers.iter().map(move |router| node(&router.name, &router.netns, dir))
+}
+
+fn env(place: &Place) -> Vec<(String, String)> {
+    let text = |text: &std::ffi::OsString| text.to_string_lossy().into_owned();
+    place.env.iter().map(|(name, value)| (text(name), text(value))).collect()
+}

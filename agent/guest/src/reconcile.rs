@@ -50,7 +50,7 @@ pub enum Action {
     Kill(LaunchId),
     /// End the remains of an older launch; nobody wants a report of it.
     Abandon(LaunchId),
-    /// Answer a kill of a launch that this node does not have, so that nobody waits for it.
+    /// Answer a kill of a launch that this node does not have any more, so that nobody waits for it.
     ReportUnknown(LaunchId),
 }
 
@@ -70,7 +70,8 @@ pub fn reconcile(
                 actions.insert(Action::Kill(*id));
             }
             Some(Local::Killing | Local::Abandoning) => {}
-            None if finished.contains(id) => {}
+            // Also a launch that has ended here: while it is listed, the coordinator waits for a word, and
+            // one too many does no harm.
             None => {
                 actions.insert(Action::ReportUnknown(*id));
             }

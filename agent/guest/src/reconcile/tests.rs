@@ -25,6 +25,13 @@ fn a_stale_list_does_not_start_a_finished_launch_again() {
 }
 
 #[test]
+fn a_kill_is_answered_although_the_launch_has_ended_here() {
+    // As after a restart: the launch was dropped without a report, and the coordinator waits for one.
+    let action = [Action::ReportUnknown(id(7, 1))];
+    assert_eq!(decide(&lists(&[], &[id(7, 1)]), &[], &[id(7, 1)]), action);
+}
+
+#[test]
 fn two_jobs_start_side_by_side() {
     let desired = lists(&[id(8, 1), id(7, 3)], &[]);
     let want = [Action::Start(id(7, 3)), Action::Start(id(8, 1))];
@@ -64,7 +71,6 @@ fn a_kill_is_ordered_once() {
 fn a_kill_of_an_unknown_launch_is_answered() {
     let desired = lists(&[], &[id(7, 1)]);
     assert_eq!(decide(&desired, &[], &[]), [Action::ReportUnknown(id(7, 1))]);
-    assert_eq!(decide(&desired, &[], &[id(7, 1)]), []);
     let newer_runs = [(id(7, 2), Local::Active)];
     assert_eq!(decide(&desired, &newer_runs, &[]), [Action::ReportUnknown(id(7, 1))]);
 }

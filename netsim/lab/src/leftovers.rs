@@ -2,7 +2,7 @@
 //!
 //! A run that ends by itself, by a signal or by an error removes everything, or says what it keeps.
 //! One that is killed with `SIGKILL`, or ends with the machine, leaves its directory: the processes
-//! and namespaces end with it (see [`confine`](crate::confine)). Only directories that carry the
+//! and namespaces end with it (see [`confine`]). Only directories that carry the
 //! mark of a run of this user, which is over, are touched.
 
 use std::fs;

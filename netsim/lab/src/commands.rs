@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 
 use crate::confine::{self, Keep};
+use crate::drawing::{Drawing, Svg};
 use crate::leftovers::{self, Found};
 use crate::progress::Progress;
 use crate::report::Report;
@@ -62,10 +63,13 @@ enum Command {
         /// `coordinator`, `scientist`, `vol-1` ...; `vol-1-r0` is the router of `vol-1`.
         node: String,
     },
-    /// Checks a scenario file.
+    /// Checks a scenario file and draws its network.
     Check {
         /// A scenario's file, or its name in `netsim list`.
         scenario: String,
+        /// Writes the drawing as a picture too.
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
     },
     /// Lists the scenarios.
     List,
@@ -96,11 +100,17 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
         }
         // SAFETY: by this function's contract.
         Command::Shell { run, node } => unsafe { visit(run, &node, &[visit::shell()]) },
-        Command::Check { scenario } => {
+        Command::Check { scenario, svg } => {
             let (file, scenario) = scenario::load(&scenario)?;
             let volunteers = scenario.machines().len();
             let jobs = scenario.job.len();
-            say(&format!("{}: right ({volunteers} volunteers, {jobs} jobs)", file.display()))
+            say(&format!("{}: right ({volunteers} volunteers, {jobs} jobs)", file.display()))?;
+            let drawing = Drawing::of(&scenario);
+            if let Some(svg) = svg {
+                std::fs::write(&svg, Svg(&drawing).to_string())
+                    .with_context(|| format!("cannot write {}", svg.display()))?;
+            }
+            say(&drawing.to_string())
         }
         Command::List => {
             for (name, path) in scenario::list() {

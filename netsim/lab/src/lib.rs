@@ -8,6 +8,7 @@ pub mod capture;
 pub mod commands;
 pub mod confine;
 pub mod doctor;
+pub mod drawing;
 pub mod expect;
 pub mod leftovers;
 pub mod mark;

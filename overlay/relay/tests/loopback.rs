@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use overlay_core::NodeId;
 use overlay_core::wire::{ControlFrame, Ticket, relay};
-use overlay_relay::{Relay, RelayHandle, RelayKeys, issue_ticket, reflector_token};
+use overlay_relay::{Relay, RelayHandle, RelayKeys, RelayStats, issue_ticket, reflector_token};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 
 const CHANNEL: u32 = 42;
@@ -58,6 +58,19 @@ fn start(bind: &str) -> (RelayHandle, RelayKeys) {
     (relay, keys)
 }
 
+/// The relay's counters, once they are as `wanted`.
+fn stats_when(relay: &RelayHandle, wanted: impl Fn(&RelayStats) -> bool) -> RelayStats {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let stats = relay.stats();
+        if wanted(&stats) {
+            return stats;
+        }
+        assert!(std::time::Instant::now() < deadline, "{stats:?}");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn packets_cross_the_relay_both_ways() {
     let (relay, keys) = start("127.0.0.1:0");
@@ -98,7 +111,8 @@ fn a_burst_goes_in_and_out_as_one() {
     let [alice, bob] = [0, 1].map(|_| Agent::new("127.0.0.1:0", relay.local_addr()));
     alice.bind(&keys, 0);
     bob.bind(&keys, 1);
-    let before = relay.stats();
+    // The counters are shown after the packets have gone: a challenge and an acknowledgement to each.
+    let before = stats_when(&relay, |stats| stats.io.sends == 4);
 
     let frames: Vec<_> = (0..20u8).map(|n| relay::encode(CHANNEL, &[n; 1200])).collect();
     let tail = relay::encode(CHANNEL, &[99; 100]);
@@ -119,15 +133,8 @@ fn a_burst_goes_in_and_out_as_one() {
     for frame in frames.iter().chain([&tail]) {
         assert_eq!(&bob.receive(), frame);
     }
-    let deadline = std::time::Instant::now() + PATIENCE;
-    let after = loop {
-        let stats = relay.stats();
-        if stats.forwarded_packets == before.forwarded_packets + 21 {
-            break stats;
-        }
-        assert!(std::time::Instant::now() < deadline, "{stats:?}");
-        std::thread::yield_now();
-    };
+    let arrived = before.forwarded_packets + 21;
+    let after = stats_when(&relay, |stats| stats.forwarded_packets == arrived);
     if offload {
         assert_eq!(after.io.sends - before.io.sends, 1, "one call for the whole burst");
     }

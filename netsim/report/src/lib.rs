@@ -1,0 +1,1 @@
+//! What a run leaves behind: event log, samples, and the page that draws them.

@@ -127,6 +127,7 @@ impl RelayChannel {
             ControlFrame::BindChallenge { .. }
             | ControlFrame::BindAck { .. }
             | ControlFrame::ReflectRequest { .. }
+            | ControlFrame::ReflectElsewhere { .. }
             | ControlFrame::ReflectResponse { .. }
             | ControlFrame::BindRequest { .. }
             | ControlFrame::BindAnswer { .. } => false,

@@ -82,12 +82,16 @@ impl Relay {
         // Best effort: what the kernel grants is what there is.
         let _ = udp.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER);
         let _ = udp.set_send_buffer_size((&socket).into(), SOCKET_BUFFER);
+        let other =
+            UdpSocket::bind(SocketAddr::new(local_addr.ip(), 0)).map_err(SpawnError::Socket)?;
+        other.set_nonblocking(true).map_err(SpawnError::Socket)?;
         let (waker, wakened) = UnixStream::pair().map_err(SpawnError::Thread)?;
         let stats = Arc::new(Mutex::new(RelayStats::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             state: RelayState::new(keys, limits, rand::random(), Moment::read()),
             outbox: Outbox::new(socket, udp, local_addr.is_ipv6()),
+            other,
             wakened,
             stop: Arc::clone(&stop),
             stats: Arc::clone(&stats),
@@ -128,6 +132,8 @@ impl Drop for RelayHandle {
 struct Worker {
     state: RelayState,
     outbox: Outbox,
+    /// Answers that shall come from another port leave here; nothing is received.
+    other: UdpSocket,
     wakened: UnixStream,
     stop: Arc<AtomicBool>,
     stats: Arc<Mutex<RelayStats>>,
@@ -180,6 +186,13 @@ impl Worker {
             match self.state.handle_datagram(now, from, segment) {
                 Action::Forward(to) => run.forward(&mut self.outbox, index, to),
                 Action::Reply(bytes) => self.outbox.send(Burst::single(from, &bytes)),
+                Action::ReplyElsewhere { to, from_other: false, bytes } => {
+                    self.outbox.send(Burst::single(to, &bytes));
+                }
+                Action::ReplyElsewhere { to, from_other: true, bytes } => {
+                    // Lost when the socket is full, as on any network.
+                    let _ = self.other.send_to(&bytes, self.outbox.socket_form(to.remote));
+                }
                 Action::Drop(_) => {}
             }
         }

@@ -34,6 +34,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
 /// Between sweeps that a full table asks for, so that a full table cannot make the relay slow.
 const FORCED_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The lowest port of a sender's address that an answer is sent to when the sender names it.
+const LOWEST_PORT: u16 = 1024;
+
 /// Where a datagram came from, and so where an answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -51,6 +54,16 @@ pub enum Action {
     Forward(Route),
     /// Send these bytes back where the datagram came from.
     Reply(Vec<u8>),
+    /// Send these bytes to another port of the address where the datagram came from, or from the
+    /// reflector's second socket, or both.
+    ReplyElsewhere {
+        /// Where to.
+        to: Route,
+        /// Whether from the second socket.
+        from_other: bool,
+        /// No longer than the datagram.
+        bytes: Vec<u8>,
+    },
     /// Nothing.
     Drop(DropReason),
 }
@@ -110,7 +123,7 @@ impl RelayState {
             self.on_packet(now, from, datagram).map(Action::Forward)
         } else if datagram.starts_with(&control::MAGIC) {
             self.fire_due_timers(now.instant);
-            self.on_control(now, from, datagram).map(|answer| Action::Reply(answer.encode()))
+            self.on_control(now, from, datagram)
         } else {
             Err(DropReason::Malformed)
         };
@@ -181,21 +194,22 @@ impl RelayState {
         now: Moment,
         from: Route,
         datagram: &[u8],
-    ) -> Result<ControlFrame, DropReason> {
-        match ControlFrame::decode(datagram) {
+    ) -> Result<Action, DropReason> {
+        let answer = match ControlFrame::decode(datagram) {
             Ok(ControlFrame::ReflectRequest { token, nonce }) => {
-                if !keys::verify_reflector_token(&self.keys, &token) {
-                    return Err(DropReason::BadToken);
-                }
-                self.stats.reflected += 1;
-                Ok(ControlFrame::ReflectResponse { nonce, observed: from.remote })
+                self.reflect(from, &token, nonce)?
+            }
+            Ok(ControlFrame::ReflectElsewhere { token, nonce, port, from_other }) => {
+                let answer = self.reflect(from, &token, nonce)?;
+                let to = elsewhere(from, port).ok_or(DropReason::Malformed)?;
+                return Ok(Action::ReplyElsewhere { to, from_other, bytes: answer.encode() });
             }
             Ok(ControlFrame::BindRequest { ticket, nonce }) => {
                 self.check_ticket(now, &ticket)?;
                 let [current, _] = &self.secrets;
                 let cookie = keys::cookie(current, &ticket, &nonce, from.remote);
                 self.stats.challenged += 1;
-                Ok(ControlFrame::BindChallenge { nonce, cookie })
+                ControlFrame::BindChallenge { nonce, cookie }
             }
             Ok(ControlFrame::BindAnswer { ticket, nonce, cookie }) => {
                 self.check_ticket(now, &ticket)?;
@@ -210,15 +224,29 @@ impl RelayState {
                 self.stats.bound += 1;
                 let lifetime_s = self.limits.bind_lifetime.as_secs();
                 let lifetime_s = u16::try_from(lifetime_s).unwrap_or(u16::MAX);
-                Ok(ControlFrame::BindAck { nonce, channel: ticket.channel, lifetime_s })
+                ControlFrame::BindAck { nonce, channel: ticket.channel, lifetime_s }
             }
             Ok(
                 ControlFrame::ReflectResponse { .. }
                 | ControlFrame::BindChallenge { .. }
                 | ControlFrame::BindAck { .. },
             )
-            | Err(_) => Err(DropReason::Malformed),
+            | Err(_) => return Err(DropReason::Malformed),
+        };
+        Ok(Action::Reply(answer.encode()))
+    }
+
+    fn reflect(
+        &mut self,
+        from: Route,
+        token: &[u8; 16],
+        nonce: [u8; 8],
+    ) -> Result<ControlFrame, DropReason> {
+        if !keys::verify_reflector_token(&self.keys, token) {
+            return Err(DropReason::BadToken);
         }
+        self.stats.reflected += 1;
+        Ok(ControlFrame::ReflectResponse { nonce, observed: from.remote })
     }
 
     fn check_ticket(&self, now: Moment, ticket: &Ticket) -> Result<(), DropReason> {
@@ -280,6 +308,15 @@ impl RelayState {
             .retain(|_, channel| channel.sides.iter().flatten().any(|b| b.is_alive(now, lifetime)));
         self.swept_at = now;
     }
+}
+
+/// Another port of the sender's address; none where services live, which nobody asked to be poked.
+fn elsewhere(from: Route, port: u16) -> Option<Route> {
+    let mut to = from;
+    if port != 0 {
+        to.remote.set_port(port);
+    }
+    (port == 0 || port >= LOWEST_PORT).then_some(to)
 }
 
 impl Bind {

@@ -106,6 +106,32 @@ fn a_dual_stack_relay_joins_ipv4_and_ipv6() {
 }
 
 #[test]
+fn the_second_socket_answers_from_another_port_also_at_another_port() {
+    for bind in ["127.0.0.1:0", "[::]:0"] {
+        let (relay, keys) = start(bind);
+        let port = relay.local_addr().port();
+        let asking = Agent::new("127.0.0.1:0", SocketAddr::new([127, 0, 0, 1].into(), port));
+        let listening = UdpSocket::bind("127.0.0.1:0").unwrap();
+        listening.set_read_timeout(Some(PATIENCE)).unwrap();
+        let token = reflector_token(&keys, NodeId([1; 32]));
+        let to = listening.local_addr().unwrap().port();
+        let frame = |port, from_other| {
+            ControlFrame::ReflectElsewhere { token, nonce: [2; 8], port, from_other }.encode()
+        };
+        for (port, from_other) in [(0, true), (to, false), (to, true)] {
+            asking.socket.send_to(&frame(port, from_other), asking.relay).unwrap();
+            let receiver = if port == 0 { &asking.socket } else { &listening };
+            let mut buffer = [0; 64];
+            let (len, from) = receiver.recv_from(&mut buffer).unwrap();
+            assert_eq!(from != asking.relay, from_other, "{bind} {port}");
+            let observed = asking.socket.local_addr().unwrap();
+            let expected = ControlFrame::ReflectResponse { nonce: [2; 8], observed };
+            assert_eq!(ControlFrame::decode(&buffer[..len]), Ok(expected));
+        }
+    }
+}
+
+#[test]
 fn a_burst_goes_in_and_out_as_one() {
     let (relay, keys) = start("127.0.0.1:0");
     let [alice, bob] = [0, 1].map(|_| Agent::new("127.0.0.1:0", relay.local_addr()));

@@ -121,6 +121,19 @@ pub enum ControlFrame {
         /// Returned in the answer.
         nonce: [u8; 8],
     },
+    /// Asks for the same answer at another port of the sender's address, or from the reflector's second
+    /// socket, or both: whether it arrives tells what the NAT in between lets in (RFC 5780 §4.4) and
+    /// for how long it remembers a mapping (§4.6).
+    ReflectElsewhere {
+        /// As in [`ControlFrame::ReflectRequest`].
+        token: [u8; 16],
+        /// Returned in the answer.
+        nonce: [u8; 8],
+        /// Where the answer goes, at the address of the request's source; 0: to the source itself.
+        port: u16,
+        /// The answer comes from another port of the reflector's host.
+        from_other: bool,
+    },
     /// How the reflector sees the sender of the request.
     ReflectResponse {
         /// Of the request.
@@ -167,6 +180,7 @@ impl fmt::Debug for ControlFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ReflectRequest { .. } => "ReflectRequest",
+            Self::ReflectElsewhere { .. } => "ReflectElsewhere",
             Self::ReflectResponse { .. } => "ReflectResponse",
             Self::BindRequest { .. } => "BindRequest",
             Self::BindChallenge { .. } => "BindChallenge",
@@ -208,6 +222,12 @@ impl ControlFrame {
             Self::ReflectRequest { token, nonce } => {
                 bytes.extend_from_slice(token);
                 bytes.extend_from_slice(nonce);
+            }
+            Self::ReflectElsewhere { token, nonce, port, from_other } => {
+                bytes.extend_from_slice(token);
+                bytes.extend_from_slice(nonce);
+                bytes.extend_from_slice(&port.to_be_bytes());
+                bytes.push(u8::from(*from_other));
             }
             Self::ReflectResponse { nonce, observed } => {
                 bytes.extend_from_slice(nonce);
@@ -274,6 +294,12 @@ impl ControlFrame {
                 channel: u32::from_be_bytes(fields.take()?),
                 lifetime_s: u16::from_be_bytes(fields.take()?),
             },
+            7 => Self::ReflectElsewhere {
+                token: fields.take()?,
+                nonce: fields.take()?,
+                port: u16::from_be_bytes(fields.take()?),
+                from_other: fields.take::<1>()? != [0],
+            },
             other => return Some(Err(DecodeControlError::UnknownType(other))),
         }))
     }
@@ -286,6 +312,7 @@ impl ControlFrame {
             Self::BindChallenge { .. } => 4,
             Self::BindAnswer { .. } => 5,
             Self::BindAck { .. } => 6,
+            Self::ReflectElsewhere { .. } => 7,
         }
     }
 }
@@ -293,7 +320,7 @@ impl ControlFrame {
 /// The exact length of each frame type, magic and type byte included.
 fn wire_len(kind: u8) -> Option<usize> {
     Some(match kind {
-        1 => REFLECT_REQUEST_LEN,
+        1 | 7 => REFLECT_REQUEST_LEN,
         2 => 5 + 8 + address::LEN,
         3 | 5 => BIND_LEN,
         4 => 5 + 8 + 16,

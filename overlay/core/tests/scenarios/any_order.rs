@@ -170,7 +170,8 @@ impl Subject {
                         ControlFrame::BindAck { nonce, channel: ticket.channel, lifetime_s: 120 }
                     }
                     Ok(
-                        ControlFrame::ReflectResponse { .. }
+                        ControlFrame::ReflectElsewhere { .. }
+                        | ControlFrame::ReflectResponse { .. }
                         | ControlFrame::BindChallenge { .. }
                         | ControlFrame::BindAck { .. },
                     )

@@ -40,6 +40,7 @@ impl TestRelay {
                 })
             }
             other @ (ControlFrame::ReflectRequest { .. }
+            | ControlFrame::ReflectElsewhere { .. }
             | ControlFrame::ReflectResponse { .. }
             | ControlFrame::BindChallenge { .. }
             | ControlFrame::BindAck { .. }) => panic!("a node sent {other:?} to a relay"),

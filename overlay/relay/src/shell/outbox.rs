@@ -155,7 +155,7 @@ impl Outbox {
     }
 
     /// A dual-stack socket is told IPv4 addresses in their IPv6-mapped form.
-    fn socket_form(&self, address: SocketAddr) -> SocketAddr {
+    pub(super) fn socket_form(&self, address: SocketAddr) -> SocketAddr {
         match address {
             SocketAddr::V4(v4) if self.is_ipv6 => {
                 SocketAddr::new(self.socket_ip((*v4.ip()).into()), v4.port())

@@ -235,6 +235,36 @@ fn the_reflector_answers_tokens_of_its_key_only() {
 }
 
 #[test]
+fn the_reflector_answers_elsewhere_at_the_same_address_only() {
+    let mut bench = bench();
+    let token = crate::reflector_token(&keys(), NodeId([9; 32]));
+    let frame = |port, from_other| {
+        ControlFrame::ReflectElsewhere { token, nonce: NONCE, port, from_other }.encode()
+    };
+    for (port, from_other, expected) in
+        [(0, true, Some(alice())), (4000, false, Some(route("192.0.2.1:4000"))), (161, false, None)]
+    {
+        let to = match bench.send(0, alice(), &frame(port, from_other)) {
+            Action::ReplyElsewhere { to, from_other: other, .. } if other == from_other => Some(to),
+            Action::Drop(DropReason::Malformed) => None,
+            action @ (Action::Forward(_)
+            | Action::Reply(_)
+            | Action::ReplyElsewhere { .. }
+            | Action::Drop(_)) => panic!("{action:?}"),
+        };
+        assert_eq!(to, expected);
+    }
+    let forged = ControlFrame::ReflectElsewhere {
+        token: [7; 16],
+        nonce: NONCE,
+        port: 4000,
+        from_other: true,
+    };
+    let refused = bench.send(0, alice(), &forged.encode());
+    assert_eq!(refused, Action::Drop(DropReason::BadToken));
+}
+
+#[test]
 fn rates_and_quota_are_held() {
     let rate = ByteRate { bytes_per_second: 100, burst: 1000 };
     let limits = RelayLimits { channel_rate: rate, channel_quota: 1600, ..Default::default() };
@@ -290,6 +320,10 @@ fn any_datagram() -> impl Strategy<Value = Vec<u8>> {
         Just(request(ticket(0))),
         Just(answer(ticket(1), [0; 16])),
         Just(ControlFrame::ReflectRequest { token, nonce: NONCE }.encode()),
+        Just(
+            ControlFrame::ReflectElsewhere { token, nonce: NONCE, port: 4000, from_other: true }
+                .encode()
+        ),
         Just(packet(b"payload")),
     ];
     let bytes = || prop::collection::vec(any::<u8>(), 0..200);
@@ -313,7 +347,9 @@ proptest! {
     fn no_reply_is_longer_than_its_request(datagram in any_datagram()) {
         let mut bench = bench();
         bench.bind_both(0);
-        if let Action::Reply(reply) = bench.send(1, alice(), &datagram) {
+        if let Action::Reply(reply) | Action::ReplyElsewhere { bytes: reply, .. } =
+            bench.send(1, alice(), &datagram)
+        {
             prop_assert!(reply.len() <= datagram.len());
         }
     }

@@ -25,6 +25,19 @@ fn frames() -> Vec<(ControlFrame, Vec<u8>)> {
             .to_vec(),
         ),
         (
+            ControlFrame::ReflectElsewhere {
+                token: [0xaa; 16],
+                nonce,
+                port: 0x1234,
+                from_other: true,
+            },
+            hex!(
+                "0b434801 07 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0102030405060708 1234 01"
+                "00000000000000000000000000000000"
+            )
+            .to_vec(),
+        ),
+        (
             ControlFrame::ReflectResponse { nonce, observed: "192.0.2.1:4660".parse().unwrap() },
             hex!("0b434801 02 0102030405060708 04 c0000201000000000000000000000000 1234").to_vec(),
         ),
@@ -81,7 +94,7 @@ fn any_other_length_is_refused() {
 
 #[test]
 fn answers_are_no_longer_than_requests() {
-    for (question, answer) in [(1, 2), (3, 4), (5, 6)] {
+    for (question, answer) in [(1, 2), (7, 2), (3, 4), (5, 6)] {
         assert!(wire_len(answer) <= wire_len(question));
     }
 }
@@ -89,10 +102,10 @@ fn answers_are_no_longer_than_requests() {
 #[test]
 fn unknown_types_and_families_are_refused() {
     assert_eq!(
-        ControlFrame::decode(&hex!("0b434801 07 00")),
-        Err(DecodeControlError::UnknownType(7))
+        ControlFrame::decode(&hex!("0b434801 08 00")),
+        Err(DecodeControlError::UnknownType(8))
     );
-    let mut bytes = frames()[1].1.clone();
+    let mut bytes = frames()[2].1.clone();
     bytes[13] = 5;
     assert_eq!(ControlFrame::decode(&bytes), Err(DecodeControlError::UnknownFamily));
 }

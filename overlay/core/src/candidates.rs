@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::NodeId;
-use crate::netmap::{Candidate, CandidateKind, MAX_CANDIDATES, NodeCandidates, ObservedMapping};
+use crate::netmap::{
+    Candidate, CandidateKind, MAX_CANDIDATES, NatTraits, NodeCandidates, ObservedMapping,
+};
 
 /// Ports below this are never probed: services and their gateways live there (a probe to port 162
 /// once tripped a router's SNMP helper), overlay sockets do not.
@@ -98,7 +100,13 @@ impl OwnCandidates {
             None if candidates.is_empty() => return None,
             None => 1,
         };
-        let announcement = NodeCandidates { node: self.id, sequence, mapping, candidates };
+        let announcement = NodeCandidates {
+            node: self.id,
+            sequence,
+            mapping,
+            nat: NatTraits::default(),
+            candidates,
+        };
         self.announced = Some(announcement.clone());
         Some(announcement)
     }

@@ -126,6 +126,14 @@ pub enum Output {
         /// A second path for the same sealed packets; the receiver's replay window drops the copies.
         also: Option<Path>,
     },
+    /// Inner packets to that peer of at most so many bytes pass on the selected path, 1280 to
+    /// [`MESH_MTU`](crate::wire::probe::MESH_MTU). Given on change only; before, it is the latter.
+    RouteMtu {
+        /// The peer.
+        peer: NodeId,
+        /// Bytes.
+        mtu: usize,
+    },
     /// Tell the coordinator this node's candidates.
     Announce(NodeCandidates),
     /// A pair changed; the driver adds the byte counts and tells the coordinator.

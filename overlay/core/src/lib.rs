@@ -20,6 +20,7 @@ pub mod control;
 pub mod ids;
 pub mod io;
 pub mod netmap;
+pub mod pattern;
 pub mod wire;
 
 mod candidates;
@@ -40,3 +41,4 @@ pub use ids::{MeshId, NodeId, SessionKey, WireGuardKey};
 pub use io::{Input, Output, PairState, Path};
 pub use netmap::{Candidate, CandidateKind, Member, Netmap, NodeCandidates, RelayTicket};
 pub use node::{MAX_PEERS, Node, NodeConfig, NodeView, Outputs, Stats};
+pub use pattern::Pattern;

@@ -101,7 +101,15 @@ mod tests {
 
     fn netmap(epoch: u64, members: Vec<Member>) -> Netmap {
         let mesh = MeshId { job: 1, generation: 1 };
-        Netmap { version: NETMAP_VERSION, mesh, epoch, members, signature: None }
+        Netmap {
+            version: NETMAP_VERSION,
+            mesh,
+            era: 0,
+            epoch,
+            members,
+            pattern: None,
+            signature: None,
+        }
     }
 
     #[test]

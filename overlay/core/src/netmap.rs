@@ -7,6 +7,7 @@ use blake2::{Blake2s256, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{MeshId, NodeId, WireGuardKey};
+use crate::pattern::Pattern;
 
 /// The version of the netmap format that this crate reads and writes.
 pub const NETMAP_VERSION: u8 = 1;
@@ -32,10 +33,18 @@ pub struct Netmap {
     pub version: u8,
     /// The mesh it describes.
     pub mesh: MeshId,
+    /// Which coordinator counts the epochs: grows when one takes over that does not know what the
+    /// last one counted, such as after a restart. A later era's epochs are newer than all before.
+    #[serde(default)]
+    pub era: u64,
     /// Grows with every change of the members.
     pub epoch: u64,
     /// The members in the order of their index.
     pub members: Vec<Member>,
+    /// Who is expected to talk to whom: those pairs are connected beforehand, others with their first
+    /// packet. None: everybody with everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<Pattern>,
     /// Reserved for the job owner's signature over the roster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
@@ -91,8 +100,17 @@ pub struct Candidate {
 pub enum CandidateKind {
     /// An address of one of the node's own interfaces.
     Host,
-    /// What the coordinator saw as the source of the node's packets.
+    /// What the coordinator, a reflector or a relay saw as the source of the node's packets.
     Reflexive,
+    /// A router on the way gave it on request (PCP, NAT-PMP, UPnP).
+    PortMapped,
+    /// The volunteer or the operator says so, such as a forwarded port.
+    OperatorSet,
+    /// A peer saw the node's packets come from there.
+    PeerReported,
+    /// Found in a way that this version does not know.
+    #[serde(other)]
+    Other,
 }
 
 /// How a NAT chooses the outer port (RFC 4787 §4.1), as far as the node has observed it.
@@ -110,6 +128,56 @@ pub enum ObservedMapping {
     EndpointDependent,
 }
 
+/// How a NAT chooses the port of a new mapping (RFC 4787 §4.2), as far as the node has observed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObservedPorts {
+    /// The port of the socket.
+    Preserved,
+    /// Each that many above the last one, or below.
+    Sequential(i8),
+    /// No pattern in it: nobody can know the next one.
+    Random,
+    /// Not measured yet, or in a way that this version does not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// Whom a NAT lets in (RFC 4787 §5), as far as the node has observed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObservedFiltering {
+    /// Everybody, as soon as there is a mapping.
+    Open,
+    /// Every port of an address that was sent to, at least.
+    ByAddress,
+    /// Only addresses and ports that were sent to.
+    ByAddressAndPort,
+    /// Not measured yet, or in a way that this version does not know.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// What a node measured of the NAT in front of it, beside the [`ObservedMapping`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatTraits {
+    /// How it chooses ports.
+    #[serde(default)]
+    pub ports: ObservedPorts,
+    /// Whom it lets in.
+    #[serde(default)]
+    pub filtering: ObservedFiltering,
+}
+
+impl NatTraits {
+    /// Nothing was measured.
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// All the candidates of one node. A newer sequence replaces an older one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeCandidates {
@@ -119,6 +187,9 @@ pub struct NodeCandidates {
     pub sequence: u64,
     /// What the node observed of the NAT in front of it.
     pub mapping: ObservedMapping,
+    /// What else it measured of that NAT.
+    #[serde(default, skip_serializing_if = "NatTraits::is_unknown")]
+    pub nat: NatTraits,
     /// At most [`MAX_CANDIDATES`].
     pub candidates: Vec<Candidate>,
 }

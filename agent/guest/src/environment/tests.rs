@@ -127,7 +127,8 @@ fn members_are_known_by_number_and_by_name() {
         wireguard_key: WireGuardKey([1; 32]),
     };
     let members = vec![member(0, "vol-9"), member(1, "vol-1")];
-    let netmap = Netmap { version: 1, mesh, epoch: 1, members, signature: None };
+    let netmap =
+        Netmap { version: 1, mesh, era: 0, epoch: 1, members, pattern: None, signature: None };
     let six = [mesh.ipv6(0), mesh.ipv6(1)];
     let want = format!(
         "127.0.0.1 localhost\n::1 localhost ip6-localhost\n\

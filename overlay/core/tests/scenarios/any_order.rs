@@ -138,6 +138,7 @@ impl Subject {
                     assert!(self.sessions.iter().any(|session| session.peer == peer));
                     assert_ne!(Some(primary), also);
                 }
+                Output::RouteMtu { mtu, .. } => assert!((1280..=1412).contains(&mtu)),
                 Output::Announce(candidates) => assert!(candidates.candidates.len() <= 8),
                 Output::PairChanged(session, state) => {
                     assert!(self.sessions.contains(&session));
@@ -212,6 +213,8 @@ impl Subject {
                     mesh,
                     epoch,
                     members,
+                    era: 0,
+                    pattern: None,
                     signature: None,
                 }));
             }
@@ -225,6 +228,7 @@ impl Subject {
                     node,
                     sequence,
                     mapping,
+                    nat: Default::default(),
                     candidates,
                 }));
             }

@@ -96,6 +96,7 @@ fn candidates_that_come_late_are_tried() {
             node: peer,
             sequence: 1,
             mapping: ObservedMapping::Unknown,
+            nat: Default::default(),
             candidates: vec![],
         };
         world.input(index, Input::Candidates(nowhere));

@@ -188,7 +188,15 @@ impl World {
             wireguard_key: WireGuardKey([*index as u8; 32]),
         };
         let members = members.iter().map(member).collect();
-        Netmap { version: NETMAP_VERSION, mesh, epoch, members, signature: None }
+        Netmap {
+            version: NETMAP_VERSION,
+            mesh,
+            era: 0,
+            epoch,
+            members,
+            pattern: None,
+            signature: None,
+        }
     }
 
     pub(crate) fn key(&self, mesh: MeshId, peer: usize) -> SessionKey {
@@ -359,6 +367,7 @@ impl World {
             Output::UsePath { peer, primary, also } => {
                 self.nodes[index].paths.insert(peer, (primary, also));
             }
+            Output::RouteMtu { .. } => {}
             Output::Announce(candidates) => {
                 assert_eq!(candidates.node, self.nodes[index].id);
                 self.nodes[index].candidates = Some(candidates.clone());

@@ -99,6 +99,7 @@ mod tests {
                 node: NodeId([9; 32]),
                 sequence: 3,
                 mapping: Default::default(),
+                nat: Default::default(),
                 candidates: Vec::new(),
             }),
             ..Default::default()

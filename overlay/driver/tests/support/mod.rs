@@ -254,6 +254,8 @@ impl State {
                 mesh: MESH,
                 epoch: 1,
                 members: members.clone(),
+                era: 0,
+                pattern: None,
                 signature: None,
             })
         });

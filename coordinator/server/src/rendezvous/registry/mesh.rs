@@ -187,7 +187,15 @@ impl Mesh {
             Some(Member { index, node: member.node, name: member.name.clone(), wireguard_key })
         };
         let members = (0u16..).zip(&self.members).filter_map(member).collect();
-        Some(Netmap { version: NETMAP_VERSION, mesh, epoch: self.epoch, members, signature: None })
+        Some(Netmap {
+            version: NETMAP_VERSION,
+            mesh,
+            era: 0,
+            epoch: self.epoch,
+            members,
+            pattern: None,
+            signature: None,
+        })
     }
 
     pub(super) fn has_members(&self, members: &[LaunchMember]) -> bool {

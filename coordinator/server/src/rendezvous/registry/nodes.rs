@@ -96,12 +96,13 @@ impl Nodes {
         let candidates: Vec<_> =
             received.candidates.into_iter().filter(is_usable).take(MAX_CANDIDATES).collect();
         let known = node.candidates.as_ref();
-        if known.is_some_and(|k| k.candidates == candidates && k.mapping == received.mapping) {
+        let NodeCandidates { mapping, nat, .. } = received;
+        if known.is_some_and(|k| (&k.candidates, k.mapping, k.nat) == (&candidates, mapping, nat)) {
             return None;
         }
         let after_last = known.map_or(0, |known| known.sequence + 1);
         let sequence = now.unix_ms.max(after_last);
-        let news = NodeCandidates { node: id, sequence, mapping: received.mapping, candidates };
+        let news = NodeCandidates { node: id, sequence, mapping, nat, candidates };
         node.candidates = Some(news.clone());
         Some(news)
     }

@@ -49,6 +49,7 @@ fn candidates(number: u8, sequence: u64, endpoints: &[&str]) -> NodeCandidates {
         node: node(number),
         sequence,
         mapping: ObservedMapping::Unknown,
+        nat: Default::default(),
         candidates: endpoints.iter().map(candidate).collect(),
     }
 }

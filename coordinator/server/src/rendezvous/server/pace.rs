@@ -66,6 +66,7 @@ mod tests {
             node: NodeId([1; 32]),
             sequence: 1,
             mapping: ObservedMapping::Unknown,
+            nat: Default::default(),
             candidates: Vec::new(),
         };
         let message = ToCoordinator::Candidates(candidates);

@@ -44,6 +44,13 @@ pub const MAX_IN_FLIGHT: usize = 1_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(usize);
 
+impl HostId {
+    /// Its place among all hosts, in the order of making, from 0.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// A NAT, or another router, of a [`Network`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NatId(usize);

@@ -1,1 +1,22 @@
 //! A scenario in virtual time: the overlay's core on the simulated network. No IO.
+//!
+//! [`World`] is what a scenario happens in: [`overlay_core::Node`]s with what their drivers would do,
+//! a small coordinator, a [`Relay`], and a stand-in for WireGuard ([`wireguard`]), on a
+//! [`netsim_sim::Network`]. Time moves from event to event; the same seed gives the same run.
+//!
+//! ```text
+//!   coordinator ──orders──▶ Node ──outputs──▶ World ──packets──▶ Network ──deliveries──▶ World ──▶ Node
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod wireguard;
+
+mod node;
+mod relay;
+mod timers;
+mod world;
+
+pub use node::VirtualNode;
+pub use relay::{REFLECTOR_TOKEN, Relay};
+pub use world::{LINK, PORT, Packet, World};

@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use netsim_sim::{Link, NatProfile, PUBLIC};
+use netsim_virtual::{LINK, PORT, World};
 use overlay_core::netmap::ObservedMapping;
 use overlay_core::wire::format_hex;
 use overlay_core::{Input, MeshId, NodeCandidates, NodeId, Path, RelayTicket};
 
-use crate::world::{LINK, PORT, World};
+use crate::{with_mesh, world};
 
 const HARD: &[NatProfile] = &[NatProfile::SYMMETRIC];
 
 #[test]
 fn six_nodes_are_connected_over_the_relay_within_two_seconds() {
     for seed in 0..5 {
-        let (mut world, mesh) = World::with_mesh(seed, &[HARD; 6], LINK);
+        let (mut world, mesh) = with_mesh(seed, &[HARD; 6], LINK);
         let limit = Duration::from_secs(2);
         assert!(world.run_until(limit, |world| world.all_pairs(mesh, |pair| pair.established)));
         assert!(world.all_pairs(mesh, |pair| {
@@ -28,7 +29,7 @@ fn six_nodes_are_connected_over_the_relay_within_two_seconds() {
 fn slow_and_lossy_links_take_longer_but_get_there() {
     for seed in 0..20 {
         let link = Link { delay: Duration::from_millis(150), loss: 0.1 };
-        let (mut world, mesh) = World::with_mesh(seed, &[HARD; 3], link);
+        let (mut world, mesh) = with_mesh(seed, &[HARD; 3], link);
         let limit = Duration::from_secs(20);
         assert!(
             world.run_until(limit, |world| world.all_pairs(mesh, |pair| pair.established)),
@@ -39,7 +40,7 @@ fn slow_and_lossy_links_take_longer_but_get_there() {
 
 #[test]
 fn pairs_settle_soon_after_the_session_is_up() {
-    let (mut world, mesh) = World::with_mesh(1, &[HARD, &[NatProfile::HOME], &[]], LINK);
+    let (mut world, mesh) = with_mesh(1, &[HARD, &[NatProfile::HOME], &[]], LINK);
     let limit = Duration::from_secs(2);
     assert!(world.run_until(limit, |world| world.all_pairs(mesh, |pair| pair.established)));
     let limit = Duration::from_millis(3500);
@@ -55,7 +56,7 @@ fn mapping_is_measured_and_announced() {
         (&[NatProfile::HOME, NatProfile::SYMMETRIC], ObservedMapping::EndpointDependent),
     ];
     for (chain, expected) in chains {
-        let mut world = World::new(1);
+        let mut world = world(1);
         world.add_node(chain, LINK);
         world.run_for(Duration::from_secs(2));
         let view = world.nodes[0].node.snapshot();
@@ -66,7 +67,7 @@ fn mapping_is_measured_and_announced() {
 
 #[test]
 fn mesh_without_a_relay_comes_up_directly() {
-    let mut world = World::new(3);
+    let mut world = world(3);
     world.add_node(&[NatProfile::HOME], LINK);
     world.add_node(&[], LINK);
     world.run_for(Duration::from_secs(2));
@@ -81,7 +82,7 @@ fn mesh_without_a_relay_comes_up_directly() {
 
 #[test]
 fn candidates_that_come_late_are_tried() {
-    let mut world = World::new(4);
+    let mut world = world(4);
     world.add_node(&[NatProfile::HOME], LINK);
     let host = world.net.add_host(PUBLIC, LINK);
     world.add_node_at(host);
@@ -115,7 +116,7 @@ fn candidates_that_come_late_are_tried() {
 #[test]
 fn two_meshes_on_one_pair_share_the_path() {
     let home: &[NatProfile] = &[NatProfile::HOME];
-    let (mut world, first) = World::with_mesh(5, &[home, home], LINK);
+    let (mut world, first) = with_mesh(5, &[home, home], LINK);
     world.run_for(Duration::from_secs(10));
     assert!(world.is_direct(first, 0, 1) && world.is_direct(first, 1, 0));
     let second = MeshId { job: 2, generation: 1 };
@@ -136,7 +137,7 @@ fn two_meshes_on_one_pair_share_the_path() {
 
 #[test]
 fn older_netmaps_are_refused_and_one_without_the_node_closes() {
-    let (mut world, mesh) = World::with_mesh(6, &[&[], &[], &[]], LINK);
+    let (mut world, mesh) = with_mesh(6, &[&[], &[], &[]], LINK);
     world.run_for(Duration::from_secs(5));
     world.send_netmap(mesh, 3, &[0, 1]);
     world.run_for(Duration::from_secs(1));
@@ -150,7 +151,7 @@ fn older_netmaps_are_refused_and_one_without_the_node_closes() {
 
 #[test]
 fn netmap_of_a_mesh_that_was_not_joined_is_refused() {
-    let mut world = World::new(7);
+    let mut world = world(7);
     world.add_node(&[], LINK);
     world.add_node(&[], LINK);
     let netmap = world.netmap(MeshId { job: 9, generation: 1 }, 1, &[0, 1]);
@@ -161,7 +162,7 @@ fn netmap_of_a_mesh_that_was_not_joined_is_refused() {
 
 #[test]
 fn ticket_that_contradicts_itself_is_refused() {
-    let mut world = World::new(8);
+    let mut world = world(8);
     world.add_node(&[], LINK);
     for sealed in [String::new(), format_hex(&[1; 30]), "x".repeat(60)] {
         let relay = format!("198.18.0.1:{PORT}").parse().unwrap();
@@ -175,7 +176,7 @@ fn ticket_that_contradicts_itself_is_refused() {
 #[test]
 fn forty_nodes_connect_within_two_seconds() {
     let home: &[NatProfile] = &[NatProfile::HOME];
-    let (mut world, mesh) = World::with_mesh(1, &[home; 40], LINK);
+    let (mut world, mesh) = with_mesh(1, &[home; 40], LINK);
     let limit = Duration::from_secs(2);
     assert!(world.run_until(limit, |world| world.all_pairs(mesh, |pair| pair.established)));
     world.run_for(Duration::from_secs(4));

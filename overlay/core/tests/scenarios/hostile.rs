@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use netsim_sim::NatProfile;
+use netsim_virtual::{LINK, World};
 use overlay_core::netmap::{Candidate, CandidateKind, NodeCandidates, ObservedMapping};
 use overlay_core::wire::Probe;
 use overlay_core::{Input, MeshId, Node, NodeConfig, NodeId, Output, Path, SessionKey};
 use proptest::prelude::*;
 
-use crate::world::{LINK, World};
+use crate::{with_mesh, world};
 
 const MESH: MeshId = MeshId { job: 1, generation: 1 };
 
@@ -94,7 +95,7 @@ proptest! {
 /// A pair that has settled on the relay.
 fn established() -> (World, MeshId) {
     let hard: &[NatProfile] = &[NatProfile::SYMMETRIC];
-    let (mut world, mesh) = World::with_mesh(1, &[hard, hard], LINK);
+    let (mut world, mesh) = with_mesh(1, &[hard, hard], LINK);
     world.run_for(Duration::from_secs(5));
     (world, mesh)
 }
@@ -117,7 +118,7 @@ fn peer_that_pings_from_everywhere_is_bounded() {
 
 #[test]
 fn reports_about_unknown_sessions_are_counted() {
-    let mut world = World::new(1);
+    let mut world = world(1);
     world.add_node(&[], LINK);
     let session = SessionKey { mesh: MESH, peer: NodeId([9; 32]) };
     let via = Path::Direct("203.0.113.1:4000".parse().unwrap());
@@ -158,7 +159,7 @@ fn same_seed_and_inputs_give_the_same_outputs() {
     let run = || {
         let home: &[NatProfile] = &[NatProfile::HOME];
         let hard: &[NatProfile] = &[NatProfile::SYMMETRIC];
-        let (mut world, _) = World::with_mesh(11, &[home, hard, &[]], LINK);
+        let (mut world, _) = with_mesh(11, &[home, hard, &[]], LINK);
         world.run_for(Duration::from_secs(30));
         let counters = world.net.counters();
         let histories: Vec<_> = world.nodes.into_iter().map(|node| node.history).collect();

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use netsim_sim::{NatProfile, PUBLIC};
+use netsim_virtual::{LINK, World};
 use overlay_core::{Input, MeshId, Path};
 
-use crate::world::{LINK, World};
+use crate::with_mesh;
 
 const HOME: &[NatProfile] = &[NatProfile::HOME];
 const HARD: &[NatProfile] = &[NatProfile::SYMMETRIC];
 
 fn direct_pair(seed: u64) -> (World, MeshId) {
-    let (mut world, mesh) = World::with_mesh(seed, &[HOME, HOME], LINK);
+    let (mut world, mesh) = with_mesh(seed, &[HOME, HOME], LINK);
     world.run_for(Duration::from_secs(10));
     assert!(world.is_direct(mesh, 0, 1) && world.is_direct(mesh, 1, 0));
     (world, mesh)
@@ -68,7 +69,7 @@ fn idle_direct_path_that_dies_is_noticed_too() {
 #[test]
 fn relay_that_restarts_is_bound_again() {
     for seed in 0..5 {
-        let (mut world, mesh) = World::with_mesh(seed, &[HARD, HARD], LINK);
+        let (mut world, mesh) = with_mesh(seed, &[HARD, HARD], LINK);
         world.run_for(Duration::from_secs(10));
         world.relay.restart();
         let arrived = talk(&mut world, mesh, 0, 40);
@@ -79,7 +80,7 @@ fn relay_that_restarts_is_bound_again() {
 
 #[test]
 fn relay_that_was_down_for_a_minute_is_bound_again() {
-    let (mut world, mesh) = World::with_mesh(9, &[HARD, HARD], LINK);
+    let (mut world, mesh) = with_mesh(9, &[HARD, HARD], LINK);
     world.run_for(Duration::from_secs(10));
     world.relay.down = true;
     world.run_for(Duration::from_secs(60));
@@ -120,7 +121,7 @@ fn node_that_moves_to_another_network_is_found_there() {
 
 #[test]
 fn keys_lost_at_the_other_end_are_renewed() {
-    let (mut world, mesh) = World::with_mesh(4, &[HARD, HARD], LINK);
+    let (mut world, mesh) = with_mesh(4, &[HARD, HARD], LINK);
     world.run_for(Duration::from_secs(10));
     let initiator = usize::from(world.nodes[0].id > world.nodes[1].id);
     let key = world.key(mesh, 1 - initiator);
@@ -138,7 +139,7 @@ fn keys_lost_at_the_other_end_are_renewed() {
 
 #[test]
 fn peer_that_starts_again_is_noticed_though_nothing_is_sent() {
-    let (mut world, mesh) = World::with_mesh(4, &[HARD, HARD], LINK);
+    let (mut world, mesh) = with_mesh(4, &[HARD, HARD], LINK);
     world.run_for(Duration::from_secs(10));
     let initiator = usize::from(world.nodes[0].id > world.nodes[1].id);
     let key = world.key(mesh, 1 - initiator);

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use netsim_sim::{NatProfile, PUBLIC, direct_path_possible};
+use netsim_virtual::{LINK, World};
 use overlay_core::{MeshId, Path};
 
-use crate::world::{LINK, World};
+use crate::{with_mesh, world};
 
 const SEEDS: u64 = 20;
 
@@ -25,7 +26,7 @@ fn pairs_are_direct_exactly_where_the_oracle_says_so() {
     for seed in 0..SEEDS {
         for (a_name, a) in CHAINS {
             for (b_name, b) in CHAINS {
-                let (mut world, mesh) = World::with_mesh(seed, &[a, b], LINK);
+                let (mut world, mesh) = with_mesh(seed, &[a, b], LINK);
                 let settled = |world: &World| world.all_pairs(mesh, |pair| pair.settled);
                 let case = format!("{a_name} × {b_name}, seed {seed}");
                 assert!(world.run_until(Duration::from_secs(6), settled), "{case}");
@@ -45,7 +46,7 @@ fn pairs_are_direct_exactly_where_the_oracle_says_so() {
 #[test]
 fn neighbours_behind_one_nat_talk_inside_their_network() {
     for profile in [NatProfile::HOME, NatProfile::SYMMETRIC] {
-        let mut world = World::new(2);
+        let mut world = world(2);
         let (_, home) = world.net.add_nat(PUBLIC, profile, LINK);
         for _ in 0..2 {
             let host = world.net.add_host(home, LINK);
@@ -70,7 +71,7 @@ fn explanation_names_the_nat_that_stands_in_the_way() {
         (hard, home, "this node's NAT uses another port"),
         (home, hard, "the peer's NAT uses another port"),
     ] {
-        let (mut world, mesh) = World::with_mesh(1, &[a, b], LINK);
+        let (mut world, mesh) = with_mesh(1, &[a, b], LINK);
         world.run_for(Duration::from_secs(10));
         let explain = &world.pair(mesh, 0, 1).explain;
         assert!(explain.contains(expected), "{explain:?}");

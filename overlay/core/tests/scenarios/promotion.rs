@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use netsim_sim::{Link, NatProfile};
+use netsim_virtual::{LINK, World};
 use overlay_core::MeshId;
 
-use crate::world::{LINK, World};
+use crate::{with_mesh, world};
 
 const HOME: &[NatProfile] = &[NatProfile::HOME];
 
@@ -25,7 +26,7 @@ fn talk(world: &mut World, mesh: MeshId, from: u64, duration: Duration) -> u64 {
 #[test]
 fn promotion_loses_no_packet() {
     for seed in 0..20 {
-        let (mut world, mesh) = World::with_mesh(seed, &[HOME, HOME], LINK);
+        let (mut world, mesh) = with_mesh(seed, &[HOME, HOME], LINK);
         let limit = Duration::from_secs(2);
         assert!(world.run_until(limit, |world| world.all_pairs(mesh, |pair| pair.established)));
         let sent = talk(&mut world, mesh, 0, Duration::from_secs(5));
@@ -43,7 +44,7 @@ fn direct_paths_are_found_through_ten_percent_loss() {
     let lossy = Link { loss: 0.05, ..LINK };
     for seed in 0..50 {
         // Two links each way: close to 10 % per direction.
-        let (mut world, mesh) = World::with_mesh(seed, &[&[], &[], HOME], lossy);
+        let (mut world, mesh) = with_mesh(seed, &[&[], &[], HOME], lossy);
         world.run_for(Duration::from_secs(15));
         let direct = world.all_pairs(mesh, |pair| pair.explain.is_empty() && pair.settled);
         assert!(direct, "seed {seed}: {:?}", world.nodes[0].pairs);
@@ -53,7 +54,7 @@ fn direct_paths_are_found_through_ten_percent_loss() {
 #[test]
 fn lossy_direct_path_in_use_is_not_given_up() {
     let lossy = Link { loss: 0.05, ..LINK };
-    let (mut world, mesh) = World::with_mesh(3, &[&[], HOME], lossy);
+    let (mut world, mesh) = with_mesh(3, &[&[], HOME], lossy);
     world.run_for(Duration::from_secs(15));
     talk(&mut world, mesh, 0, Duration::from_secs(120));
     let demotions: u64 = world.nodes.iter().map(|node| node.node.stats().demotions).sum();
@@ -62,7 +63,7 @@ fn lossy_direct_path_in_use_is_not_given_up() {
 
 #[test]
 fn path_that_carries_only_small_packets_is_not_taken() {
-    let mut world = World::new(1);
+    let mut world = world(1);
     world.direct_mtu = 1300;
     world.add_node(&[], LINK);
     world.add_node(&[], LINK);
@@ -77,7 +78,7 @@ fn path_that_carries_only_small_packets_is_not_taken() {
 
 #[test]
 fn idle_pair_says_little() {
-    let (mut world, mesh) = World::with_mesh(2, &[HOME, HOME], LINK);
+    let (mut world, mesh) = with_mesh(2, &[HOME, HOME], LINK);
     world.run_for(Duration::from_secs(30));
     assert!(world.is_direct(mesh, 0, 1));
     let before = world.nodes[0].node.stats().pings_sent;
@@ -90,7 +91,7 @@ fn idle_pair_says_little() {
 #[test]
 fn coordinator_hears_of_what_matters_only() {
     let hard: &[NatProfile] = &[NatProfile::SYMMETRIC];
-    let (mut world, mesh) = World::with_mesh(2, &[HOME, hard, hard], LINK);
+    let (mut world, mesh) = with_mesh(2, &[HOME, hard, hard], LINK);
     world.run_for(Duration::from_secs(600));
     for peer in [1, 2] {
         let key = world.key(mesh, peer);
@@ -103,7 +104,7 @@ fn coordinator_hears_of_what_matters_only() {
 #[test]
 fn hopeless_pair_stops_trying_so_hard() {
     let hard: &[NatProfile] = &[NatProfile::SYMMETRIC];
-    let (mut world, _) = World::with_mesh(2, &[hard, hard], LINK);
+    let (mut world, _) = with_mesh(2, &[hard, hard], LINK);
     world.run_for(Duration::from_secs(200));
     let before = world.nodes[0].node.stats().pings_sent;
     world.run_for(Duration::from_secs(3600));

@@ -7,8 +7,10 @@ use overlay_core::SessionKey;
 
 /// An inner packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Inner {
+pub enum Inner {
+    /// An empty one.
     Keepalive,
+    /// A probe of the overlay's core.
     Probe(Vec<u8>),
     /// The job's data, numbered.
     Data(u64),
@@ -16,14 +18,35 @@ pub(crate) enum Inner {
 
 /// A packet of the stand-in. `session` is named from the receiver's point of view.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum WgPacket {
-    Initiation { session: SessionKey, key: u64 },
-    Response { session: SessionKey, key: u64 },
-    Transport { session: SessionKey, key: u64, inner: Inner },
+pub enum WgPacket {
+    /// Offers a key.
+    Initiation {
+        /// Whose.
+        session: SessionKey,
+        /// The key.
+        key: u64,
+    },
+    /// Takes an offered key.
+    Response {
+        /// Whose.
+        session: SessionKey,
+        /// The key.
+        key: u64,
+    },
+    /// An inner packet under a key.
+    Transport {
+        /// Whose.
+        session: SessionKey,
+        /// The key.
+        key: u64,
+        /// The inner packet.
+        inner: Inner,
+    },
 }
 
 impl WgPacket {
-    pub(crate) fn session(&self) -> SessionKey {
+    /// The session as its receiver calls it.
+    pub fn session(&self) -> SessionKey {
         match self {
             Self::Initiation { session, .. }
             | Self::Response { session, .. }

@@ -1,4 +1,4 @@
-//! A relay and reflector that speaks the binding protocol, state and nothing else.
+//! A relay and reflector that speaks the binding protocol: state and nothing else.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,27 +6,34 @@ use std::net::SocketAddr;
 
 use overlay_core::wire::{ControlFrame, Ticket};
 
-pub(crate) const TOKEN: [u8; 16] = [0x70; 16];
+/// What the reflector wants to be shown.
+pub const REFLECTOR_TOKEN: [u8; 16] = [0x70; 16];
 
-#[derive(Default)]
-pub(crate) struct TestRelay {
+/// A relay and reflector.
+#[derive(Debug, Default)]
+pub struct Relay {
     secret: u64,
     bound: BTreeMap<(u32, u8), SocketAddr>,
     /// A relay that does not run answers nothing.
-    pub(crate) down: bool,
+    pub down: bool,
 }
 
-impl TestRelay {
-    /// Forgets every binding and the cookie's secret.
-    pub(crate) fn restart(&mut self) {
+impl Relay {
+    /// Starts again: every binding and the cookie's secret are forgotten.
+    pub fn restart(&mut self) {
         self.secret += 1;
         self.bound.clear();
         self.down = false;
     }
 
-    pub(crate) fn answer(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<ControlFrame> {
+    /// What a node is answered; none where nothing is.
+    ///
+    /// # Panics
+    ///
+    /// When a node sends what no node sends: that is a defect of the overlay's core.
+    pub fn answer(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<ControlFrame> {
         match ControlFrame::decode(bytes).expect("nodes send well-formed frames") {
-            ControlFrame::ReflectRequest { token, nonce } if token == TOKEN => {
+            ControlFrame::ReflectRequest { token, nonce } if token == REFLECTOR_TOKEN => {
                 Some(ControlFrame::ReflectResponse { nonce, observed: from })
             }
             ControlFrame::BindRequest { ticket, nonce } => {
@@ -48,7 +55,7 @@ impl TestRelay {
     }
 
     /// Where a packet of a channel goes on to; none when its sender is not bound.
-    pub(crate) fn forward(&self, from: SocketAddr, channel: u32) -> Option<SocketAddr> {
+    pub fn forward(&self, from: SocketAddr, channel: u32) -> Option<SocketAddr> {
         let side = (0..2).find(|side| self.bound.get(&(channel, *side)) == Some(&from))?;
         self.bound.get(&(channel, 1 - side)).copied()
     }

@@ -1,0 +1,305 @@
+//! The world of a scenario: nodes with their drivers, the coordinator, the relay, the network.
+
+mod coordinator;
+mod data;
+mod driver;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use netsim_sim::{Delivery, HostId, Link, NatProfile, Network, PUBLIC};
+use overlay_core::{Input, MeshId, Node, NodeConfig, NodeId, Output, PairState, Path, SessionKey};
+
+use crate::node::VirtualNode;
+use crate::relay::Relay;
+use crate::timers::Timers;
+use crate::wireguard::WgPacket;
+use coordinator::Orders;
+
+/// The UDP port of every node.
+pub const PORT: u16 = 41641;
+
+/// The coordinator's port for control connections.
+const CONTROL_PORT: u16 = 6443;
+
+/// The port of the relay and reflector.
+const RELAY_PORT: u16 = 6444;
+
+/// The link of machines that have no particular one: 5 ms, nothing lost.
+pub const LINK: Link = Link { delay: Duration::from_millis(5), loss: 0.0 };
+
+/// What the network of a world carries.
+#[derive(Clone, Debug)]
+pub enum Packet {
+    /// The first packet of that node's control connection, which says who it is.
+    Hello(usize),
+    /// A frame between a node and a relay or reflector.
+    Control(Vec<u8>),
+    /// A WireGuard packet from node to node.
+    Direct(WgPacket),
+    /// A WireGuard packet on a channel of the relay.
+    Relayed(u32, WgPacket),
+}
+
+/// Nodes, coordinator, relay and network, in virtual time.
+#[derive(Debug)]
+pub struct World {
+    /// The network. Changes to it need no more than to be made.
+    pub net: Network<Packet>,
+    /// The nodes, in the order of making: elsewhere they are named by their index here.
+    pub nodes: Vec<VirtualNode>,
+    /// The relay.
+    pub relay: Relay,
+    /// The machine of coordinator and relay.
+    pub server: HostId,
+    /// Inner packets above this size do not pass direct paths.
+    pub direct_mtu: usize,
+    start: Instant,
+    timers: Timers,
+    /// The node on each machine.
+    node_on: Vec<Option<usize>>,
+    orders: Orders,
+    /// The last WireGuard key.
+    keys: u64,
+    seed: u64,
+}
+
+impl World {
+    /// A world with a coordinator, a relay and nothing else. Nodes take `start` for the beginning of
+    /// time; nothing depends on when that is.
+    pub fn new(seed: u64, start: Instant) -> Self {
+        let mut net = Network::new(seed);
+        let server = net.add_host(PUBLIC, LINK);
+        Self {
+            net,
+            nodes: Vec::new(),
+            relay: Relay::default(),
+            server,
+            direct_mtu: usize::MAX,
+            start,
+            timers: Timers::default(),
+            node_on: Vec::new(),
+            orders: Orders::default(),
+            keys: 0,
+            seed,
+        }
+    }
+
+    /// Two or more nodes behind those chains of NATs, welcomed and in one mesh.
+    pub fn with_mesh(
+        seed: u64,
+        start: Instant,
+        chains: &[&[NatProfile]],
+        link: Link,
+    ) -> (Self, MeshId) {
+        let mut world = Self::new(seed, start);
+        for chain in chains {
+            world.add_node(chain, link);
+        }
+        world.run_for(Duration::from_secs(2));
+        let mesh = MeshId { job: 1, generation: 1 };
+        world.join(mesh);
+        (world, mesh)
+    }
+
+    /// A node behind new NATs, given from the machine outwards.
+    pub fn add_node(&mut self, chain: &[NatProfile], link: Link) -> usize {
+        let host = self.net.add_host_behind(chain, link);
+        self.add_node_at(host)
+    }
+
+    /// A node on a machine that has none.
+    pub fn add_node_at(&mut self, host: HostId) -> usize {
+        let index = self.nodes.len();
+        let id = node_id(index);
+        let seed = self.seed.wrapping_mul(1000).wrapping_add(index as u64);
+        let node = Node::new(NodeConfig { id, seed }, self.start + self.net.now());
+        self.nodes.push(VirtualNode::new(node, id, host));
+        if self.node_on.len() <= host.index() {
+            self.node_on.resize(host.index() + 1, None);
+        }
+        self.node_on[host.index()] = Some(index);
+        self.connect(index);
+        index
+    }
+
+    /// Tells a node its address and opens its control connection, at the start and after a move.
+    pub fn connect(&mut self, index: usize) {
+        let host = self.nodes[index].host;
+        let own = SocketAddr::new(self.net.address(host), PORT);
+        self.input(index, Input::HostEndpoints(vec![own]));
+        let to = SocketAddr::new(self.net.address(self.server), CONTROL_PORT);
+        self.net.send(host, PORT, to, Packet::Hello(index));
+    }
+
+    /// The session of a mesh with that peer.
+    pub fn key(&self, mesh: MeshId, peer: usize) -> SessionKey {
+        SessionKey { mesh, peer: self.nodes[peer].id }
+    }
+
+    /// How `index` sees its pair with `peer`.
+    ///
+    /// # Panics
+    ///
+    /// When it has none in that mesh.
+    pub fn pair(&self, mesh: MeshId, index: usize, peer: usize) -> &PairState {
+        &self.nodes[index].pairs[&self.key(mesh, peer)]
+    }
+
+    /// Whether `index` sends to `peer` directly.
+    ///
+    /// # Panics
+    ///
+    /// When they are no pair of that mesh.
+    pub fn is_direct(&self, mesh: MeshId, index: usize, peer: usize) -> bool {
+        matches!(self.pair(mesh, index, peer).path, Some(Path::Direct(_)))
+    }
+
+    /// Holds for every ordered pair of the mesh.
+    ///
+    /// # Panics
+    ///
+    /// When nobody has joined that mesh.
+    pub fn all_pairs(&self, mesh: MeshId, holds: impl Fn(&PairState) -> bool) -> bool {
+        let members = self.members(mesh);
+        members.iter().all(|index| {
+            members.iter().filter(|peer| *peer != index).all(|peer| {
+                self.nodes[*index].pairs.get(&self.key(mesh, *peer)).is_some_and(&holds)
+            })
+        })
+    }
+
+    /// The endpoint of the relay and reflector.
+    pub fn relay_endpoint(&self) -> SocketAddr {
+        SocketAddr::new(self.net.address(self.server), RELAY_PORT)
+    }
+
+    /// Time since the start.
+    pub fn now(&self) -> Duration {
+        self.net.now()
+    }
+
+    /// Lets that much time pass.
+    ///
+    /// # Panics
+    ///
+    /// When a node asks for wakeups without getting anywhere.
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.now() + duration;
+        while let Some(at) = self.next_event().filter(|at| *at <= end) {
+            self.net.advance_to(at);
+            self.step(at);
+        }
+        self.net.advance_to(end);
+    }
+
+    /// Runs until the condition holds; whether it did in that time.
+    ///
+    /// # Panics
+    ///
+    /// When a node asks for wakeups without getting anywhere.
+    pub fn run_until(&mut self, limit: Duration, holds: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now() + limit;
+        while !holds(self) {
+            let Some(at) = self.next_event().filter(|at| *at <= end) else { return false };
+            self.net.advance_to(at);
+            self.step(at);
+        }
+        true
+    }
+
+    /// Feeds one input to a node and carries out its outputs.
+    ///
+    /// # Panics
+    ///
+    /// When the node breaks the contract with its driver: that is a defect of the overlay's core.
+    pub fn input(&mut self, index: usize, input: Input<'_>) {
+        let now = self.start + self.now();
+        let node = &mut self.nodes[index].node;
+        let outputs: Vec<Output> = node.handle_input(now, input).collect();
+        assert_eq!(node.stats().stalled_timers, 0, "a timer is due after it has fired");
+        let wakeup = node.next_wakeup().map(|at| at.saturating_duration_since(self.start));
+        self.timers.set(index, wakeup);
+        for output in outputs {
+            self.carry_out(index, output);
+        }
+    }
+
+    fn next_event(&self) -> Option<Duration> {
+        let wakeup = self.timers.first().map(|(at, _)| at);
+        [self.net.next_event(), self.orders.next(), wakeup].into_iter().flatten().min()
+    }
+
+    fn step(&mut self, at: Duration) {
+        if self.net.next_event().is_some_and(|event| event <= at) {
+            if let Some(delivery) = self.net.step() {
+                self.deliver(delivery);
+            }
+        } else if let Some((index, order)) = self.orders.pop(at) {
+            self.give_order(index, order);
+        } else if let Some((_, index)) = self.timers.first().filter(|(due, _)| *due <= at) {
+            self.nodes[index].guard.observe(at).expect("wakeups make progress");
+            self.input(index, Input::Wakeup);
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery<Packet>) {
+        if delivery.host == self.server {
+            self.deliver_to_server(delivery);
+            return;
+        }
+        let node = self.node_on.get(delivery.host.index()).copied().flatten();
+        let Some(index) = node.filter(|_| delivery.to.port() == PORT) else { return };
+        let from = delivery.from;
+        match delivery.payload {
+            Packet::Hello(_) => {}
+            Packet::Control(bytes) => self.input(index, Input::Control { from, bytes: &bytes }),
+            Packet::Direct(packet) => self.open(index, Path::Direct(from), packet),
+            Packet::Relayed(channel, packet) => {
+                self.open(index, Path::Relayed { relay: from, channel }, packet);
+            }
+        }
+    }
+
+    fn deliver_to_server(&mut self, delivery: Delivery<Packet>) {
+        let Delivery { from, to, payload, .. } = delivery;
+        let (to_control, to_relay) =
+            (to.port() == CONTROL_PORT, to.port() == RELAY_PORT && !self.relay.down);
+        match payload {
+            Packet::Hello(index) if to_control => self.welcome(index, from),
+            Packet::Control(bytes) if to_relay => {
+                if let Some(answer) = self.relay.answer(from, &bytes) {
+                    let answer = Packet::Control(answer.encode());
+                    self.net.send(self.server, RELAY_PORT, from, answer);
+                }
+            }
+            Packet::Relayed(channel, packet) if to_relay => {
+                if let Some(next) = self.relay.forward(from, channel) {
+                    self.net.send(self.server, RELAY_PORT, next, Packet::Relayed(channel, packet));
+                }
+            }
+            Packet::Hello(_) | Packet::Control(_) | Packet::Direct(_) | Packet::Relayed(..) => {}
+        }
+    }
+}
+
+/// Ids in no relation to the order of making.
+fn node_id(index: usize) -> NodeId {
+    let [low, high @ ..] = index.to_le_bytes();
+    let mut id = [low.wrapping_mul(151).wrapping_add(7); 32];
+    id[32 - high.len()..].iter_mut().zip(high).for_each(|(byte, high)| *byte ^= high);
+    NodeId(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn nodes_have_names_of_their_own() {
+        let ids: BTreeSet<NodeId> = (0..70_000).map(node_id).collect();
+        assert_eq!(ids.len(), 70_000);
+    }
+}

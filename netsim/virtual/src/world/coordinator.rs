@@ -1,0 +1,180 @@
+//! The coordinator as far as nodes notice it: welcomes, candidates, tickets and netmaps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use overlay_core::netmap::NETMAP_VERSION;
+use overlay_core::wire::Ticket;
+use overlay_core::{Input, Member, MeshId, Netmap, NodeCandidates, RelayTicket, WireGuardKey};
+
+use super::World;
+use crate::relay::REFLECTOR_TOKEN;
+
+/// One way between a node and the coordinator's process, over a stream: reliable.
+const CONTROL_DELAY: Duration = Duration::from_millis(20);
+
+/// What the coordinator tells a node.
+#[derive(Debug)]
+pub(super) enum Order {
+    Welcome { observed: SocketAddr },
+    Candidates(NodeCandidates),
+    Ticket(RelayTicket),
+    Netmap(Netmap),
+}
+
+/// What the coordinator knows, and what it has said that is still on its way.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    on_their_way: BTreeMap<(Duration, u64), (usize, Order)>,
+    given: u64,
+    /// The members of each mesh.
+    meshes: BTreeMap<MeshId, BTreeSet<usize>>,
+    /// The meshes of each node.
+    meshes_of: BTreeMap<usize, BTreeSet<MeshId>>,
+    /// The relay's channel of each pair, the lower index first.
+    channels: BTreeMap<(usize, usize), u32>,
+}
+
+impl Orders {
+    /// When the next order arrives.
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.on_their_way.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// The next order that has arrived.
+    pub(super) fn pop(&mut self, now: Duration) -> Option<(usize, Order)> {
+        let first = self.on_their_way.first_entry().filter(|first| first.key().0 <= now)?;
+        Some(first.remove())
+    }
+
+    fn give(&mut self, now: Duration, to: usize, order: Order) {
+        self.given += 1;
+        self.on_their_way.insert((now + CONTROL_DELAY, self.given), (to, order));
+    }
+
+    fn channel(&mut self, a: usize, b: usize) -> u32 {
+        let next = u32::try_from(self.channels.len()).map_or(u32::MAX, |count| count + 1);
+        *self.channels.entry((a.min(b), a.max(b))).or_insert(next)
+    }
+
+    /// Everybody in a mesh with that node.
+    fn companions(&self, of: usize) -> BTreeSet<usize> {
+        let meshes = self.meshes_of.get(&of).into_iter().flatten();
+        let members = meshes.filter_map(|mesh| self.meshes.get(mesh)).flatten();
+        members.copied().filter(|other| *other != of).collect()
+    }
+}
+
+impl World {
+    /// All nodes join the mesh, and the coordinator tells them about each other.
+    pub fn join(&mut self, mesh: MeshId) {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        self.join_members(mesh, &all, true);
+    }
+
+    /// The same, but nobody hears of the others' endpoints.
+    pub fn join_without_candidates(&mut self, mesh: MeshId) {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        self.join_members(mesh, &all, false);
+    }
+
+    /// Those nodes join the mesh, and the coordinator tells them about each other: first the tickets
+    /// and (unless it keeps them to itself) the candidates, then the netmap.
+    pub fn join_members(&mut self, mesh: MeshId, members: &[usize], tell_candidates: bool) {
+        for index in members {
+            self.input(*index, Input::JoinMesh(mesh));
+            self.orders.meshes_of.entry(*index).or_default().insert(mesh);
+        }
+        self.orders.meshes.insert(mesh, members.iter().copied().collect());
+        for index in members {
+            for other in members {
+                if index != other {
+                    let ticket = self.ticket(*index, *other);
+                    self.order(*index, Order::Ticket(ticket));
+                    let candidates = self.nodes[*other].candidates.clone();
+                    if let Some(candidates) = candidates.filter(|_| tell_candidates) {
+                        self.order(*index, Order::Candidates(candidates));
+                    }
+                }
+            }
+        }
+        self.send_netmap(mesh, 1, members);
+    }
+
+    /// Tells everybody who was ever in the mesh, and the new members, who is in it.
+    pub fn send_netmap(&mut self, mesh: MeshId, epoch: u64, members: &[usize]) {
+        let netmap = self.netmap(mesh, epoch, members);
+        let mut concerned: BTreeSet<usize> = members.iter().copied().collect();
+        concerned.extend(self.orders.meshes.get(&mesh).into_iter().flatten());
+        for index in concerned {
+            self.order(index, Order::Netmap(netmap.clone()));
+        }
+    }
+
+    /// A netmap with those members.
+    pub fn netmap(&self, mesh: MeshId, epoch: u64, members: &[usize]) -> Netmap {
+        let member = |index: &usize| Member {
+            index: *index as u16,
+            node: self.nodes[*index].id,
+            name: format!("vol-{index}"),
+            wireguard_key: WireGuardKey([*index as u8; 32]),
+        };
+        let members = members.iter().map(member).collect();
+        Netmap {
+            version: NETMAP_VERSION,
+            mesh,
+            era: 0,
+            epoch,
+            members,
+            pattern: None,
+            signature: None,
+        }
+    }
+
+    /// Who has joined a mesh.
+    ///
+    /// # Panics
+    ///
+    /// When nobody has.
+    pub fn members(&self, mesh: MeshId) -> &BTreeSet<usize> {
+        &self.orders.meshes[&mesh]
+    }
+
+    pub(super) fn welcome(&mut self, index: usize, observed: SocketAddr) {
+        self.order(index, Order::Welcome { observed });
+    }
+
+    /// A node has announced itself: all who share a mesh with it hear of it.
+    pub(super) fn pass_on(&mut self, index: usize, candidates: &NodeCandidates) {
+        for other in self.orders.companions(index) {
+            self.order(other, Order::Candidates(candidates.clone()));
+        }
+    }
+
+    pub(super) fn give_order(&mut self, index: usize, order: Order) {
+        let reflector = self.relay_endpoint();
+        let input = match order {
+            Order::Welcome { observed } => {
+                Input::Welcome { observed, reflector, reflector_token: REFLECTOR_TOKEN }
+            }
+            Order::Candidates(candidates) => Input::Candidates(candidates),
+            Order::Ticket(ticket) => Input::Ticket(ticket),
+            Order::Netmap(netmap) => Input::Netmap(netmap),
+        };
+        self.input(index, input);
+    }
+
+    fn order(&mut self, to: usize, order: Order) {
+        self.orders.give(self.net.now(), to, order);
+    }
+
+    fn ticket(&mut self, holder: usize, other: usize) -> RelayTicket {
+        let channel = self.orders.channel(holder, other);
+        let side = u8::from(self.nodes[holder].id > self.nodes[other].id);
+        let expires_unix = u64::MAX;
+        let sealed = Ticket { version: 1, side, channel, expires_unix, mac: [0; 16] }.to_hex();
+        let relay = self.relay_endpoint();
+        RelayTicket { peer: self.nodes[other].id, relay, channel, expires_unix, sealed }
+    }
+}

@@ -1,0 +1,121 @@
+//! What is in a run directory when all goes well, and when the disk is full.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use netsim_report::{
+    Backend, Budget, Event, RecordError, Recorder, RunInfo, RunState, Sample, What,
+};
+
+fn info() -> RunInfo {
+    RunInfo::begin("two machines", "two.toml", 7, Backend::Sim)
+}
+
+fn start(dir: &Path, budget: Budget) -> Recorder {
+    Recorder::create(dir, info(), &serde_json::json!({"seed": 7}), "seed = 7\n", budget).unwrap()
+}
+
+fn events(dir: &Path) -> Vec<Event> {
+    let text = fs::read_to_string(dir.join("events.jsonl")).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'), "a line is cut off");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn run_json(dir: &Path) -> RunInfo {
+    serde_json::from_slice(&fs::read(dir.join("run.json")).unwrap()).unwrap()
+}
+
+fn note(text: &str) -> What {
+    What::Note { text: text.to_owned() }
+}
+
+#[test]
+fn a_run_says_that_it_is_whole_only_when_it_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = start(dir.path(), Budget::default());
+    recorder.record_at(1.0, note("hello"));
+    let sample = Sample::PairBytes { job: 1, from: "vol,1".into(), to: "vol-2".into(), sent: 10 };
+    recorder.clone().record_at(2.5, What::Sample(sample));
+    assert_eq!(run_json(dir.path()).state, RunState::Running);
+
+    recorder.finish(3.0, true, None).unwrap();
+
+    let info = run_json(dir.path());
+    assert_eq!((info.state, info.passed), (RunState::Finished, Some(true)));
+    assert_eq!((info.written.events, info.written.samples, info.written.lost), (3, 1, 0));
+    let events = events(dir.path());
+    assert!(matches!(events[0].what, What::RunStart { seed: 7, .. }));
+    assert_eq!(events[1], Event { t: 1.0, what: note("hello") });
+    assert!(matches!(events[2].what, What::RunEnd { passed: true, error: None }));
+    let samples = fs::read_to_string(dir.path().join("samples.csv")).unwrap();
+    assert_eq!(samples, "t_s,metric,job,from,to,value\n2.5,pair-bytes,1,\"vol,1\",vol-2,10\n");
+}
+
+#[test]
+fn a_directory_with_something_in_it_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("thesis.tex"), "precious").unwrap();
+
+    let refused = Recorder::create(dir.path(), info(), &(), "", Budget::default());
+
+    assert!(matches!(refused, Err(RecordError::NotEmpty(_))));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_used_up_budget_ends_the_log_and_not_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = start(dir.path(), Budget { bytes: 2000 });
+    for number in 0..100 {
+        recorder.record_at(f64::from(number), note("a line of some length, again and again"));
+    }
+    recorder.finish(100.0, true, None).unwrap();
+
+    assert_full(dir.path());
+}
+
+/// On a real full disk: a tmpfs of one megabyte in a mount namespace of this test's own.
+#[test]
+fn a_full_disk_ends_the_log_and_not_the_run() {
+    const DISK: &str = "NETSIM_REPORT_SMALL_DISK";
+    if let Some(disk) = std::env::var_os(DISK) {
+        let dir = Path::new(&disk).join("run");
+        let recorder = start(&dir, Budget::default());
+        let long = "x".repeat(1000);
+        for number in 0..2000 {
+            recorder.record_at(f64::from(number), note(&long));
+            let sample = Sample::Gauge { name: "a".into(), node: "b".into(), value: 1.0 };
+            recorder.record_at(f64::from(number), What::Sample(sample));
+        }
+        recorder.finish(2000.0, true, None).unwrap();
+        assert_full(&dir);
+        return;
+    }
+    let disk = tempfile::tempdir().unwrap();
+    let mount = r#"mount -t tmpfs -o size=1m tmpfs "$0" && exec "$1" --exact "$2""#;
+    let this = "a_full_disk_ends_the_log_and_not_the_run";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", mount])
+        .arg(disk.path())
+        .arg(std::env::current_exe().unwrap())
+        .arg(this)
+        .env(DISK, disk.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0, "it wrote outside of its disk");
+}
+
+fn assert_full(dir: &Path) {
+    let info = run_json(dir);
+    assert_eq!(info.state, RunState::Finished);
+    assert!(info.written.lost > 0, "{info:?}");
+    let events = events(dir);
+    assert!(events.len() as u64 >= info.written.events, "{} {info:?}", events.len());
+    let [.., failure, end] = events.as_slice() else { panic!("{events:?}") };
+    let What::Failure { text } = &failure.what else { panic!("{failure:?}") };
+    assert!(text.starts_with("nothing is recorded from here on"), "{text}");
+    assert!(matches!(end.what, What::RunEnd { passed: true, .. }), "{end:?}");
+}

@@ -43,9 +43,9 @@ impl Nodes {
         let coordinator = node("coordinator", &world.public.netns, &world.dir.join("coordinator"));
         let mut nodes = vec![coordinator];
         nodes.extend(routers(&world.public, &world.dir));
-        let scientist = [(&world.scientist.machine, &world.scientist.place)];
+        let scientists = world.scientists().iter().map(|s| (&s.machine, &s.place));
         let volunteers = world.volunteers.iter().map(|v| (&v.machine, &v.place));
-        for (machine, place) in scientist.into_iter().chain(volunteers) {
+        for (machine, place) in scientists.chain(volunteers) {
             nodes.push(Node { env: env(place), ..node(&machine.name, &machine.netns, &place.dir) });
             nodes.extend(routers(machine, &world.dir));
         }

@@ -19,6 +19,8 @@ pub struct Process {
     pub pid: i32,
     /// Its parent's number.
     pub parent: i32,
+    /// Whether `SIGSTOP` has stopped it.
+    pub is_stopped: bool,
     /// Its command line, for people.
     pub command: String,
 }
@@ -46,13 +48,14 @@ fn read(pid: i32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in parentheses and may hold anything.
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
         return None;
     }
     let parent = fields.next()?.parse().ok()?;
     let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let command = String::from_utf8_lossy(&arguments).replace('\0', " ").trim().to_owned();
-    Some(Process { pid, parent, command })
+    Some(Process { pid, parent, is_stopped: state == "T", command })
 }
 
 /// The processes that belong to the machine in `dir`: they run in its namespace, name the directory
@@ -90,9 +93,10 @@ pub(crate) fn environment(pid: i32) -> Vec<u8> {
     fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
 }
 
-/// Kills them at once.
-pub fn kill_all(processes: &[Process]) {
+/// Sends them a signal at once; returns how many there were to send it to.
+pub fn signal_all(processes: &[Process], signal: Signal) -> usize {
     for process in processes {
-        let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+        let _ = kill(Pid::from_raw(process.pid), signal);
     }
+    processes.len()
 }

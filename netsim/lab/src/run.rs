@@ -92,20 +92,20 @@ fn start(
     if !world.coordinator_output().0.contains("join token: ") {
         bail!("the coordinator's first start printed no join token");
     }
-    let login = world.add_user(&scenario.scientist.name)?;
 
     let machines = scenario.machines();
-    progress.begin(format!("wiring and enrolling {} volunteers", machines.len()));
+    progress.begin(format!("wiring {} volunteers", machines.len()));
     for (behind, cores) in &machines {
-        let index = world.add_volunteer(*behind, *cores)?;
-        world.join(index)?;
+        world.add_volunteer(*behind, *cores)?;
     }
+    progress.begin(format!("enrolling {} volunteers", machines.len()));
+    world.enrol()?;
     Nodes::of(&world).publish(dir).context("cannot write the list of nodes")?;
     progress.begin("starting the agents and waiting until oarnodes shows all of them alive");
     for index in shuffled(machines.len(), seed) {
         world.start_agent(index)?;
     }
-    world.log_in(&login)?;
+    world.log_in()?;
     world.wait_until_alive(machines.len(), ALIVE)?;
     Ok(world)
 }
@@ -113,7 +113,7 @@ fn start(
 /// A submission without identity must be refused.
 fn check_strangers(world: &World, progress: &mut Progress) -> anyhow::Result<()> {
     progress.begin("trying to submit without identity");
-    match world.submit_anonymously()? {
+    match world.scientist().submit_anonymously()? {
         Err(error) if error.status() == Some(401) => Ok(()),
         Err(error) => Err(error).context("an anonymous submission got another answer than 401"),
         Ok(()) => bail!("an anonymous submission was accepted"),
@@ -129,7 +129,7 @@ fn submit_all(
     let submit = |(index, job): (usize, &Job)| {
         progress.begin(format!("oarsub: {}", job.command));
         let stagein = stage(world, file, job, &world.dir.join(format!("stagein-{index}")))?;
-        let id = world.submit(&Submission {
+        let id = world.scientist().submit(&Submission {
             command: job.command.clone(),
             nodes: *job.nodes.as_ref(),
             cores: job.cores.as_ref().map(|cores| *cores.as_ref()),
@@ -166,7 +166,7 @@ fn stage(world: &World, file: &Path, job: &Job, to: &Path) -> anyhow::Result<Opt
 fn follow(world: &World, id: u64, job: &Job, progress: &mut Progress) -> anyhow::Result<()> {
     let limit = job.walltime + AROUND;
     progress.begin(format!("job {id}: launching on {} nodes", job.nodes.as_ref()));
-    let launched = world.wait_for_job(id, "its start", limit, |job| {
+    let launched = world.scientist().wait_for_job(id, "its start", limit, |job| {
         job.state == JobState::Running || job.state.is_final()
     });
     launched.map_err(|error| with_tails(world, error))?;
@@ -174,9 +174,13 @@ fn follow(world: &World, id: u64, job: &Job, progress: &mut Progress) -> anyhow:
     let seconds = format!("{}s", limit.as_secs());
     // Its exit status is the job's, which the expectations look at.
     let args = ["wait", &id.to_string(), "--timeout", &seconds];
-    let place = &world.scientist.place;
+    let place = &world.scientist().place;
     place.run("oar-wait", &world.program("oar"), args, limit + AROUND)?;
-    world.wait_for_end(id, Duration::from_secs(10)).map(drop).map_err(|e| with_tails(world, e))
+    world
+        .scientist()
+        .wait_for_end(id, Duration::from_secs(10))
+        .map(drop)
+        .map_err(|e| with_tails(world, e))
 }
 
 /// Adds the end of the coordinator's log.
@@ -185,14 +189,14 @@ fn with_tails(world: &World, error: anyhow::Error) -> anyhow::Error {
 }
 
 fn first_output(world: &World, id: u64) -> anyhow::Result<String> {
-    let dir = world.fetch(id)?;
-    let name = world.job(id)?.stdout_file;
+    let dir = world.scientist().fetch(id)?;
+    let name = world.scientist().job(id)?.stdout_file;
     let file = dir.join("rank-0").join(name);
     std::fs::read_to_string(&file).with_context(|| format!("no output in {}", file.display()))
 }
 
 fn job_report(world: &World, id: u64, wanted: &Job, output: &str) -> anyhow::Result<JobReport> {
-    let job = world.job(id)?;
+    let job = world.scientist().job(id)?;
     let mut report = JobReport {
         id,
         command: job.command,
@@ -209,7 +213,7 @@ fn job_report(world: &World, id: u64, wanted: &Job, output: &str) -> anyhow::Res
     if !wanted.types.iter().any(|kind| kind == "mesh") {
         return Ok(report);
     }
-    let mesh = world.mesh(id)?;
+    let mesh = world.scientist().mesh(id)?;
     report.mesh_ready_after_ms = mesh.open_ms.map(|open| open.saturating_sub(mesh.assigned_ms));
     let behind =
         |host: &str| world.volunteers.iter().find(|v| v.host == host).map(|v| v.machine.behind);

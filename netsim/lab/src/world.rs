@@ -1,4 +1,4 @@
-//! The whole system at work: coordinator, volunteers and a scientist, each on a machine of its own.
+//! The whole system at work: coordinator, volunteers and scientists, each on a machine of its own.
 //!
 //! Everything here goes through the real programs and the real API. Methods fail with a message that
 //! names the program and shows the end of its log.
@@ -19,7 +19,9 @@ use crate::topology::{Machine, Topology};
 use crate::wait;
 
 mod coordinator;
+mod enrolment;
 mod networks;
+mod power;
 mod scientist;
 mod volunteers;
 
@@ -52,10 +54,10 @@ pub struct World {
     /// The volunteers, in the order of enrolment.
     pub volunteers: Vec<Volunteer>,
     coordinator: Option<Program>,
+    settings: Coordinator,
     /// The machine that the coordinator runs on.
     pub public: Machine,
-    /// The scientist's machine.
-    pub scientist: Scientist,
+    scientists: Vec<Scientist>,
     /// The run directory.
     pub dir: PathBuf,
     programs: Programs,
@@ -92,11 +94,18 @@ impl World {
     pub fn new(dir: &Path, programs: Programs, behind: Preset) -> anyhow::Result<Self> {
         let topology = Topology::new()?;
         let public = topology.add("coordinator", Preset::None)?;
-        let machine = topology.add("scientist", behind)?;
-        let scientist = Scientist::new(place(dir, "scientist", &machine.netns)?, machine);
-        let dir = dir.to_owned();
-        let volunteers = Vec::new();
-        Ok(Self { volunteers, coordinator: None, public, scientist, dir, programs, topology })
+        let mut world = Self {
+            volunteers: Vec::new(),
+            coordinator: None,
+            settings: Coordinator::default(),
+            public,
+            scientists: Vec::new(),
+            dir: dir.to_owned(),
+            programs,
+            topology,
+        };
+        world.add_scientist("scientist", "alice", behind)?;
+        Ok(world)
     }
 
     /// A world with a running coordinator, a logged-in scientist and volunteers that are all alive.
@@ -107,15 +116,45 @@ impl World {
     ) -> anyhow::Result<Self> {
         let mut world = Self::new(dir, Programs::beside_this()?, Preset::Home)?;
         world.start_coordinator(settings)?;
-        let login = world.add_user("alice")?;
         for (behind, cores) in volunteers {
-            let index = world.add_volunteer(*behind, *cores)?;
-            world.join(index)?;
+            world.add_volunteer(*behind, *cores)?;
         }
+        world.enrol()?;
         (0..world.volunteers.len()).try_for_each(|index| world.start_agent(index))?;
-        world.log_in(&login)?;
+        world.log_in()?;
         world.wait_until_alive(volunteers.len(), Duration::from_secs(30))?;
         Ok(world)
+    }
+
+    /// Adds a scientist's machine. The scientist is not known to the coordinator yet.
+    pub fn add_scientist(
+        &mut self,
+        machine: &str,
+        user: &str,
+        behind: Preset,
+    ) -> anyhow::Result<()> {
+        let (machine, place) = self.add_machine(machine, behind)?;
+        self.scientists.push(Scientist::new(user, place, machine, self.programs.clone()));
+        Ok(())
+    }
+
+    /// The first scientist.
+    pub fn scientist(&self) -> &Scientist {
+        &self.scientists[0]
+    }
+
+    /// The scientists.
+    pub fn scientists(&self) -> &[Scientist] {
+        &self.scientists
+    }
+
+    /// Makes the scientists known to the coordinator, and logs them in.
+    pub fn log_in(&mut self) -> anyhow::Result<()> {
+        for index in 0..self.scientists.len() {
+            let login = self.add_user(&self.scientists[index].user.clone())?;
+            self.scientists[index].log_in(&login)?;
+        }
+        Ok(())
     }
 
     /// The path of one of the system's programs.
@@ -132,7 +171,7 @@ impl World {
 
     /// How everything stands, for an error: the jobs, and the end of each log.
     pub fn state(&self) -> String {
-        let jobs = self.api(|client| async move {
+        let jobs = self.scientist().api(|client| async move {
             let every = JobFilter { states: STATES.to_vec(), ..JobFilter::default() };
             client.job_details(&every).await
         });
@@ -155,9 +194,12 @@ impl World {
 
     /// Ends everything in order; whatever is left behind by a program is an error.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        for volunteer in &mut self.volunteers {
-            volunteer.stop_agent()?;
+        // All are told before the first is waited for.
+        for volunteer in &self.volunteers {
+            volunteer.resume();
+            volunteer.tell_agent_to_stop();
         }
+        self.volunteers.iter_mut().try_for_each(Volunteer::stop_agent)?;
         self.stop_coordinator()?;
         let left = wait::until("the end of all processes", STOP, || {
             processes::of_lab().is_empty().then_some(())

@@ -45,8 +45,8 @@ fn says(job: &Job, words: &[&str]) -> bool {
 }
 
 fn assert_all_free(world: &World) {
-    let id = world.submit(&Submission::new("true", 3, &["mesh", "spmd"])).unwrap();
-    let job = world.wait_for_end(id, SOON).unwrap();
+    let id = world.scientist().submit(&Submission::new("true", 3, &["mesh", "spmd"])).unwrap();
+    let job = world.scientist().wait_for_end(id, SOON).unwrap();
     assert_eq!((job.state, job.exit_code), (JobState::Terminated, Some(0)), "{job:?}");
 }
 
@@ -61,7 +61,7 @@ fn a_volunteer_killed_under_a_running_job_ends_it_and_frees_the_others() {
 
         world.volunteers[victim].pull_the_plug();
 
-        let job = world.wait_for_end(id, SOON).unwrap();
+        let job = world.scientist().wait_for_end(id, SOON).unwrap();
         assert_eq!(job.state, JobState::Error);
         assert!(says(&job, &[&host]), "the lost node is not named: {job:?}");
         let survivor = index(world, &networks[0].host);
@@ -85,12 +85,14 @@ fn a_node_that_never_polls_makes_the_launch_fail_and_the_job_runs_elsewhere() {
         }
         let id = submit_probe(world, "elsewhere", 2, &[]);
         let chosen = world
+            .scientist()
             .wait_for_job(id, "its assignment", SOON, |job| {
                 job.start_time > 0 || job.state == JobState::ToLaunch
             })
             .unwrap();
         assert_eq!(chosen.state, JobState::ToLaunch);
-        let nodes = world.api(move |client| async move { client.job_nodes(id).await }).unwrap();
+        let nodes =
+            world.scientist().api(move |client| async move { client.job_nodes(id).await }).unwrap();
         let hung = nodes.items[0].network_address.clone();
         for volunteer in world.volunteers.iter_mut().filter(|v| v.host != hung) {
             volunteer.agent().unwrap().signal(Signal::SIGCONT);
@@ -99,12 +101,12 @@ fn a_node_that_never_polls_makes_the_launch_fail_and_the_job_runs_elsewhere() {
         let networks = probes(world, "elsewhere", 2);
 
         assert!(networks.iter().all(|network| network.host != hung), "{networks:?}");
-        let job = world.job(id).unwrap();
+        let job = world.scientist().job(id).unwrap();
         assert!(says(&job, &[&hung]), "the reason is not told: {job:?}");
         let returned = index(world, &hung);
         world.volunteers[returned].agent().unwrap().signal(Signal::SIGCONT);
         end(&networks, 0);
-        assert_eq!(world.wait_for_end(id, SOON).unwrap().state, JobState::Terminated);
+        assert_eq!(world.scientist().wait_for_end(id, SOON).unwrap().state, JobState::Terminated);
         world.wait_until_alive(3, SOON).unwrap();
         assert_all_free(world);
     });
@@ -120,14 +122,19 @@ fn a_node_that_dies_before_the_mesh_is_ready_costs_one_launch() {
         }
         let id = submit_probe(world, "early", 2, &[]);
         world
+            .scientist()
             .wait_for_job(id, "its assignment", SOON, |job| job.state == JobState::ToLaunch)
             .unwrap();
-        let nodes = world.api(move |client| async move { client.job_nodes(id).await }).unwrap();
+        let nodes =
+            world.scientist().api(move |client| async move { client.job_nodes(id).await }).unwrap();
         let [doomed, hung] = [0, 1].map(|i: usize| nodes.items[i].network_address.clone());
         for volunteer in world.volunteers.iter_mut().filter(|v| v.host != hung) {
             volunteer.agent().unwrap().signal(Signal::SIGCONT);
         }
-        world.wait_for_job(id, "Launching", SOON, |job| job.state == JobState::Launching).unwrap();
+        world
+            .scientist()
+            .wait_for_job(id, "Launching", SOON, |job| job.state == JobState::Launching)
+            .unwrap();
         let doomed_index = index(world, &doomed);
         world.volunteers[doomed_index].pull_the_plug();
         let hung_index = index(world, &hung);
@@ -136,10 +143,10 @@ fn a_node_that_dies_before_the_mesh_is_ready_costs_one_launch() {
         let networks = probes(world, "early", 2);
 
         assert!(networks.iter().all(|network| network.host != doomed), "{networks:?}");
-        let job = world.job(id).unwrap();
+        let job = world.scientist().job(id).unwrap();
         assert!(says(&job, &[&doomed]), "the reason is not told: {job:?}");
         end(&networks, 0);
-        assert_eq!(world.wait_for_end(id, SOON).unwrap().state, JobState::Terminated);
+        assert_eq!(world.scientist().wait_for_end(id, SOON).unwrap().state, JobState::Terminated);
         world.start_agent(doomed_index).unwrap();
         world.wait_until_alive(3, SOON).unwrap();
     });
@@ -151,16 +158,17 @@ fn a_job_for_nodes_that_are_taken_waits_and_then_runs() {
     WORLD.with(&settings(), &VOLUNTEERS, |world| {
         let first = submit_probe(world, "first", 2, &[]);
         let networks = probes(world, "first", 2);
-        let second = world.submit(&Submission::new("true", 2, &["mesh", "spmd"])).unwrap();
+        let second =
+            world.scientist().submit(&Submission::new("true", 2, &["mesh", "spmd"])).unwrap();
         // A third fits on the free node only if the second, which is first in the queue, waits.
-        let waiting = world.job(second).unwrap();
+        let waiting = world.scientist().job(second).unwrap();
         assert_eq!(waiting.state, JobState::Waiting, "{waiting:?}");
 
         // A node is free when its own part has ended: the second may start before the first is final.
         end(&networks, 0);
 
         for id in [first, second] {
-            let job = world.wait_for_end(id, SOON).unwrap();
+            let job = world.scientist().wait_for_end(id, SOON).unwrap();
             assert_eq!((job.state, job.exit_code), (JobState::Terminated, Some(0)), "{job:?}");
         }
     });
@@ -190,7 +198,7 @@ fn an_agent_waits_for_a_coordinator_that_is_down_and_then_joins() {
         added.stop_agent().unwrap();
         let every = Duration::from_millis(500);
         let fewer = wait::until_every(every, "the suspicion of a node that left", SOON, || {
-            let nodes = world.oar_nodes().ok()?;
+            let nodes = world.scientist().oar_nodes().ok()?;
             let alive = nodes.iter().filter(|(_, state)| state == "Alive").count();
             (alive == count).then_some(())
         });

@@ -62,7 +62,8 @@ fn assert_shut(volunteer: &Volunteer, job: &mut Commands, target: &str) {
 
 fn assert_ended_well(world: &World, ids: &[u64]) {
     for id in ids {
-        let Job { state, exit_code, message, .. } = world.wait_for_end(*id, SOON).unwrap();
+        let Job { state, exit_code, message, .. } =
+            world.scientist().wait_for_end(*id, SOON).unwrap();
         assert_eq!((state, exit_code), (JobState::Terminated, Some(0)), "job {id}: {message}");
     }
 }

@@ -111,7 +111,7 @@ fn every_command_does_what_it_says() {
         agents.push(volunteer(&desk.at(place, "TOKEN", token), &block, index + 1));
     }
 
-    let scientist = desk.at(world.scientist.place.clone(), "LOGIN", &login);
+    let scientist = desk.at(world.scientist().place.clone(), "LOGIN", &login);
     wait_until_alive(&scientist, VOLUNTEERS.len());
     compute(&scientist, &take("scientist"));
     cancel(&scientist, &take("scientist-cancel"));

@@ -36,13 +36,13 @@ fn with_world(test: impl FnOnce(&mut World)) {
 fn run(world: &World, command: &str, stagein: Option<&Path>) -> Job {
     let mut submission = Submission::new(command, 1, &["desktop_computing"]);
     submission.stagein = stagein.map(Path::to_owned);
-    let id = world.submit(&submission).unwrap();
-    world.wait_for_end(id, SOON).unwrap()
+    let id = world.scientist().submit(&submission).unwrap();
+    world.scientist().wait_for_end(id, SOON).unwrap()
 }
 
 /// The standard error that the job's first node left, as the scientist gets it.
 fn fetched_stderr(world: &World, job: &Job) -> String {
-    let dir = world.fetch(job.id).unwrap();
+    let dir = world.scientist().fetch(job.id).unwrap();
     fs::read_to_string(dir.join("rank-0").join(&job.stderr_file)).unwrap()
 }
 
@@ -70,7 +70,7 @@ fn a_program_that_exits_non_zero_tells_so() {
 
         assert_eq!((job.state, job.exit_code), (JobState::Terminated, Some(3 << 8)));
         assert_eq!(fetched_stderr(world, &job), "sorry\n");
-        let waited = world.try_oar(&["wait", &job.id.to_string()]).unwrap();
+        let waited = world.scientist().try_oar(&["wait", &job.id.to_string()]).unwrap();
         assert_eq!(waited.status.code(), Some(3));
     });
 }
@@ -95,7 +95,8 @@ fn a_program_that_is_not_executable_tells_so() {
 fn a_job_for_more_nodes_than_exist_is_refused() {
     let _alone = common::alone();
     with_world(|world| {
-        let refused = world.try_submit(&Submission::new("true", 99, &["mesh"])).unwrap();
+        let refused =
+            world.scientist().try_submit(&Submission::new("true", 99, &["mesh"])).unwrap();
 
         assert_refused(&refused, &["99"]);
     });
@@ -173,7 +174,7 @@ fn entry(builder: &mut Builder<GzEncoder<File>>, name: &str, kind: EntryType, ta
 fn assert_refused_or_failed(world: &World, name: &str, answer: &Finished) {
     let said = if answer.status.success() {
         let id = answer.stdout.trim().rsplit('=').next().unwrap().parse().unwrap();
-        let job = world.wait_for_end(id, SOON).unwrap();
+        let job = world.scientist().wait_for_end(id, SOON).unwrap();
         assert_eq!(job.state, JobState::Error, "{name}: {job:?}");
         let said = job.events.iter().map(|e| e.description.as_str()).chain([&*job.message]);
         said.collect::<Vec<_>>().join("\n")
@@ -199,7 +200,7 @@ fn malicious_archives_are_refused_with_the_reason() {
         ];
         for path in archives {
             let submission = Submission::new("true", 1, &["desktop_computing"]).with_stagein(&path);
-            let answer = world.try_submit(&submission).unwrap();
+            let answer = world.scientist().try_submit(&submission).unwrap();
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
             assert_refused_or_failed(world, &name, &answer);
         }
@@ -226,7 +227,7 @@ fn a_bomb_is_refused_before_it_fills_the_disk() {
         });
 
         let submission = Submission::new("true", 1, &["desktop_computing"]).with_stagein(&path);
-        let answer = world.try_submit(&submission).unwrap();
+        let answer = world.scientist().try_submit(&submission).unwrap();
 
         assert_refused_or_failed(world, "bomb", &answer);
     });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::{COMMAND, STOP, World};
 use crate::program::{Finished, Place, Program};
@@ -35,7 +35,20 @@ impl World {
             program.stdout().lines().any(|line| line == "ready").then_some(())
         })?;
         self.coordinator = Some(program);
+        self.settings = settings.clone();
         Ok(())
+    }
+
+    /// Starts the coordinator again on the data that it has, with the settings that it had.
+    pub fn start_coordinator_again(&mut self) -> anyhow::Result<()> {
+        self.start_coordinator(&self.settings.clone())
+    }
+
+    /// Kills the coordinator, as a crash would.
+    pub fn kill_coordinator(&mut self) {
+        if let Some(program) = self.coordinator.take() {
+            program.kill();
+        }
     }
 
     /// What the coordinator said when it started, and its log.
@@ -60,6 +73,16 @@ impl World {
     /// Makes a join token.
     pub fn token(&self) -> anyhow::Result<String> {
         self.one_line(&["token", "add"])
+    }
+
+    /// Makes that many join tokens.
+    pub fn tokens(&self, count: usize) -> anyhow::Result<Vec<String>> {
+        let finished = self.administrate(&["token", "add", "--count", &count.to_string()])?;
+        let tokens: Vec<String> = finished.stdout.lines().map(str::to_owned).collect();
+        if tokens.len() != count {
+            bail!("`coordinator token add --count {count}` printed {} lines", tokens.len());
+        }
+        Ok(tokens)
     }
 
     /// Makes a join token that ends after a time such as `1s`.

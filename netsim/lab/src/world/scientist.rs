@@ -10,7 +10,7 @@ use coordinator_api::mesh::JobMesh;
 use coordinator_client::{Client, ClientError, Login};
 use serde_json::Value;
 
-use super::{COMMAND, World};
+use super::{COMMAND, Programs};
 use crate::program::{Finished, Place, Program};
 use crate::topology::Machine;
 use crate::wait;
@@ -18,13 +18,16 @@ use crate::wait;
 /// How often the API is asked while something is waited for.
 const ASK_EVERY: Duration = Duration::from_millis(150);
 
-/// The scientist's machine.
+/// A scientist's machine, and the tools on it.
 pub struct Scientist {
+    /// The scientist's name at the coordinator.
+    pub user: String,
     /// The machine.
     pub machine: Machine,
     /// Where the tools run.
     pub place: Place,
     login: Option<Login>,
+    programs: Programs,
 }
 
 /// What is given to `oarsub`.
@@ -85,30 +88,28 @@ impl Submission {
 }
 
 impl Scientist {
-    pub(super) fn new(mut place: Place, machine: Machine) -> Self {
+    pub(super) fn new(user: &str, mut place: Place, machine: Machine, programs: Programs) -> Self {
         place.env.push(("OAR_CONFIG".into(), place.dir.join("oar.json").into()));
-        Self { machine, place, login: None }
+        Self { user: user.to_owned(), machine, place, login: None, programs }
     }
-}
 
-impl World {
     /// `oar login`.
     pub fn log_in(&mut self, login: &str) -> anyhow::Result<()> {
         self.oar(&["login", login])?;
-        self.scientist.login = Some(login.parse().context("the login string is damaged")?);
+        self.login = Some(login.parse().context("the login string is damaged")?);
         Ok(())
     }
 
     /// Runs a command of the scientist's tools that must succeed.
     pub fn oar(&self, args: &[&str]) -> anyhow::Result<Finished> {
         let name = format!("oar-{}", args.first().unwrap_or(&""));
-        Ok(self.scientist.place.expect(&name, &self.program("oar"), args, COMMAND)?)
+        Ok(self.place.expect(&name, &self.programs.path("oar"), args, COMMAND)?)
     }
 
     /// Runs a command of the scientist's tools that may fail.
     pub fn try_oar(&self, args: &[&str]) -> anyhow::Result<Finished> {
         let name = format!("oar-{}", args.first().unwrap_or(&""));
-        Ok(self.scientist.place.run(&name, &self.program("oar"), args, COMMAND)?)
+        Ok(self.place.run(&name, &self.programs.path("oar"), args, COMMAND)?)
     }
 
     /// Starts one of OAR's own commands, such as `oarsub`, by its name.
@@ -117,15 +118,15 @@ impl World {
         name: &str,
         args: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<Program> {
-        let tools = self.scientist.place.dir.join("bin");
+        let tools = self.place.dir.join("bin");
         let tool = tools.join(name);
         if !tool.exists() {
             std::fs::create_dir_all(&tools)?;
-            std::os::unix::fs::symlink(self.program("oar"), &tool)?;
+            std::os::unix::fs::symlink(self.programs.path("oar"), &tool)?;
         }
         // An error shall show this call's log alone.
-        let _ = std::fs::remove_file(self.scientist.place.dir.join(format!("{name}.log")));
-        Ok(self.scientist.place.start(name, &tool, args)?)
+        let _ = std::fs::remove_file(self.place.dir.join(format!("{name}.log")));
+        Ok(self.place.start(name, &tool, args)?)
     }
 
     /// Submits with `oarsub` and returns the job's number.
@@ -170,7 +171,7 @@ impl World {
 
     /// `oar fetch`: the results, one folder per rank.
     pub fn fetch(&self, job: u64) -> anyhow::Result<PathBuf> {
-        let dir = self.scientist.place.dir.join(format!("results-{job}"));
+        let dir = self.place.dir.join(format!("results-{job}"));
         std::fs::create_dir_all(&dir)?;
         self.oar(&["fetch", &job.to_string(), "-o", &dir.display().to_string()])?;
         Ok(dir)
@@ -182,14 +183,14 @@ impl World {
         T: Send + 'static,
         F: Future<Output = Result<T, ClientError>>,
     {
-        let login = self.scientist.login.clone().context("nobody is logged in")?;
+        let login = self.login.clone().context("nobody is logged in")?;
         let answer = self.on_scientist(move || Client::for_login(&login), ask)?;
         Ok(answer?)
     }
 
     /// Submits a job without any identity and returns what the API says.
     pub fn submit_anonymously(&self) -> anyhow::Result<Result<(), ClientError>> {
-        let login = self.scientist.login.clone().context("nobody is logged in")?;
+        let login = self.login.clone().context("nobody is logged in")?;
         let job = SubmitJob { command: "true".to_owned(), ..SubmitJob::default() };
         self.on_scientist(
             move || Client::new(&login.url, login.root),
@@ -210,7 +211,7 @@ impl World {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             Ok(runtime.block_on(async move { ask(client()?).await }))
         };
-        self.scientist.machine.netns.run(work)?
+        self.machine.netns.run(work)?
     }
 
     /// The job as the API shows it.

@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use coordinator_api::resource::ResourceState;
 
-use super::{COMMAND, STOP, World};
+use super::World;
 use crate::preset::Preset;
-use crate::processes::{self, Process};
 use crate::program::{Place, Program};
 use crate::topology::Machine;
 use crate::wait;
@@ -23,7 +22,7 @@ pub struct Volunteer {
     pub place: Place,
     /// Cores that it gives.
     pub cores: u16,
-    agent: Option<Program>,
+    pub(super) agent: Option<Program>,
 }
 
 impl World {
@@ -34,16 +33,6 @@ impl World {
         let (machine, place) = self.add_machine(&host, behind)?;
         self.volunteers.push(Volunteer { host, machine, place, cores, agent: None });
         Ok(index)
-    }
-
-    /// Enrols a volunteer with a fresh token. Volunteers enrol in the order of their index.
-    pub fn join(&self, index: usize) -> anyhow::Result<()> {
-        let token = self.token()?;
-        let volunteer = &self.volunteers[index];
-        let state = volunteer.state_dir().display().to_string();
-        let args = ["join", &token, "--state", &state, "--cores", &volunteer.cores.to_string()];
-        volunteer.place.expect("join", &self.program("agent"), args, COMMAND)?;
-        Ok(())
     }
 
     /// Starts a volunteer's agent, which must have joined.
@@ -65,7 +54,7 @@ impl World {
 
     /// The states of the nodes that the coordinator knows, by host name.
     pub fn nodes(&self) -> anyhow::Result<Vec<(String, ResourceState)>> {
-        let resources = self.api(|client| async move { client.resources().await })?;
+        let resources = self.scientist().api(|client| async move { client.resources().await })?;
         let mut nodes: Vec<_> =
             resources.into_iter().map(|r| (r.network_address, r.state)).collect();
         nodes.sort();
@@ -78,7 +67,7 @@ impl World {
         let mut seen = Vec::new();
         let every = Duration::from_millis(200);
         let alive = wait::until_every(every, "all nodes alive", limit, || {
-            seen = self.oar_nodes().unwrap_or_default();
+            seen = self.scientist().oar_nodes().unwrap_or_default();
             let alive = seen.iter().filter(|(_, state)| state == "Alive").count();
             (alive == count).then_some(())
         });
@@ -112,31 +101,5 @@ impl Volunteer {
     /// The end of its agent's log.
     pub fn tail(&self) -> String {
         self.agent.as_ref().map(|agent| agent.tail().to_string()).unwrap_or_default()
-    }
-
-    /// Everything that runs for it: its agent, shims, jobs.
-    pub fn processes(&self) -> Vec<Process> {
-        processes::of_machine(&self.machine.netns, &self.place.dir)
-    }
-
-    /// Ends its agent cleanly, if it runs.
-    pub fn stop_agent(&mut self) -> anyhow::Result<()> {
-        if let Some(agent) = self.agent.take() {
-            agent.stop(STOP).with_context(|| format!("the agent of {}", self.host))?;
-        }
-        Ok(())
-    }
-
-    /// Kills everything of it at once, as pulling the plug would.
-    pub fn pull_the_plug(&mut self) {
-        // The agent first, so that it does not see its shims die and report it.
-        if let Some(agent) = self.agent.take() {
-            let rest = self.processes();
-            agent.kill();
-            processes::kill_all(&rest);
-        }
-        while !self.processes().is_empty() {
-            processes::kill_all(&self.processes());
-        }
     }
 }

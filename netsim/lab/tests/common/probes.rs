@@ -14,6 +14,7 @@ pub(crate) fn submit_probe(world: &World, token: &str, nodes: u16, more: &[&str]
     let types = [&["mesh", "spmd"], more].concat();
     let command = format!("./netsim-probe {token}");
     world
+        .scientist()
         .submit(&Submission::new(&command, nodes, &types).with_cores(1).with_stagein(&stagein))
         .unwrap()
 }

@@ -12,6 +12,7 @@
 
 mod control;
 mod interfaces;
+pub mod netcheck;
 mod offload;
 mod outbox;
 mod overlay;
@@ -20,9 +21,11 @@ mod secret;
 mod socket;
 mod stats;
 pub mod tun;
+mod view;
 mod worker;
 
 pub use control::ControlConfig;
 pub use overlay::{JoinError, Mesh, MeshEvent, Overlay, OverlayConfig, StartError};
 pub use secret::WireGuardSecret;
 pub use stats::Stats;
+pub use view::{Answered, MeshView, PingError, Seen, Via, View};

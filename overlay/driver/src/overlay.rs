@@ -22,6 +22,7 @@ use crate::interfaces::host_endpoints;
 use crate::quic::{self, QuicQueue};
 use crate::socket::Socket;
 use crate::stats::Stats;
+use crate::view::{Answered, PingError, Via, View};
 use crate::worker::{self, Command, WorkerHandle};
 
 /// How often the machine's own addresses are read. Chosen: an address that changes is noticed before
@@ -91,6 +92,7 @@ struct Shared {
     endpoint: Endpoint,
     board: Arc<Board>,
     connected: watch::Receiver<bool>,
+    server: String,
     running: Mutex<Option<Running>>,
 }
 
@@ -119,6 +121,7 @@ impl Overlay {
         let ipv4_only = !socket.is_ipv6();
         let (worker, thread) = worker::spawn(config.node, socket, queue, Arc::clone(&board))
             .map_err(StartError::Worker)?;
+        let server = config.control.server.clone();
         let (connected_sender, connected) = watch::channel(false);
         let control = ControlTask {
             endpoint: endpoint.clone(),
@@ -135,13 +138,18 @@ impl Overlay {
         tasks.spawn(watch_interfaces(local_addr, worker.clone()));
         tasks.spawn(control.run());
         let running = Mutex::new(Some(Running { thread, tasks }));
-        let shared = Shared { worker, local_addr, endpoint, board, connected, running };
+        let shared = Shared { worker, local_addr, endpoint, board, connected, server, running };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The address that the socket is bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.shared.local_addr
+    }
+
+    /// The coordinator, as it was given: host and port.
+    pub fn server(&self) -> &str {
+        &self.shared.server
     }
 
     /// Enters a mesh whose packets come from and go to `tun`.
@@ -179,6 +187,36 @@ impl Overlay {
             return Stats::default();
         }
         answer.await.unwrap_or_default()
+    }
+
+    /// What the node knows and does; none after the shutdown.
+    pub async fn view(&self) -> Option<View> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.worker.send(Command::View(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Measures a round trip inside the session with a peer, with a packet of `size` bytes (brought
+    /// into the range of 56 to 1412), on that path alone.
+    ///
+    /// # Errors
+    ///
+    /// [`PingError`]: there is nowhere to send, or nothing came within `patience`.
+    pub async fn ping(
+        &self,
+        peer: NodeId,
+        via: Via,
+        size: usize,
+        patience: Duration,
+    ) -> Result<Answered, PingError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Ping { peer, via, size, reply };
+        self.shared.worker.send(command).await.map_err(|_| PingError::Stopped)?;
+        match timeout(patience, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(PingError::Stopped),
+            Err(_) => Err(PingError::Timeout(patience)),
+        }
     }
 
     /// Ends the control session and the data plane. Meshes that were not left are dropped.

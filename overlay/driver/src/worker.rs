@@ -8,6 +8,7 @@ mod command;
 mod effects;
 mod mesh;
 mod net;
+mod pings;
 mod plane;
 mod receive;
 mod reports;
@@ -90,7 +91,7 @@ pub(crate) fn spawn(
         quic,
         commands,
         wake,
-        brain: Brain { id, node, plane },
+        brain: Brain::new(id, node, plane),
         receiver: Receiver::new(),
         next_tick: now,
         readable: Vec::new(),

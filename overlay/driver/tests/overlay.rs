@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use overlay_core::MeshId;
 use overlay_core::control::PathReport;
-use overlay_driver::{Mesh, MeshEvent, Overlay, WireGuardSecret};
+use overlay_core::netmap::ObservedMapping;
+use overlay_driver::netcheck::{Filtering, Lifetime};
+use overlay_driver::{Mesh, MeshEvent, Overlay, PingError, Via, WireGuardSecret};
 use support::{Coordinator, MESH, Server, node_id, path_of, wait_for};
 use tokio::net::UnixDatagram;
 use tokio::time::{sleep, timeout};
@@ -244,4 +246,54 @@ async fn a_join_that_nobody_waits_for_is_taken_back() {
     }
     let (tun, _job) = device();
     overlay.join(MESH, tun.into(), WireGuardSecret::generate()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_owner_sees_the_mesh_and_pings_its_peers() {
+    let (coordinator, _server, [a, b]) = open_mesh().await;
+    let relay = coordinator.relay_address();
+    let view = a.overlay.view().await.unwrap();
+    assert_eq!(view.seen.unwrap().reflector, relay);
+    let mesh = &view.meshes[0];
+    assert!(mesh.is_open && mesh.netmap.as_ref().unwrap().members.len() == 2);
+    assert_eq!(path_of(&mesh.pairs), PathReport::Relayed { relay });
+
+    let patience = Duration::from_secs(20);
+    let ping = async |via, size| a.overlay.ping(node_id(2), via, size, patience).await;
+    let relayed = ping(Via::Current, 1412).await.unwrap();
+    assert_eq!((relayed.relayed, relayed.endpoint), (true, relay));
+
+    coordinator.share_candidates();
+    let endpoint = b.overlay.local_addr();
+    let direct = PathReport::Direct { endpoint };
+    wait_for("a direct path", async || path_of(&a.mesh.pairs().await) == direct).await;
+    let answered = ping(Via::Current, 56).await.unwrap();
+    assert_eq!((answered.relayed, answered.endpoint), (false, endpoint));
+    assert_eq!(ping(Via::Relay, 56).await.unwrap().endpoint, relay);
+    let refused = a.overlay.ping(node_id(9), Via::Current, 56, patience).await;
+    assert_eq!(refused, Err(PingError::NoSession));
+    assert_eq!(a.overlay.view().await.unwrap().node.stats.probes_refused, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn netcheck_on_loopback_finds_no_nat_and_nothing_in_the_way() {
+    let coordinator = Coordinator::new();
+    let _server = coordinator.serve().await;
+    let overlay = coordinator.node(1).await;
+    let report = overlay.netcheck(&[Duration::from_millis(20)]).await;
+    assert_eq!(report.observed, Some(overlay.local_addr()));
+    assert_eq!(report.mapping, ObservedMapping::None);
+    assert_eq!(report.filtering, Filtering::AddressOrNone);
+    assert_eq!((report.port_preserved, report.hairpin), (Some(true), None));
+    assert_eq!(report.mapping_lifetime, Some(Lifetime { at_least_s: 0, below_s: None }));
+    assert!(report.udp && report.round_trip_us.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn netcheck_without_an_answer_says_that_udp_is_blocked() {
+    let coordinator = Coordinator::new();
+    let overlay = coordinator.node(1).await;
+    let report = overlay.netcheck(&[]).await;
+    assert!(!report.udp);
+    assert!(report.to_string().contains("blocked"));
 }

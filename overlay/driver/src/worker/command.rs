@@ -6,11 +6,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use overlay_core::MeshId;
 use overlay_core::control::{PairReport, ToNode};
+use overlay_core::{MeshId, NodeId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::stats::Stats;
+use crate::view::{Answered, PingError, Via, View};
 use crate::{JoinError, MeshEvent, WireGuardSecret};
 
 /// A request to the worker.
@@ -33,6 +34,15 @@ pub(crate) enum Command {
     HostEndpoints(Vec<SocketAddr>),
     /// The counters.
     Stats(oneshot::Sender<Stats>),
+    /// What the node knows and does.
+    View(oneshot::Sender<View>),
+    /// Measure a round trip to a peer, with a packet of that size.
+    Ping {
+        peer: NodeId,
+        via: Via,
+        size: usize,
+        reply: oneshot::Sender<Result<Answered, PingError>>,
+    },
     /// End the thread.
     Stop,
 }

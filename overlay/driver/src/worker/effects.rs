@@ -6,12 +6,15 @@ use std::time::Instant;
 use overlay_core::control::ToNode;
 use overlay_core::wire::parse_reflector_token;
 use overlay_core::{Input, MeshId, Node, NodeId, Output, Path};
+use tokio::sync::oneshot;
 
 use super::command::Command;
 use super::mesh::MeshPort;
+use super::pings::Pings;
 use super::plane::Plane;
 use super::reports::Notice;
 use crate::socket::plain;
+use crate::view::{Answered, PingError, Seen, Via, View};
 use crate::{JoinError, MeshEvent};
 
 /// The node's decisions and the plane that carries them out.
@@ -19,9 +22,15 @@ pub(super) struct Brain {
     pub(super) id: NodeId,
     pub(super) node: Node,
     pub(super) plane: Plane,
+    seen: Option<Seen>,
+    pings: Pings,
 }
 
 impl Brain {
+    pub(super) fn new(id: NodeId, node: Node, plane: Plane) -> Self {
+        Self { id, node, plane, seen: None, pings: Pings::default() }
+    }
+
     /// Gives the core an input and does what it answers.
     pub(super) fn feed(&mut self, now: Instant, input: Input<'_>) {
         let Self { node, plane, .. } = self;
@@ -38,6 +47,7 @@ impl Brain {
                     self.feed(now, Input::Authenticated { session, via, data });
                 }
                 Notice::Sent(session) => self.feed(now, Input::Sent(session)),
+                Notice::Probe { via, ref bytes, .. } if self.pings.take(now, via, bytes) => {}
                 Notice::Probe { session, via, bytes } => {
                     self.feed(now, Input::Probe { session, via, bytes: &bytes });
                 }
@@ -75,9 +85,40 @@ impl Brain {
             Command::Stats(reply) => {
                 let _ = reply.send(self.plane.net.stats);
             }
+            Command::View(reply) => {
+                let _ = reply.send(View {
+                    id: self.id,
+                    node: self.node.snapshot(),
+                    seen: self.seen,
+                    meshes: self.plane.mesh_views(),
+                    stats: self.plane.net.stats,
+                });
+            }
+            Command::Ping { peer, via, size, reply } => self.ping(now, peer, via, size, reply),
             Command::Stop => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())
+    }
+
+    fn ping(
+        &mut self,
+        now: Instant,
+        peer: NodeId,
+        via: Via,
+        size: usize,
+        reply: oneshot::Sender<Result<Answered, PingError>>,
+    ) {
+        match self.plane.path_to(peer, via) {
+            Ok((session, path)) => {
+                if let Some(packet) = self.pings.begin(now, path, size, reply) {
+                    self.plane.probe(session, path, &packet);
+                    self.plane.net.flush();
+                }
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
     }
 
     fn hear(&mut self, now: Instant, message: ToNode) {
@@ -86,6 +127,7 @@ impl Brain {
                 match parse_reflector_token(&reflector_token) {
                     Ok(reflector_token) => {
                         let (observed, reflector) = (plain(observed), plain(reflector));
+                        self.seen = Some(Seen { observed, reflector, token: reflector_token });
                         self.feed(now, Input::Welcome { observed, reflector, reflector_token });
                     }
                     Err(error) => tracing::warn!(%error, "reflector token not understood"),

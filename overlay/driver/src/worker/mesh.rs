@@ -9,7 +9,7 @@ use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::x25519::PublicKey;
 use nix::errno::Errno;
 use overlay_core::netmap::MAX_MEMBERS;
-use overlay_core::{MeshId, NodeId, PairState, WireGuardKey};
+use overlay_core::{MeshId, Netmap, NodeId, PairState, WireGuardKey};
 use tokio::sync::mpsc;
 use tun_rs::VirtioNetHdr;
 
@@ -35,6 +35,8 @@ pub(super) struct MeshPort {
     pub(super) events: mpsc::Sender<MeshEvent>,
     /// The epoch of the netmap in use; 0 before the first.
     pub(super) epoch: u64,
+    /// That netmap, for the owner's questions.
+    pub(super) netmap: Option<Netmap>,
     /// The coordinator has opened the mesh.
     pub(super) is_open: bool,
     /// How the pairs stand, and the bytes of sessions that have ended.
@@ -76,6 +78,7 @@ impl MeshPort {
             public,
             events,
             epoch: 0,
+            netmap: None,
             is_open: false,
             pairs: BTreeMap::new(),
             changed: false,

@@ -2,6 +2,7 @@
 
 mod inbound;
 mod outbound;
+mod view;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -96,6 +97,7 @@ impl Plane {
             return false;
         };
         mesh.epoch = netmap.epoch;
+        mesh.netmap = Some(netmap.clone());
         if let Some(member) = netmap.members.iter().find(|member| member.node == node) {
             mesh.set_own_index(member.index);
         }

@@ -1,0 +1,34 @@
+//! The plane's tables, for the owner's questions.
+
+use overlay_core::{NodeId, Path, SessionKey};
+
+use super::Plane;
+use crate::view::{MeshView, PingError, Via};
+
+impl Plane {
+    /// The meshes, with their members and pairs.
+    pub(in crate::worker) fn mesh_views(&self) -> Vec<MeshView> {
+        let view = |(_, mesh): (usize, &super::MeshPort)| MeshView {
+            id: mesh.id,
+            is_open: mesh.is_open,
+            netmap: mesh.netmap.clone(),
+            pairs: self.pairs(mesh.id),
+        };
+        self.meshes.iter().map(view).collect()
+    }
+
+    /// A session with that peer, whichever mesh it belongs to, and a path to it.
+    pub(in crate::worker) fn path_to(
+        &self,
+        peer: NodeId,
+        via: Via,
+    ) -> Result<(SessionKey, Path), PingError> {
+        let session = self.session_slots.keys().filter(|key| key.peer == peer).min();
+        let session = *session.ok_or(PingError::NoSession)?;
+        let path = match via {
+            Via::Current => self.paths.get(&peer).map(|selected| selected.primary),
+            Via::Relay => self.channels.get(&peer).copied(),
+        };
+        Ok((session, path.ok_or(PingError::NoPath)?))
+    }
+}

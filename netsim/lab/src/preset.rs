@@ -1,6 +1,7 @@
 //! The networks that a machine can be behind, by the names that scenario files use.
 
 use netsim_sim::NatProfile;
+use netsim_sim::topology::{NatSpec, RouterSpec};
 use serde::Deserialize;
 
 /// What stands between a machine and the public network.
@@ -48,5 +49,21 @@ impl Preset {
             Self::Carrier => vec![NatProfile::HOME, NatProfile::HOME],
             Self::Symmetric => vec![NatProfile::SYMMETRIC],
         }
+    }
+
+    /// The routers of a machine behind such a network, the outermost first: `NAME-r0` is the
+    /// machine's own. One that translates nothing is one too.
+    pub fn routers(self, machine: &str) -> Vec<RouterSpec> {
+        let chain = self.chain();
+        let name = |index: usize| format!("{machine}-r{index}");
+        (0..chain.len().max(1))
+            .rev()
+            .map(|index| RouterSpec {
+                name: name(index),
+                behind: (index + 1 < chain.len()).then(|| name(index + 1)),
+                nat: chain.get(index).map_or_else(NatSpec::default, |nat| NatSpec::Axes(*nat)),
+                ..RouterSpec::default()
+            })
+            .collect()
     }
 }

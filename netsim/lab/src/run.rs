@@ -216,7 +216,7 @@ fn job_report(world: &World, id: u64, wanted: &Job, output: &str) -> anyhow::Res
     let mesh = world.scientist().mesh(id)?;
     report.mesh_ready_after_ms = mesh.open_ms.map(|open| open.saturating_sub(mesh.assigned_ms));
     let behind =
-        |host: &str| world.volunteers.iter().find(|v| v.host == host).map(|v| v.machine.behind);
+        |host: &str| world.volunteers.iter().find(|v| v.host == host).and_then(|v| v.machine.behind);
     for member in &mesh.members {
         let sum = |count: &dyn Fn(&coordinator_api::mesh::MeshPair) -> u64| {
             mesh.pairs.iter().filter(|pair| pair.from == member.rank).map(count).sum()
@@ -255,7 +255,7 @@ fn audit(world: &mut World) -> anyhow::Result<Vec<String>> {
         let audit = router.audit()?;
         let name = &router.name;
         failures.extend(audit.port_forwards.iter().map(|rule| format!("{name} forwards: {rule}")));
-        if router.translates && !router.open_mappings && audit.opened_from_outside > 0 {
+        if router.is_shut() && audit.opened_from_outside > 0 {
             let count = audit.opened_from_outside;
             failures.push(format!("{name} let {count} flows be opened from outside"));
         }

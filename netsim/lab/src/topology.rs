@@ -2,43 +2,78 @@
 //!
 //! ```text
 //!   198.18.0.0/24: the exchange, every top-level router has an address here
-//!    ├ router ── machine                 198.18.1.0/24 ...: public addresses (preset `none`)
-//!    ├ router ── machine                 10.0.k.0/24: private ones
-//!    └ carrier ── router ── machine      preset `carrier`
+//!    ├ router ── machine                 198.18.1.0/24 ...: public addresses (no NAT)
+//!    ├ router ── machine, machine        10.0.k.0/24: private ones
+//!    └ carrier ── router ── machine      NATs in a row
 //! ```
-//! IPv4 only. The `patchbay` crate wires the links and translates addresses; the guard closes what
-//! its rules leave open.
+//! What is built is told in the simulator's words: [`netsim_sim::Topology`]. The `patchbay` crate
+//! makes namespaces, wires and addresses. What routers do is this module's: [`rules`] where the
+//! kernel can do it.
+//!
+//! A machine or router in the public realm has a router without NAT of its own: in the kernel the
+//! exchange is made of cables between routers.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
-use patchbay::{IpSupport, Lab, Nat, NatConfig, NatFiltering, NatMapping, Router};
+use netsim_sim::topology::{HostSpec, RouterSpec};
+use netsim_sim::{Filtering, Firewall, NatProfile};
+use patchbay::Lab;
 use tokio::runtime::Runtime;
 
 use crate::netns::Netns;
 use crate::preset::Preset;
 
+mod audit;
+mod build;
+mod change;
 mod exchange;
-mod guard;
+mod flush;
+pub mod rules;
 
-pub use guard::Audit;
+pub use audit::Audit;
 
 /// The networks of one run. They vanish when this is dropped and no program runs in them.
 pub struct Topology {
+    parts: Mutex<Parts>,
     // Declared before the runtime, and so dropped before it.
     lab: Lab,
     runtime: Runtime,
 }
 
-/// A machine and the way from it to the public network.
+#[derive(Default)]
+struct Parts {
+    routers: BTreeMap<String, RouterPart>,
+    machines: BTreeMap<String, MachinePart>,
+}
+
+struct RouterPart {
+    handle: patchbay::Router,
+    spec: RouterSpec,
+    gateway: Gateway,
+}
+
+struct MachinePart {
+    device: patchbay::Device,
+    netns: Netns,
+    /// The router that it is plugged into.
+    router: String,
+    preset: Option<Preset>,
+}
+
+/// A machine and the way from it to the public network, as it is now.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// Its name.
     pub name: String,
-    /// The network that it is behind.
-    pub behind: Preset,
+    /// The preset that it was added behind, if it was.
+    pub behind: Option<Preset>,
     /// Its address in its own network.
     pub address: Ipv4Addr,
+    /// Its IPv6 address; none where a router on its way out has no IPv6.
+    pub ipv6: Option<Ipv6Addr>,
     /// Where its programs run.
     pub netns: Netns,
     /// The routers on the way out, its own first.
@@ -58,10 +93,10 @@ pub struct Gateway {
     pub wan: String,
     /// Where its rules are.
     pub netns: Netns,
-    /// Whether it translates addresses.
-    pub translates: bool,
-    /// Whether packets may open a flow from outside, through a mapping that is already there.
-    pub open_mappings: bool,
+    /// How it translates addresses; none where it does not.
+    pub nat: Option<NatProfile>,
+    /// What it lets through at all.
+    pub firewall: Firewall,
 }
 
 impl Topology {
@@ -77,41 +112,84 @@ impl Topology {
             .context("cannot make the public network: see `netsim doctor`")?;
         let root = lab.ix().run_sync(|| Ok(Netns::of_this_thread()?))?;
         exchange::pin_hardware_address(&root).context("cannot set up the exchange")?;
-        Ok(Self { lab, runtime })
+        Ok(Self { parts: Mutex::default(), lab, runtime })
     }
 
-    /// Adds a machine behind the routers of `behind`. Names are unique in a topology.
+    /// Makes all of a topology: its routers, then its machines, several at a time. Its events are
+    /// the caller's to [`apply`](Self::apply) when their time has come, as is churn.
+    pub fn build(topology: &netsim_sim::Topology) -> anyhow::Result<Self> {
+        topology.build::<()>(0, std::time::Duration::ZERO).context("the network is not sound")?;
+        let built = Self::new()?;
+        built.add_routers(&topology.routers)?;
+        built.add_hosts(&topology.hosts)?;
+        Ok(built)
+    }
+
+    /// Adds a machine behind routers of its own. Names are unique in a topology.
     pub fn add(&self, name: &str, behind: Preset) -> anyhow::Result<Machine> {
-        self.runtime
-            .block_on(self.add_async(name, behind))
-            .with_context(|| format!("cannot wire the machine {name} behind {}", behind.name()))
+        let chain = behind.routers(name);
+        self.add_routers(&chain)?;
+        let own = chain.last().map(|router| router.name.clone());
+        let host = HostSpec { name: name.to_owned(), behind: own, ..HostSpec::default() };
+        self.add_hosts(&[host])?;
+        if let Some(part) = self.parts().machines.get_mut(name) {
+            part.preset = Some(behind);
+        }
+        self.machine(name)
     }
 
-    async fn add_async(&self, name: &str, behind: Preset) -> anyhow::Result<Machine> {
-        let mut routers: Vec<Gateway> = Vec::new();
-        let mut upstream: Option<Router> = None;
-        // From the public network inwards.
-        for (index, nat) in nats(behind).into_iter().enumerate().rev() {
-            let router_name = format!("{name}-r{index}");
-            let mut builder = self.lab.add_router(&router_name).ip_support(IpSupport::V4Only);
-            if let Some(upstream) = &upstream {
-                builder = builder.upstream(upstream.id());
-            }
-            let router = builder.nat(nat).build().await?;
-            let gateway = gateway(&router, nat)?;
-            guard::install(&gateway).with_context(|| format!("cannot guard {router_name}"))?;
-            routers.insert(0, gateway);
-            upstream = Some(router);
+    /// The machine of that name, as it is now.
+    pub fn machine(&self, name: &str) -> anyhow::Result<Machine> {
+        self.parts().machine(name)
+    }
+
+    /// All machines, sorted by name.
+    pub fn machines(&self) -> Vec<Machine> {
+        let parts = self.parts();
+        parts.machines.keys().filter_map(|name| parts.machine(name).ok()).collect()
+    }
+
+    /// The router of that name.
+    pub fn router(&self, name: &str) -> anyhow::Result<Gateway> {
+        self.parts().router(name).map(|router| router.gateway.clone())
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Parts {
+    fn router(&self, name: &str) -> anyhow::Result<&RouterPart> {
+        self.routers.get(name).with_context(|| format!("there is no router {name}"))
+    }
+
+    fn machine(&self, name: &str) -> anyhow::Result<Machine> {
+        let part =
+            self.machines.get(name).with_context(|| format!("there is no machine {name}"))?;
+        let mut routers = Vec::new();
+        let mut next = Some(part.router.as_str());
+        while let Some(router) = next {
+            let router = self.router(router)?;
+            routers.push(router.gateway.clone());
+            next = router.spec.behind.as_deref();
         }
-        let own = upstream.context("every preset has a router")?;
-        let device = self.lab.add_device(name).iface("eth0", own.id()).build().await?;
         Ok(Machine {
             name: name.to_owned(),
-            behind,
-            address: device.ip().context("the machine got no address")?,
-            netns: device.run_sync(|| Ok(Netns::of_this_thread()?))?,
+            behind: part.preset,
+            address: part.device.ip().context("the machine has no address")?,
+            ipv6: part.device.ip6(),
+            netns: part.netns.clone(),
             routers,
         })
+    }
+}
+
+impl Gateway {
+    /// Whether nobody outside may open a flow through it: it translates, and filters by address and
+    /// port.
+    pub fn is_shut(&self) -> bool {
+        self.nat.is_some_and(|nat| nat.filtering == Filtering::AddressAndPortDependent)
     }
 }
 
@@ -126,38 +204,4 @@ impl Machine {
     pub fn own_router(&self) -> &Gateway {
         &self.routers[0]
     }
-}
-
-/// The translators of a preset, the machine's own first. A router that translates nothing is one too.
-fn nats(behind: Preset) -> Vec<Option<NatConfig>> {
-    let home: Option<NatConfig> = Nat::Moderate.into();
-    match behind {
-        Preset::None => vec![None],
-        Preset::Home => vec![home],
-        Preset::FullCone => vec![Nat::Open.into()],
-        Preset::Restricted => {
-            let restricted = NatConfig::builder()
-                .mapping(NatMapping::EndpointIndependent)
-                .filtering(NatFiltering::AddressDependent);
-            vec![restricted.build().ok()]
-        }
-        Preset::Carrier => vec![home, home],
-        Preset::Symmetric => vec![Nat::Strict.into()],
-    }
-}
-
-fn gateway(router: &Router, nat: Option<NatConfig>) -> anyhow::Result<Gateway> {
-    let wan = ["ix", "wan"]
-        .into_iter()
-        .find(|name| router.iface(name).is_some())
-        .context("the router has no outer interface")?;
-    Ok(Gateway {
-        name: router.name().to_owned(),
-        inner: router.downstream_gw().context("the router has no inner address")?,
-        outer: router.uplink_ip().context("the router has no outer address")?,
-        wan: wan.to_owned(),
-        netns: router.run_sync(|| Ok(Netns::of_this_thread()?))?,
-        translates: nat.is_some(),
-        open_mappings: nat.is_none_or(|nat| nat.filtering != NatFiltering::AddressAndPortDependent),
-    })
 }

@@ -21,7 +21,7 @@ const PORTS: [u16; 3] = [7001, 7002, 7003];
 
 struct Probes {
     _topology: Topology,
-    machines: Vec<Machine>,
+    machines: Vec<(Preset, Machine)>,
     servers: [Machine; 2],
 }
 
@@ -29,7 +29,7 @@ fn probes() -> &'static Probes {
     static PROBES: OnceLock<Probes> = OnceLock::new();
     PROBES.get_or_init(|| {
         let topology = Topology::new().unwrap();
-        let machines = Preset::ALL.map(|p| topology.add(p.name(), p).unwrap()).into();
+        let machines = Preset::ALL.map(|p| (p, topology.add(p.name(), p).unwrap())).into();
         let servers = ["server-1", "server-2"].map(|s| topology.add(s, Preset::None).unwrap());
         Probes { _topology: topology, machines, servers }
     })
@@ -77,7 +77,7 @@ fn strictness(filtering: Filtering) -> u8 {
 /// Where the world sees the machine.
 fn public_address(machine: &Machine) -> Ipv4Addr {
     match machine.routers.last() {
-        Some(router) if router.translates => router.outer,
+        Some(router) if router.nat.is_some() => router.outer,
         _ => machine.address,
     }
 }
@@ -91,12 +91,12 @@ fn bound(machine: &Machine, port: u16) -> UdpSocket {
 fn every_router_maps_and_filters_as_its_profile_says() {
     let _alone = common::alone();
     let Probes { machines, servers: [near, far], .. } = probes();
-    for machine in machines {
+    for (behind, machine) in machines {
         let name = &machine.name;
         let inner = machine.udp(4242).unwrap();
         let near_sockets = PORTS.map(|port| bound(near, port));
         let far_socket = bound(far, PORTS[0]);
-        let chain = machine.behind.chain();
+        let chain = behind.chain();
 
         let seen: BTreeSet<SocketAddr> =
             near_sockets.iter().map(|server| mapped(&inner, server)).collect();
@@ -119,7 +119,7 @@ fn every_router_maps_and_filters_as_its_profile_says() {
 fn unsolicited_packets_leave_the_mapping_alone() {
     let _alone = common::alone();
     let Probes { machines, servers: [near, far], .. } = probes();
-    for machine in machines.iter().filter(|m| m.behind != Preset::Symmetric) {
+    for (_, machine) in machines.iter().filter(|(behind, _)| *behind != Preset::Symmetric) {
         let public = public_address(machine);
         let (friend, stranger) = (bound(near, 7010), bound(far, 7011));
         let port = 4545;
@@ -137,7 +137,7 @@ fn unsolicited_packets_leave_the_mapping_alone() {
 fn nobody_reaches_a_machine_behind_a_router_by_tcp() {
     let _alone = common::alone();
     let Probes { machines, servers: [near, _], .. } = probes();
-    for machine in machines {
+    for (behind, machine) in machines {
         let address = machine.address;
         let listener =
             machine.netns.run(move || TcpListener::bind((address, 4646))).unwrap().unwrap();
@@ -146,7 +146,7 @@ fn nobody_reaches_a_machine_behind_a_router_by_tcp() {
             let limit = Duration::from_millis(300);
             near.netns.run(move || TcpStream::connect_timeout(&target, limit).map(drop))?
         };
-        if machine.behind == Preset::None {
+        if *behind == Preset::None {
             dial(address).expect("a public machine is reachable");
         } else {
             dial(address).expect_err("private addresses lead nowhere");
@@ -159,11 +159,11 @@ fn nobody_reaches_a_machine_behind_a_router_by_tcp() {
 #[test]
 fn routers_have_no_port_forwards_and_filtering_ones_let_no_flow_be_opened() {
     let _alone = common::alone();
-    for machine in &probes().machines {
+    for (_, machine) in &probes().machines {
         for router in &machine.routers {
             let audit = router.audit().unwrap();
             assert_eq!(audit.port_forwards, [""; 0], "{}", router.name);
-            if router.translates && !router.open_mappings {
+            if router.nat.is_some_and(|nat| strictness(nat.filtering) == 2) {
                 assert_eq!(audit.opened_from_outside, 0, "{}", router.name);
             }
         }

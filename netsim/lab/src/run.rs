@@ -215,8 +215,9 @@ fn job_report(world: &World, id: u64, wanted: &Job, output: &str) -> anyhow::Res
     }
     let mesh = world.scientist().mesh(id)?;
     report.mesh_ready_after_ms = mesh.open_ms.map(|open| open.saturating_sub(mesh.assigned_ms));
-    let behind =
-        |host: &str| world.volunteers.iter().find(|v| v.host == host).and_then(|v| v.machine.behind);
+    let behind = |host: &str| {
+        world.volunteers.iter().find(|v| v.host == host).and_then(|v| v.machine.behind)
+    };
     for member in &mesh.members {
         let sum = |count: &dyn Fn(&coordinator_api::mesh::MeshPair) -> u64| {
             mesh.pairs.iter().filter(|pair| pair.from == member.rank).map(count).sum()

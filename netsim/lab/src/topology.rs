@@ -38,6 +38,7 @@ pub use audit::Audit;
 /// The networks of one run. They vanish when this is dropped and no program runs in them.
 pub struct Topology {
     parts: Mutex<Parts>,
+    exchange: tokio::sync::Mutex<()>,
     // Declared before the runtime, and so dropped before it.
     lab: Lab,
     runtime: Runtime,
@@ -112,7 +113,7 @@ impl Topology {
             .context("cannot make the public network: see `netsim doctor`")?;
         let root = lab.ix().run_sync(|| Ok(Netns::of_this_thread()?))?;
         exchange::pin_hardware_address(&root).context("cannot set up the exchange")?;
-        Ok(Self { parts: Mutex::default(), lab, runtime })
+        Ok(Self { parts: Mutex::default(), exchange: tokio::sync::Mutex::new(()), lab, runtime })
     }
 
     /// Makes all of a topology: its routers, then its machines, several at a time. Its events are

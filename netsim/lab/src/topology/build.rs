@@ -11,7 +11,7 @@ use netsim_sim::{Firewall, NatProfile};
 use patchbay::{IpSupport, Nat, Router, RouterPreset};
 use tokio::io::AsyncWriteExt as _;
 
-use super::rules::{self, Ruled};
+use super::rules::{self, Beyond, Ruled};
 use super::{Gateway, MachinePart, Parts, RouterPart, Topology};
 use crate::netns::Netns;
 
@@ -96,11 +96,16 @@ impl Topology {
     }
 
     async fn router_of(&self, spec: &RouterSpec) -> anyhow::Result<RouterPart> {
-        self.wire_router(spec).await.with_context(|| format!("cannot make the router {}", spec.name))
+        self.wire_router(spec)
+            .await
+            .with_context(|| format!("cannot make the router {}", spec.name))
     }
 
     async fn wire_router(&self, spec: &RouterSpec) -> anyhow::Result<RouterPart> {
         let profile = spec.nat.profile();
+        if let Some(Beyond(axis)) = profile.and_then(|nat| rules::kernel_can(&nat).err()) {
+            bail!("its NAT is beyond the kernel's ({axis}), and there is no other yet");
+        }
         let support = if spec.ipv6 { IpSupport::DualStack } else { IpSupport::V4Only };
         let mut builder = self.lab.add_router(&spec.name);
         if profile.is_some() {
@@ -111,7 +116,12 @@ impl Topology {
         if let Some(behind) = &spec.behind {
             builder = builder.upstream(self.parts().router(behind)?.handle.id());
         }
-        let handle = builder.build().await?;
+        let handle = {
+            // In the making, all routers at the exchange have an interface of the same name there.
+            let _alone =
+                if spec.behind.is_none() { Some(self.exchange.lock().await) } else { None };
+            builder.build().await?
+        };
         let gateway = gateway(&handle, spec, profile).await?;
         let ruled = Ruled {
             wan: &gateway.wan,
@@ -129,7 +139,8 @@ impl Topology {
         let wired = async {
             let router = spec.behind.clone().unwrap_or_else(|| own_router(name));
             let id = self.parts().router(&router)?.handle.id();
-            let device = self.lab.add_device(name).iface(super::change::INTERFACE, id).build().await?;
+            let device =
+                self.lab.add_device(name).iface(super::change::INTERFACE, id).build().await?;
             let netns = device.spawn(async |_| Netns::of_this_thread())?.await??;
             anyhow::Ok(MachinePart { device, netns, router, preset: None })
         };
@@ -140,8 +151,11 @@ impl Topology {
     fn name_proxies(&self) -> anyhow::Result<()> {
         let waiting: Vec<(Router, String)> = {
             let parts = self.parts();
-            let by_proxy = parts.routers.values().filter(|part| part.spec.firewall == Firewall::ProxyOnly);
-            by_proxy.filter_map(|part| Some((part.handle.clone(), parts.proxy_rules(part)?))).collect()
+            let by_proxy =
+                parts.routers.values().filter(|part| part.spec.firewall == Firewall::ProxyOnly);
+            by_proxy
+                .filter_map(|part| Some((part.handle.clone(), parts.proxy_rules(part)?)))
+                .collect()
         };
         for (router, rules) in waiting {
             self.runtime.block_on(nft(&router, rules))?;
@@ -198,7 +212,9 @@ async fn set(router: &Router, settings: Vec<(&'static str, String)>) -> anyhow::
         return Ok(());
     }
     let write = async move |_| -> io::Result<()> {
-        settings.iter().try_for_each(|(name, value)| std::fs::write(format!("/proc/sys/{name}"), value))
+        settings
+            .iter()
+            .try_for_each(|(name, value)| std::fs::write(format!("/proc/sys/{name}"), value))
     };
     router.spawn(write)?.await?.context("cannot set the lifetime of connections")
 }
@@ -226,9 +242,4 @@ pub(super) async fn nft(router: &Router, rules: String) -> anyhow::Result<()> {
         Ok(())
     };
     router.spawn(run)?.await?
-}
-
-/// What has to be said when the kernel's NAT does not do what a profile says.
-pub(super) fn beyond_the_kernel(profile: &NatProfile) -> Option<&'static str> {
-    rules::kernel_can(profile).err().map(|rules::Beyond(axis)| axis)
 }

@@ -30,16 +30,13 @@ pub struct Beyond(pub &'static str);
 pub fn kernel_can(profile: &NatProfile) -> Result<(), Beyond> {
     let NatProfile { mapping, filtering, port, hairpin, refresh, when_full, table_size, .. } =
         *profile;
-    let preserves =
-        matches!(port, PortAllocation::Preserving | PortAllocation::PreservingOrRandom);
+    let preserves = matches!(port, PortAllocation::Preserving | PortAllocation::PreservingOrRandom);
     match mapping {
         Mapping::EndpointIndependent if !preserves => Err(Beyond("ports")),
         Mapping::EndpointIndependent => Ok(()),
         Mapping::AddressDependent => Err(Beyond("mapping")),
         Mapping::AddressAndPortDependent if port != PortAllocation::Random => Err(Beyond("ports")),
-        Mapping::AddressAndPortDependent
-            if filtering != Filtering::AddressAndPortDependent =>
-        {
+        Mapping::AddressAndPortDependent if filtering != Filtering::AddressAndPortDependent => {
             Err(Beyond("filtering"))
         }
         Mapping::AddressAndPortDependent => Ok(()),

@@ -1,0 +1,199 @@
+//! Networks in the simulator's words, as the kernel has them.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use netsim::topology::{Machine, Topology};
+use netsim_sim::topology::{HostSpec, NatSpec, RouterSpec};
+use netsim_sim::{Event, Firewall, NatProfile, Stateful};
+
+/// How long an answer may take. Everything is on this machine.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long silence is listened to.
+const SILENCE: Duration = Duration::from_millis(300);
+
+fn router(name: &str) -> RouterSpec {
+    RouterSpec { name: name.to_owned(), ..RouterSpec::default() }
+}
+
+fn home(name: &str) -> RouterSpec {
+    RouterSpec { nat: NatSpec::Axes(NatProfile::HOME), ..router(name) }
+}
+
+fn host(name: &str, behind: Option<&str>) -> HostSpec {
+    HostSpec { name: name.to_owned(), behind: behind.map(str::to_owned), ..HostSpec::default() }
+}
+
+fn build(routers: Vec<RouterSpec>, hosts: Vec<HostSpec>) -> Topology {
+    let spec = netsim_sim::Topology { routers, hosts, ..netsim_sim::Topology::default() };
+    Topology::build(&spec).unwrap()
+}
+
+fn bound(machine: &Machine, address: IpAddr, port: u16) -> UdpSocket {
+    let socket = machine.netns.run(move || UdpSocket::bind((address, port))).unwrap().unwrap();
+    socket.set_read_timeout(Some(ANSWER)).unwrap();
+    socket
+}
+
+/// Sends from a socket to another; the source that is seen there.
+fn seen(from: &UdpSocket, to: &UdpSocket) -> io::Result<SocketAddr> {
+    from.send_to(b"hello", to.local_addr()?)?;
+    to.recv_from(&mut [0; 16]).map(|(_, from)| from)
+}
+
+/// Connects, and says what becomes of it.
+fn connects(from: &Machine, to: SocketAddr) -> io::Result<()> {
+    let limit = SILENCE;
+    from.netns.run(move || TcpStream::connect_timeout(&to, limit).map(drop))?
+}
+
+fn listen(at: &Machine, port: u16) -> (TcpListener, SocketAddr) {
+    let address = SocketAddr::from((at.address, port));
+    let listener = at.netns.run(move || TcpListener::bind(address)).unwrap().unwrap();
+    (listener, address)
+}
+
+#[test]
+fn machines_share_a_network_behind_two_nats_and_have_different_ports_outside() {
+    let _alone = common::alone();
+    let inner = RouterSpec { behind: Some("carrier".to_owned()), ..home("flat") };
+    let hosts = vec![HostSpec { count: 2, ..host("tenant", Some("flat")) }, host("server", None)];
+    let net = build(vec![home("carrier"), inner], hosts);
+    let [one, two, server] =
+        ["tenant-1", "tenant-2", "server"].map(|name| net.machine(name).unwrap());
+    let carrier = net.router("carrier").unwrap();
+    let names: Vec<_> = one.routers.iter().map(|router| router.name.as_str()).collect();
+    assert_eq!(names, ["flat", "carrier"]);
+
+    let outside = bound(&server, server.address.into(), 7000);
+    let [at_one, at_two] = [&one, &two].map(|m| bound(m, m.address.into(), 5000));
+    let from_one = seen(&at_one, &outside).unwrap();
+    let from_two = seen(&at_two, &outside).unwrap();
+    assert_eq!(from_one.ip(), IpAddr::from(carrier.outer));
+    assert_eq!(from_two.ip(), IpAddr::from(carrier.outer));
+    assert_ne!(from_one, from_two);
+    // And inside, directly.
+    assert_eq!(seen(&at_one, &at_two).unwrap(), at_one.local_addr().unwrap());
+}
+
+#[test]
+fn firewalls_let_through_what_they_say() {
+    let _alone = common::alone();
+    let wall = |name, firewall| RouterSpec { firewall, ..home(name) };
+    let proxied =
+        RouterSpec { proxy: Some("proxy".to_owned()), ..wall("proxied", Firewall::ProxyOnly) };
+    let routers =
+        vec![wall("no-udp", Firewall::UdpBlocked), wall("web", Firewall::Tcp80443Only), proxied];
+    let hosts = vec![
+        host("a", Some("no-udp")),
+        host("b", Some("web")),
+        host("c", Some("proxied")),
+        host("proxy", None),
+        host("server", None),
+    ];
+    let net = build(routers, hosts);
+    let [a, b, c, proxy, server] =
+        ["a", "b", "c", "proxy", "server"].map(|name| net.machine(name).unwrap());
+    let (_at_443, web) = listen(&server, 443);
+    let (_at_8443, other) = listen(&server, 8443);
+    let (_at_proxy, through) = listen(&proxy, 3128);
+    let outside = bound(&server, server.address.into(), 443);
+    outside.set_read_timeout(Some(SILENCE)).unwrap();
+
+    for (machine, open) in [(&a, [web, other, through]), (&b, [web; 3]), (&c, [through; 3])] {
+        for target in [web, other, through] {
+            let expected = open.contains(&target);
+            let got = connects(machine, target);
+            assert_eq!(got.is_ok(), expected, "{} to {target}: {got:?}", machine.name);
+        }
+        let inside = bound(machine, machine.address.into(), 0);
+        let from = seen(&inside, &outside);
+        assert!(from.is_err(), "{} got a datagram out: {from:?}", machine.name);
+    }
+}
+
+#[test]
+fn ipv6_is_reached_where_all_routers_forward_it_and_a_filter_lets_in_answers_only() {
+    let _alone = common::alone();
+    let dual = RouterSpec { ipv6: true, stateful: Some(Stateful::default()), ..home("dual") };
+    let net = build(
+        vec![dual, home("old")],
+        vec![host("six", Some("dual")), host("four", Some("old")), host("server", None)],
+    );
+    let [six, four, server] = ["six", "four", "server"].map(|name| net.machine(name).unwrap());
+    assert_eq!(four.ipv6, None);
+    let [inner, outer] = [&six, &server].map(|m| m.ipv6.unwrap());
+
+    let inside = bound(&six, inner.into(), 5000);
+    let outside = bound(&server, outer.into(), 7000);
+    let stranger = bound(&server, outer.into(), 7001);
+    assert_eq!(seen(&inside, &outside).unwrap(), SocketAddr::from((inner, 5000)));
+    stranger.send_to(b"stranger", (inner, 5000)).unwrap();
+    outside.send_to(b"friend", (inner, 5000)).unwrap();
+    let mut bytes = [0; 16];
+    let (length, _) = inside.recv_from(&mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"friend");
+    assert_ne!(inner, Ipv6Addr::UNSPECIFIED);
+}
+
+#[test]
+fn machines_roam_and_connections_of_a_router_that_starts_again_are_forgotten() {
+    let _alone = common::alone();
+    let symmetric = RouterSpec { nat: NatSpec::Axes(NatProfile::SYMMETRIC), ..router("cafe") };
+    let net = build(
+        vec![home("home"), symmetric],
+        vec![host("laptop", Some("home")), host("server", None)],
+    );
+    let server = net.machine("server").unwrap();
+    let outside = bound(&server, server.address.into(), 7000);
+    let at_home = net.machine("laptop").unwrap();
+    let inside = bound(&at_home, Ipv4Addr::UNSPECIFIED.into(), 5000);
+    let before = seen(&inside, &outside).unwrap();
+    assert_eq!(before.ip(), IpAddr::from(net.router("home").unwrap().outer));
+
+    let behind = Some("cafe".to_owned());
+    net.apply(&Event::Roam { host: "laptop".to_owned(), behind }).unwrap();
+    let away = net.machine("laptop").unwrap();
+    assert_ne!(away.address, at_home.address);
+    assert_eq!(away.own_router().name, "cafe");
+    // The same socket, from another place.
+    let there = seen(&inside, &outside).unwrap();
+    assert_eq!(there.ip(), IpAddr::from(net.router("cafe").unwrap().outer));
+    assert_eq!(seen(&inside, &outside).unwrap(), there);
+    net.apply(&Event::NatReboot("cafe".to_owned())).unwrap();
+    assert_ne!(seen(&inside, &outside).unwrap(), there);
+
+    net.apply(&Event::Roam { host: "laptop".to_owned(), behind: None }).unwrap();
+    let public = net.machine("laptop").unwrap();
+    assert_eq!(seen(&inside, &outside).unwrap(), SocketAddr::from((public.address, 5000)));
+}
+
+#[test]
+fn broken_links_carry_nothing_until_they_are_mended() {
+    let _alone = common::alone();
+    let net = build(vec![home("home")], vec![host("laptop", Some("home")), host("server", None)]);
+    let [laptop, server] = ["laptop", "server"].map(|name| net.machine(name).unwrap());
+    let (listener, address) = listen(&server, 7000);
+    let (mut near, mut far) = {
+        let near = laptop.netns.run(move || TcpStream::connect(address)).unwrap().unwrap();
+        (near, listener.accept().unwrap().0)
+    };
+    near.set_read_timeout(Some(SILENCE)).unwrap();
+    let down_up = [[Event::LinkDown("laptop".to_owned()), Event::LinkUp("laptop".to_owned())]];
+    for [down, up] in down_up {
+        net.apply(&down).unwrap();
+        far.write_all(b"x").unwrap();
+        let silent = near.read(&mut [0; 8]).unwrap_err();
+        assert_eq!(silent.kind(), io::ErrorKind::WouldBlock, "{down:?}");
+        net.apply(&up).unwrap();
+        near.set_read_timeout(Some(ANSWER * 5)).unwrap();
+        // What was sent while it was down is sent again.
+        assert_eq!(near.read(&mut [0; 8]).unwrap(), 1, "{up:?}");
+        near.set_read_timeout(Some(SILENCE)).unwrap();
+    }
+}

@@ -54,6 +54,44 @@ pub struct SubmitJob {
     /// The stage-in archive (tar, gzip): `sha256:` and 64 hexadecimal digits, uploaded before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stagein: Option<String>,
+    /// An array: so many jobs, which differ in their index.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number")]
+    pub array: Option<u32>,
+    /// An array: the text of a parameter file. One job for each line, which its command gets as arguments.
+    #[serde(
+        default,
+        alias = "array-param-file",
+        alias = "array_param_file",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub param_file: Option<String>,
+}
+
+/// A number; forms send it as text, and an empty text is none.
+fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    struct Visitor;
+    impl serde::de::Visitor<'_> for Visitor {
+        type Value = Option<u32>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a whole number from 0 to 4294967295")
+        }
+
+        fn visit_unit<E>(self) -> Result<Option<u32>, E> {
+            Ok(None)
+        }
+
+        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Option<u32>, E> {
+            let bad = |_| E::invalid_value(serde::de::Unexpected::Unsigned(number), &self);
+            u32::try_from(number).map(Some).map_err(bad)
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Option<u32>, E> {
+            let bad = |_| E::invalid_value(serde::de::Unexpected::Str(text), &self);
+            if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(bad) }
+        }
+    }
+    deserializer.deserialize_any(Visitor)
 }
 
 /// OAR takes one string or a list of them.

@@ -50,15 +50,22 @@ pub struct Policy {
     pub launch_deadline: Duration,
     /// Time in which a node that is heard must answer the order to end a job, stage-out included.
     pub kill_grace: Duration,
+    /// Silence after which a Suspected node is Absent.
+    pub absent_after: Duration,
+    /// Silence after which an Absent node is Dead: it no longer counts among the enrolled ones.
+    pub dead_after: Duration,
 }
 
 impl Default for Policy {
-    /// 60 s, 60 s, 10 min. The last is chosen: a stage-out of 1 GiB over a 15 Mbit/s uplink.
+    /// 60 s, 60 s, 10 min, 1 h, 30 days. The third is chosen: a stage-out of 1 GiB over a 15 Mbit/s uplink.
+    /// The last two as well: a machine that sleeps, and a holiday.
     fn default() -> Self {
         Self {
             node_timeout: Duration::from_secs(60),
             launch_deadline: Duration::from_secs(60),
             kill_grace: Duration::from_secs(600),
+            absent_after: Duration::from_secs(3_600),
+            dead_after: Duration::from_secs(30 * 24 * 3_600),
         }
     }
 }
@@ -88,6 +95,10 @@ impl Cluster {
     ) -> Self {
         let fresh_node = |mut node: Node| {
             node.last_seen = now;
+            // A row of an older version does not say.
+            if node.state == ResourceState::Suspected {
+                node.silent_since.get_or_insert(now);
+            }
             node.leftovers.iter_mut().for_each(|leftover| leftover.since = now);
             (node.number, Arc::new(node))
         };
@@ -175,6 +186,7 @@ impl Cluster {
                 .chain(walltime.map(|end| end.max(self.grace_until)))
                 .chain(kills.map(|since| since + policy.kill_grace))
         });
-        nodes.chain(jobs).min()
+        let silent = self.nodes.values().filter_map(|node| node.next_silent_state(policy));
+        nodes.chain(jobs).chain(silent.map(|(at, _)| at)).min()
     }
 }

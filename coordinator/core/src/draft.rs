@@ -15,9 +15,9 @@ use crate::job::{Job, PartState};
 use crate::node::{Leftover, Node};
 use crate::plan::plan;
 
-pub use launch::MAX_FAILED_LAUNCHES;
+pub use launch::{MAX_FAILED_LAUNCHES, MAX_REQUEUES};
 pub use report::{Report, ReportRefusal, judge_late_report};
-pub use submission::{DeleteRefusal, SubmitRefusal};
+pub use submission::{DeleteRefusal, Deletion, SubmitRefusal};
 pub use tick::MeshBlock;
 
 /// The most events that a job keeps; the oldest go. Chosen: an idempotent job may start again for ever.

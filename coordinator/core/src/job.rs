@@ -45,6 +45,12 @@ pub struct Job {
     pub generation: u32,
     /// How many launches failed.
     pub failed_launches: u32,
+    /// How often it went back to the queue because a node was lost.
+    #[serde(default)]
+    pub requeues: u32,
+    /// Its place in its array; none for a single job.
+    #[serde(default)]
+    pub array: Option<ArrayPlace>,
     /// Nodes whose fault that was.
     pub avoid: BTreeSet<NodeNumber>,
     /// How it will end, once that is settled and the nodes are still busy with it.
@@ -53,6 +59,15 @@ pub struct Job {
     pub launch: Option<Launch>,
     /// What happened to it, oldest first.
     pub events: Vec<Event>,
+}
+
+/// A job's place in its array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArrayPlace {
+    /// The array's number, which is that of its first job.
+    pub id: JobId,
+    /// From 1.
+    pub index: u32,
 }
 
 /// How a job ends.
@@ -142,6 +157,16 @@ impl Launch {
 }
 
 impl Job {
+    /// The number of its array; a single job is an array of one.
+    pub fn array_id(&self) -> JobId {
+        self.array.map_or(self.id, |array| array.id)
+    }
+
+    /// Its index in its array, from 1.
+    pub fn array_index(&self) -> u32 {
+        self.array.map_or(1, |array| array.index)
+    }
+
     /// The nodes share a network.
     pub fn is_mesh(&self) -> bool {
         self.request.types.mesh

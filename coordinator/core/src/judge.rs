@@ -25,7 +25,7 @@ pub(crate) enum Judgement {
     /// The launch cannot succeed.
     FailLaunch { faulty: Vec<NodeNumber>, kind: EventKind, reason: String },
     /// The job lost a node and may start again.
-    Requeue { kind: EventKind, reason: String },
+    Requeue { lost: Vec<NodeNumber>, kind: EventKind, reason: String },
     /// It is settled how the job ends; the nodes still have to be told.
     Settle { verdict: Verdict, kind: EventKind, reason: String },
     /// The last node is done with it.
@@ -97,8 +97,10 @@ fn judge_failures(job: &Job, launch: &Launch, now: UnixMillis) -> Option<Judgeme
         let kind = EventKind::SwitchIntoErrorState;
         return Some(Judgement::Settle { verdict: Verdict::Broken, kind, reason });
     }
-    if job.is_launching() {
-        let faulty = failed.iter().map(|part| part.node).collect();
+    let faulty: Vec<NodeNumber> = failed.iter().map(|part| part.node).collect();
+    // A node that vanishes says nothing about the job, nor about how good a launch it was.
+    let vanished = job.request.types.idempotent && fault.is_none();
+    if job.is_launching() && !vanished {
         return Some(Judgement::FailLaunch { faulty, kind, reason });
     }
     let over = job.walltime_end().is_some_and(|end| now + WALLTIME_SLACK >= end);
@@ -108,7 +110,7 @@ fn judge_failures(job: &Job, launch: &Launch, now: UnixMillis) -> Option<Judgeme
         return Some(Judgement::Settle { verdict: Verdict::Killed, kind, reason });
     }
     if job.request.types.idempotent {
-        return Some(Judgement::Requeue { kind, reason });
+        return Some(Judgement::Requeue { lost: faulty, kind, reason });
     }
     Some(Judgement::Settle { verdict: Verdict::Broken, kind, reason })
 }

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod array;
 mod cluster;
 mod draft;
 mod event;
@@ -23,14 +24,15 @@ mod plan;
 mod request;
 mod resources;
 
+pub use array::{Array, ArrayRefusal, MAX_ARRAY};
 pub use cluster::{Change, Cluster, Counters, Policy};
 pub use draft::{
-    DeleteRefusal, Draft, MAX_FAILED_LAUNCHES, MeshBlock, Report, ReportRefusal, SubmitRefusal,
-    judge_late_report,
+    DeleteRefusal, Deletion, Draft, MAX_FAILED_LAUNCHES, MAX_REQUEUES, MeshBlock, Report,
+    ReportRefusal, SubmitRefusal, judge_late_report,
 };
 pub use event::{Event, EventKind};
 pub use ids::{JobId, NodeNumber, ParseNodeNumberError, UnixMillis};
-pub use job::{Job, Launch, Part, PartState, Verdict};
+pub use job::{ArrayPlace, Job, Launch, Part, PartState, Verdict};
 pub use node::{Leftover, Node, Share};
 pub use plan::{Plan, PlannedLaunch, PlannedShare, plan};
 pub use request::{JobTypes, Request, RequestRefusal};

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use coordinator_api::resource::ResourceState;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::Policy;
 use crate::ids::{JobId, NodeNumber, UnixMillis};
 
 /// A node: one agent, one OAR host name, one resource per core.
@@ -24,6 +25,9 @@ pub struct Node {
     pub shares: Vec<Share>,
     /// Parts of launches that are over while the node has not said so. It takes no job before.
     pub leftovers: Vec<Leftover>,
+    /// Since when it is silent, once it is believed lost.
+    #[serde(default)]
+    pub silent_since: Option<UnixMillis>,
     /// When it was last heard. Kept in memory only: after a restart every node has a fresh start.
     #[serde(skip)]
     pub last_seen: UnixMillis,
@@ -58,6 +62,16 @@ impl Node {
         let taken: BTreeSet<u16> =
             self.shares.iter().flat_map(|share| share.cores.iter().copied()).collect();
         (0..self.cores).filter(|core| !taken.contains(core)).collect()
+    }
+
+    /// What its silence makes of it next, and when.
+    pub(crate) fn next_silent_state(&self, policy: &Policy) -> Option<(UnixMillis, ResourceState)> {
+        let since = self.silent_since?;
+        match self.state {
+            ResourceState::Suspected => Some((since + policy.absent_after, ResourceState::Absent)),
+            ResourceState::Absent => Some((since + policy.dead_after, ResourceState::Dead)),
+            ResourceState::Alive | ResourceState::Dead => None,
+        }
     }
 
     /// The job that one of its resources works for.

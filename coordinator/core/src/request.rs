@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::resources::{ResourceRefusal, Resources, walltime_text};
 
 /// The longest command line, bytes. Chosen: half of Linux's limit for one argument (128 KiB).
-const MAX_COMMAND: usize = 64 * 1024;
+pub(crate) const MAX_COMMAND: usize = 64 * 1024;
 
 /// The longest name of a job or a project, bytes: they become parts of file names (limit 255).
 const MAX_NAME: usize = 100;
@@ -138,6 +138,9 @@ impl Request {
         }
         remarks += "[ADMISSION RULE] Added automatically desktop_computing resource constraints\n";
         remarks += "[ADMISSION RULE] Modify resource description with type constraints\n";
+        if submission.array.is_some_and(|jobs| jobs > 1) || submission.param_file.is_some() {
+            remarks += "Simple array job submission is used\n";
+        }
         remarks
     }
 
@@ -226,6 +229,12 @@ fn initial_request(submission: &SubmitJob) -> String {
     }
     for name in &submission.types.0 {
         line += &format!(" --type={name}");
+    }
+    if let Some(array) = submission.array {
+        line += &format!(" --array={array}");
+    }
+    if submission.param_file.is_some() {
+        line += " --array-param-file=-";
     }
     line + " " + submission.command.trim()
 }

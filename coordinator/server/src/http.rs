@@ -55,6 +55,7 @@ pub fn router(app: App) -> Router {
         .route("/jobs/{id}/events", get(jobs::events))
         .route("/jobs/{id}/mesh", get(jobs::mesh))
         .route("/jobs/{id}/deletions/new", post(jobs::delete_by_post))
+        .route("/jobs/array/{id}/deletions/new", post(jobs::delete_array))
         .route("/jobs/{id}/state", post(agents::report))
         .route("/resources", get(resources::list))
         .route("/resources/details", get(resources::details))

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
-use coordinator_core::{Change, Cluster, Draft, NodeNumber, Policy, UnixMillis};
+use coordinator_core::{Change, Cluster, Draft, Job, NodeNumber, Policy, UnixMillis};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::causes::Causes;
 use crate::clock::Clock;
 use crate::roster::Roster;
 use crate::store::rows::{Writer, use_token, write_changes, write_enrolled};
@@ -162,7 +163,7 @@ impl Task {
             }
         }
         if let Err(error) = self.writer.close().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "database not closed cleanly");
+            tracing::warn!(error = %Causes(&error), "database not closed cleanly");
         }
     }
 
@@ -176,7 +177,7 @@ impl Task {
         let (cluster, changes) = draft.finish(&old);
         match self.writer.commit(&changes).await {
             Ok(()) => {
-                log_changes(&changes);
+                log_changes(&old, &changes);
                 shown.send_replace(Arc::new(cluster));
                 tell(Ok(()));
             }
@@ -220,13 +221,15 @@ impl Task {
 
 fn report_store_error(error: StoreError) -> LedgerError {
     let error = Arc::new(error);
-    tracing::error!(error = &*error as &dyn std::error::Error, "a change could not be stored");
+    tracing::error!(error = %Causes(&*error), "a change could not be stored");
     LedgerError::Store(error)
 }
 
-fn log_changes(changes: &[Change]) {
+fn log_changes(old: &Cluster, changes: &[Change]) {
     for change in changes {
         match change {
+            // A job changes with each of its parts; who reads this wants its states and what happened.
+            Change::Job(job) if old.job(job.id).is_some_and(|old| is_same(old, job)) => {}
             Change::Job(job) => {
                 let (generation, what) = (job.generation, job.last_word());
                 let what = what.map_or("", |event| event.description.as_str());
@@ -238,4 +241,9 @@ fn log_changes(changes: &[Change]) {
             Change::Counters(_) => {}
         }
     }
+}
+
+fn is_same(old: &Job, new: &Job) -> bool {
+    let told = |job: &Job| (job.state, job.generation, job.last_word().map(|event| event.id));
+    told(old) == told(new)
 }

@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod args;
+mod causes;
 pub mod clock;
 pub mod commands;
 pub mod http;

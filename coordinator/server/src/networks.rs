@@ -12,6 +12,7 @@ use overlay_core::{MeshId, NodeId};
 use tokio::sync::mpsc;
 
 use crate::app::App;
+use crate::causes::Causes;
 use crate::rendezvous::{
     Enrolled, LaunchMember, MeshView, PairView, RendezvousEvent, RendezvousHandle,
 };
@@ -142,7 +143,7 @@ async fn keep(app: &App, rendezvous: &RendezvousHandle, mesh: MeshId) {
     let launch = job.launch.as_ref().filter(|launch| launch.generation == mesh.generation);
     let (Some(launch), Some(view)) = (launch, rendezvous.view(mesh)) else { return };
     if let Err(error) = app.store.keep_mesh(&job_mesh(&job, launch, &view)).await {
-        tracing::warn!(%mesh, error = &error as &dyn std::error::Error, "pair table not kept");
+        tracing::warn!(%mesh, error = %Causes(&error), "pair table not kept");
     }
 }
 

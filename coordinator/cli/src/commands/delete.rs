@@ -1,8 +1,10 @@
 //! `oardel`.
 
 use clap::Parser;
+use coordinator_client::ClientError;
 
 use crate::failure::{EXIT_CODES, Failure};
+use crate::output::plain_line;
 use crate::{login, output};
 
 /// Deletes jobs: those that run are killed.
@@ -10,14 +12,27 @@ use crate::{login, output};
 #[command(name = "oardel", version, after_help = EXIT_CODES)]
 pub(crate) struct Del {
     /// The jobs' numbers
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required_unless_present = "array", value_name = "ID")]
     jobs: Vec<u64>,
+    /// All jobs of this array; may be repeated
+    #[arg(long, value_name = "ID")]
+    array: Vec<u64>,
 }
 
 impl Del {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let client = login::client()?;
         let (mut registered, mut failures) = (Vec::new(), Vec::new());
+        for array in &self.array {
+            match client.delete_array(*array).await {
+                Ok(said) => output::print(&output::plain(&said))?,
+                Err(error) if error.status().is_none() => return Err(error.into()),
+                Err(error) => {
+                    eprintln!("oar: array {array}: {}", reason(&error));
+                    failures.push(error);
+                }
+            }
+        }
         for id in &self.jobs {
             match client.delete(*id).await {
                 Ok(_) => {
@@ -28,7 +43,7 @@ impl Del {
                 Err(error) if error.status().is_none() => return Err(error.into()),
                 Err(error) => {
                     output::print(&format!("Deleting the job = {id} ...ERROR.\n"))?;
-                    eprintln!("oar: job {id}: {error}");
+                    eprintln!("oar: {}", reason(&error));
                     failures.push(error);
                 }
             }
@@ -39,7 +54,20 @@ impl Del {
         }
         match failures.len() {
             0 => Ok(()),
-            failed => Err(Failure::NotAllDeleted { failed, asked: self.jobs.len() }),
+            failed => {
+                Err(Failure::NotAllDeleted { failed, asked: self.jobs.len() + self.array.len() })
+            }
         }
     }
+}
+
+/// Why a deletion was refused: the coordinator's message repeats what is printed already.
+fn reason(error: &ClientError) -> String {
+    let text = match error {
+        ClientError::Refused { message, .. } => message.clone(),
+        other => other.to_string(),
+    };
+    let news: Vec<&str> =
+        text.lines().filter(|line| !line.starts_with("Deleting the job")).collect();
+    plain_line(news.join(" ").trim())
 }

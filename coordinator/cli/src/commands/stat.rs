@@ -22,6 +22,9 @@ pub(crate) struct Stat {
     /// Only this job, also when it has ended; may be repeated
     #[arg(short = 'j', long = "job", value_name = "ID")]
     jobs: Vec<u64>,
+    /// The jobs of this array, also those that have ended
+    #[arg(long, value_name = "ID", conflicts_with = "jobs")]
+    array: Option<u64>,
     /// Everything about each job
     #[arg(short = 'f', long)]
     full: bool,
@@ -42,7 +45,7 @@ impl Stat {
         let client = Client::for_login(&login)?;
         let user = self.user.map(|name| name.unwrap_or(login.user));
         let jobs = if self.jobs.is_empty() {
-            list(&client, user).await?
+            list(&client, user, self.array).await?
         } else {
             let mut jobs = Vec::new();
             for id in self.jobs {
@@ -65,11 +68,15 @@ impl Stat {
     }
 }
 
-async fn list(client: &Client, user: Option<String>) -> Result<Vec<Job>, Failure> {
+async fn list(
+    client: &Client,
+    user: Option<String>,
+    array: Option<u64>,
+) -> Result<Vec<Job>, Failure> {
     let mut jobs = Vec::new();
     loop {
         let (limit, offset) = (Some(PAGE), Some(jobs.len()));
-        let filter = JobFilter { user: user.clone(), limit, offset, ..JobFilter::default() };
+        let filter = JobFilter { user: user.clone(), array, limit, offset, ..JobFilter::default() };
         let page = client.job_details(&filter).await?;
         let empty = page.items.is_empty();
         jobs.extend(page.items);
@@ -113,6 +120,7 @@ fn full(job: &Job) -> String {
         .collect();
     for (key, value) in [
         ("job_array_id", job.array_id.to_string()),
+        ("job_array_index", job.array_index.unwrap_or(1).to_string()),
         ("name", job.name.clone().unwrap_or_default()),
         ("project", job.project.clone()),
         ("owner", job.owner.clone()),

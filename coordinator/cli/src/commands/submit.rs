@@ -31,6 +31,13 @@ pub(crate) struct Sub {
     /// Folder whose content the job finds in its directory, or an archive of it (tar, gzip)
     #[arg(long, value_name = "DIR_OR_TGZ")]
     stagein: Option<PathBuf>,
+    /// An array: so many jobs, told apart by OAR_ARRAY_INDEX (from 1)
+    #[arg(long, value_name = "N", conflicts_with = "array_param_file")]
+    array: Option<u32>,
+    /// An array: a job for each line of this file, whose words the command gets as arguments (`#` begins a
+    /// comment; `-` is the standard input)
+    #[arg(long, value_name = "FILE")]
+    array_param_file: Option<PathBuf>,
     /// Print the answer as JSON
     #[arg(short = 'J', long)]
     json: bool,
@@ -46,6 +53,7 @@ impl Sub {
             Some(path) => Some(send(&client, path).await?),
             None => None,
         };
+        let param_file = self.array_param_file.as_deref().map(read_text).transpose()?;
         let job = SubmitJob {
             command: self.command.join(" "),
             resource: OneOrMany(self.resource),
@@ -53,6 +61,8 @@ impl Sub {
             name: self.name,
             project: self.project,
             stagein: stagein.map(|hash| format!("sha256:{hash}")),
+            array: self.array,
+            param_file,
         };
         let submitted = client.submit(&job).await?;
         if self.json {
@@ -65,6 +75,15 @@ impl Sub {
         }
         output::print(&format!("{}\n", text.trim_start()))
     }
+}
+
+/// A text file, or the standard input for `-`.
+fn read_text(path: &Path) -> Result<String, Failure> {
+    let read = match path.to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin()),
+        _ => std::fs::read_to_string(path),
+    };
+    read.map_err(Failure::file(path))
 }
 
 /// Sends the stage-in, unless the coordinator has it; answers its hash.

@@ -283,8 +283,31 @@ fn deletion_says_what_happened_to_each_job() {
                 The job(s) [ 5 ] will be deleted in the near future.\n";
     assert_eq!(text, done);
     let text = desk.refusal(1, "oardel", &["6", "5"]);
-    assert!(text.contains("job 6: Delete failed: This job is not yours"), "{text}");
+    assert!(text.contains("oar: This job is not yours"), "{text}");
     assert!(text.contains("1 of 2 jobs were not deleted"), "{text}");
+}
+
+#[test]
+fn an_array_is_submitted_shown_and_deleted_as_a_whole() {
+    let server = Server::start();
+    let desk = Desk::logged_in(&server);
+    std::fs::write(desk.path("params"), "1 2\n3 4\n").unwrap();
+    desk.output("oarsub", &["--array", "3", "./work"]);
+    desk.output("oarsub", &["--array-param-file", "params", "./work"]);
+    let submitted = server.seen.lock().unwrap().submitted.clone();
+    assert_eq!(submitted[0], json!({"command": "./work", "array": 3}));
+    assert_eq!(submitted[1], json!({"command": "./work", "param_file": "1 2\n3 4\n"}));
+    desk.refusal(2, "oarsub", &["--array", "3", "--array-param-file", "params", "./work"]);
+    let text = desk.refusal(6, "oarsub", &["--array-param-file", "missing", "./work"]);
+    assert!(text.contains("cannot use missing"), "{text}");
+
+    assert_eq!(desk.output("oarstat", &["--array", "5", "-s"]), "5: Terminated\n");
+    let text = desk.output("oardel", &["--array", "5"]);
+    assert!(text.ends_with("The job(s) [ 5 6 ] will be deleted in the near future.\n"), "{text}");
+    let text = desk.refusal(1, "oardel", &["--array", "9"]);
+    let expected = "oar: array 9: Cannot frag 9 ; You are not the right user.\n\
+                    oar: 1 of 1 jobs were not deleted\n";
+    assert_eq!(text, expected, "the reason once");
 }
 
 #[test]

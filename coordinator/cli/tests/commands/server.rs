@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -97,6 +97,7 @@ fn router(seen: Shared) -> Router {
         .route("/jobs.json", axum::routing::post(submit))
         .route("/jobs/details.json", get(jobs))
         .route("/jobs/{id}", get(job).delete(delete))
+        .route("/jobs/array/{id}/deletions/new.json", axum::routing::post(delete_array))
         .route("/jobs/{id}/stageout.tgz", get(results))
         .route("/jobs/{id}/mesh.json", get(mesh))
         .route("/stagein/{hash}", any(stagein));
@@ -159,7 +160,12 @@ fn job_object(id: u64, state: &str) -> Value {
     })
 }
 
-async fn jobs() -> Json<Value> {
+async fn jobs(RawQuery(query): RawQuery) -> Json<Value> {
+    if query.is_some_and(|query| query.contains("array=5")) {
+        return Json(
+            json!({"items": [job_object(5, "Terminated")], "total": 1, "offset": 0, "links": []}),
+        );
+    }
     let items = [job_object(5, "Running"), job_object(6, "toLaunch")];
     Json(json!({"items": items, "total": 2, "offset": 0, "links": []}))
 }
@@ -177,6 +183,19 @@ async fn delete(Path(id): Path<String>) -> Response {
         return error(StatusCode::BAD_REQUEST, "Delete failed", "This job is not yours");
     }
     let body = json!({"id": "5", "status": "Delete request registered", "oardel_output": "", "api_timestamp": 1});
+    (StatusCode::ACCEPTED, Json(body)).into_response()
+}
+
+async fn delete_array(Path(id): Path<u64>) -> Response {
+    if id != 5 {
+        let text = format!(
+            "Deleting the job = {id} ...ERROR.\nCannot frag {id} ; You are not the right user.\n"
+        );
+        return error(StatusCode::BAD_REQUEST, "Oardel error", &text);
+    }
+    let output = "Deleting the job = 5 ...REGISTERED.\nDeleting the job = 6 ...REGISTERED.\n\
+                  The job(s) [ 5 6 ] will be deleted in the near future.\n";
+    let body = json!({"id": "5", "status": "Delete request registered", "cmd_output": output, "links": [], "api_timestamp": 1});
     (StatusCode::ACCEPTED, Json(body)).into_response()
 }
 

@@ -16,6 +16,8 @@ pub struct JobFilter {
     pub user: Option<String>,
     /// With one of these numbers.
     pub ids: Vec<u64>,
+    /// Of this array, whatever their states.
+    pub array: Option<u64>,
     /// At most this many in a page (the server's default: 500).
     pub limit: Option<usize>,
     /// Beginning with this one, from 0.
@@ -35,6 +37,11 @@ pub struct JobNode {
 #[derive(Deserialize)]
 struct WhoAmI {
     authenticated_user: String,
+}
+
+#[derive(Deserialize)]
+struct Done {
+    cmd_output: String,
 }
 
 impl Client {
@@ -90,6 +97,13 @@ impl Client {
         self.json(request).await
     }
 
+    /// `POST /jobs/array/ID/deletions/new`: what oardel prints.
+    pub async fn delete_array(&self, id: u64) -> Result<String, ClientError> {
+        let url = self.at(&["jobs", "array", &id.to_string(), "deletions", "new.json"]);
+        let done: Done = self.json(self.post(url)).await?;
+        Ok(done.cmd_output)
+    }
+
     fn filtered(&self, segments: &[&str], filter: &JobFilter) -> reqwest::Url {
         let mut pairs = Vec::new();
         if !filter.states.is_empty() {
@@ -102,6 +116,7 @@ impl Client {
         if !filter.ids.is_empty() {
             pairs.push(("ids", joined(filter.ids.iter().map(u64::to_string), ":")));
         }
+        pairs.extend(filter.array.map(|array| ("array", array.to_string())));
         pairs.extend(filter.limit.map(|limit| ("limit", limit.to_string())));
         pairs.extend(filter.offset.map(|offset| ("offset", offset.to_string())));
 

@@ -7,9 +7,10 @@ use coordinator_api::job::JobState;
 use coordinator_api::resource::ResourceState;
 
 use super::Draft;
+use crate::array::Array;
 use crate::event::EventKind;
 use crate::ids::{JobId, NodeNumber, UnixMillis};
-use crate::job::{Job, Verdict};
+use crate::job::{ArrayPlace, Job, Verdict};
 use crate::node::Node;
 use crate::request::Request;
 
@@ -42,6 +43,15 @@ pub enum DeleteRefusal {
     AlreadyKilled(JobId),
 }
 
+/// What became of the order to delete one job of an array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// The job.
+    pub job: JobId,
+    /// Why it is not deleted, if it is not.
+    pub refusal: Option<DeleteRefusal>,
+}
+
 impl Draft<'_> {
     /// A volunteer's machine joins.
     pub fn enrol(&mut self, cores: u16) -> NodeNumber {
@@ -59,11 +69,33 @@ impl Draft<'_> {
             last_job: UnixMillis::default(),
             shares: Vec::new(),
             leftovers: Vec::new(),
+            silent_since: None,
             last_seen: self.now,
         };
         self.cluster.nodes.insert(number, Arc::new(node));
         self.nodes.insert(number);
         number
+    }
+
+    /// A user submits the jobs of an array, or a single one; the answer is their numbers.
+    pub fn submit_array(
+        &mut self,
+        owner: &str,
+        request: &Request,
+        array: &Array,
+    ) -> Result<Vec<JobId>, SubmitRefusal> {
+        let mut ids: Vec<JobId> = Vec::with_capacity(array.len());
+        for index in 0..array.len() {
+            let command = array.command(&request.command, index);
+            let id = self.submit(owner, Request { command, ..request.clone() })?;
+            ids.push(id);
+            let first = *ids.first().unwrap_or(&id);
+            if let Some(job) = self.job_mut(id).filter(|_| *array != Array::One) {
+                let index = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
+                job.array = Some(ArrayPlace { id: first, index });
+            }
+        }
+        Ok(ids)
     }
 
     /// A user submits a job.
@@ -87,6 +119,8 @@ impl Draft<'_> {
             exit_code: None,
             generation: 0,
             failed_launches: 0,
+            requeues: 0,
+            array: None,
             avoid: BTreeSet::new(),
             verdict: None,
             launch: None,
@@ -95,6 +129,23 @@ impl Draft<'_> {
         self.cluster.jobs.insert(id, Arc::new(job));
         self.jobs.insert(id);
         Ok(id)
+    }
+
+    /// A user deletes the jobs of an array that have not ended; the answer is what became of each.
+    pub fn delete_array(
+        &mut self,
+        user: &str,
+        array: JobId,
+    ) -> Result<Vec<Deletion>, DeleteRefusal> {
+        let jobs = self.cluster.jobs().filter(|job| job.array_id() == array);
+        let ids: Vec<JobId> = jobs.map(|job| job.id).collect();
+        let deletion = |job| Deletion { job, refusal: self.delete(user, job).err() };
+        let outcomes: Vec<Deletion> = ids.into_iter().map(deletion).collect();
+        if outcomes.iter().any(|deletion| deletion.refusal.is_none()) {
+            return Ok(outcomes);
+        }
+        let refusal = outcomes.into_iter().find_map(|deletion| deletion.refusal);
+        Err(refusal.unwrap_or(DeleteRefusal::NotYours(array)))
     }
 
     /// A user deletes a job. A job that has ended is for the caller to look up.

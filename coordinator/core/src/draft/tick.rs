@@ -25,6 +25,7 @@ impl Draft<'_> {
         let now = self.now;
         if let Some(node) = self.node_mut(number) {
             node.last_seen = now;
+            node.silent_since = None;
             node.state = ResourceState::Alive;
             node.leftovers.iter_mut().for_each(|left| left.since = now);
         }
@@ -47,6 +48,7 @@ impl Draft<'_> {
         for number in silent.map(|node| node.number).collect::<Vec<_>>() {
             self.suspect(number);
         }
+        self.give_up_silent_nodes();
         self.drop_old_leftovers();
         for id in self.cluster.jobs().map(|job| job.id).collect::<Vec<_>>() {
             self.fire_launch_deadline(id, blocks);
@@ -58,7 +60,9 @@ impl Draft<'_> {
     /// Suspects a node: it takes no jobs, and its parts of jobs are lost.
     fn suspect(&mut self, number: NodeNumber) {
         let Some(node) = self.node_mut(number) else { return };
+        let silent_since = node.last_seen;
         node.state = ResourceState::Suspected;
+        node.silent_since = Some(silent_since);
         let jobs: Vec<JobId> = node.shares.iter().map(|share| share.job).collect();
         for id in jobs {
             let launch = self.cluster.job(id).and_then(|job| job.live_launch());
@@ -68,6 +72,20 @@ impl Draft<'_> {
             let taken = part.state == PartState::Acknowledged;
             self.end_part(id, rank, PartState::Lost, taken);
             self.settle(id);
+        }
+    }
+
+    /// Nodes that are silent for long are not there, and at last do not exist any more.
+    fn give_up_silent_nodes(&mut self) {
+        let mut gone = Vec::new();
+        for node in self.cluster.nodes() {
+            let state = node.next_silent_state(self.policy);
+            gone.extend(state.filter(|(at, _)| *at <= self.now).map(|(_, s)| (node.number, s)));
+        }
+        for (number, state) in gone {
+            if let Some(node) = self.node_mut(number) {
+                node.state = state;
+            }
         }
     }
 
@@ -92,6 +110,13 @@ impl Draft<'_> {
         }
         let after = launch.deadline.since(launch.assigned).as_secs();
         let absent = absentees(launch);
+        if job.request.types.idempotent && !absent.is_empty() {
+            let names: Vec<String> = absent.iter().map(ToString::to_string).collect();
+            let reason = format!("{} had not taken the job after {after} s", names.join(", "));
+            self.requeue(id, &absent, EventKind::LaunchingOarexecTimeout, reason);
+            self.settle(id);
+            return;
+        }
         let (faulty, reason) = if absent.is_empty() {
             let block = blocks.iter().find(|block| block.job == id);
             let (faulty, why) = match block {

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod arrays;
 mod endings;
 mod failures;
 mod life;

@@ -70,5 +70,9 @@ fn there_is_always_a_deadline_while_something_can_time_out() {
     world.pass(20, []);
     assert_eq!(next(&world), policy.node_timeout - Duration::from_secs(20));
     world.pass(40, []);
-    assert_eq!(world.cluster.next_deadline(&policy), None, "a lost node cannot be lost again");
+    assert_eq!(next(&world), policy.absent_after - policy.node_timeout, "silence goes on");
+    world.pass(policy.absent_after.as_secs() - 60, []);
+    assert_eq!(next(&world), policy.dead_after - policy.absent_after);
+    world.pass(policy.dead_after.as_secs() - policy.absent_after.as_secs(), []);
+    assert_eq!(world.cluster.next_deadline(&policy), None, "a dead node cannot be lost again");
 }

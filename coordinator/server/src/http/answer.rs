@@ -1,7 +1,6 @@
 //! Answers that are not what was asked for, as OAR words them.
 
 use std::borrow::Cow;
-use std::error::Error;
 
 use axum::Json;
 use axum::body::to_bytes;
@@ -11,11 +10,12 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use coordinator_api::ErrorBody;
-use coordinator_core::{DeleteRefusal, ReportRefusal, RequestRefusal, SubmitRefusal};
+use coordinator_core::{ArrayRefusal, DeleteRefusal, ReportRefusal, RequestRefusal, SubmitRefusal};
 
 use super::format::Negotiated;
 use super::suffix::AskedPath;
 use super::{PREFIX, REQUEST_TIMEOUT};
+use crate::causes::Causes;
 use crate::ledger::LedgerError;
 use crate::store::{EnrolRefusal, StoreError};
 
@@ -61,8 +61,7 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "Job not found", "Job not found")
     }
 
-    fn retry(error: &(dyn Error + 'static)) -> Self {
-        tracing::error!(error, "request failed");
+    fn retry() -> Self {
         let message = "The database did not answer; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Oar server error", message)
     }
@@ -78,13 +77,15 @@ impl IntoResponse for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::retry(&error)
+        tracing::error!(error = %Causes(&error), "request failed");
+        Self::retry()
     }
 }
 
 impl From<LedgerError> for ApiError {
-    fn from(error: LedgerError) -> Self {
-        Self::retry(&error)
+    /// The ledger has logged it.
+    fn from(_: LedgerError) -> Self {
+        Self::retry()
     }
 }
 
@@ -101,6 +102,12 @@ impl From<RequestRefusal> for ApiError {
             | RequestRefusal::Stagein(_) => "Bad query",
         };
         Self::new(StatusCode::BAD_REQUEST, title, refusal.to_string())
+    }
+}
+
+impl From<ArrayRefusal> for ApiError {
+    fn from(refusal: ArrayRefusal) -> Self {
+        Self::bad_query(refusal.to_string())
     }
 }
 

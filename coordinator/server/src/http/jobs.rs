@@ -9,7 +9,7 @@ use coordinator_api::job::{
     Deleted, Event, Job as JobObject, JobItem, JobState, SubmitJob, Submitted,
 };
 use coordinator_api::mesh::JobMesh;
-use coordinator_core::{DeleteRefusal, Job, JobId, Request};
+use coordinator_core::{Array, DeleteRefusal, Deletion, Draft, Job, JobId, Request};
 use serde_json::{Value, json};
 
 use super::answer::ApiError;
@@ -45,14 +45,24 @@ pub(super) async fn submit(
     Sent(submission): Sent<SubmitJob>,
 ) -> Result<impl IntoResponse, ApiError> {
     let owner = identity.user("posting jobs")?;
-    let request = Request::admit(&submission)?;
+    let (request, array) = (Request::admit(&submission)?, Array::admit(&submission)?);
     check_stagein(&app, &request).await?;
-    let remarks = request.remarks(&submission);
-    let id = app.ledger.decide(move |draft| draft.submit(&owner, request)).await??;
-    tracing::info!(job = %id, "job submitted");
+    let mut cmd_output = request.remarks(&submission);
+    let is_array = array != Array::One;
+    let decision = move |draft: &mut Draft<'_>| draft.submit_array(&owner, &request, &array);
+    let ids = app.ledger.decide(decision).await??;
+    // An array has a job at least.
+    let id = *ids.first().ok_or_else(|| ApiError::bad_query("the array has no job"))?;
+    tracing::info!(job = %id, jobs = ids.len(), "job submitted");
+    for id in &ids {
+        cmd_output += &format!("OAR_JOB_ID={id}\n");
+    }
+    if is_array {
+        cmd_output += &format!("OAR_ARRAY_ID={id}\n");
+    }
     let submitted = Submitted {
         id: id.0,
-        cmd_output: format!("{remarks}OAR_JOB_ID={id}\n"),
+        cmd_output,
         links: vec![links::itself(format!("/jobs/{id}"))],
         api_timestamp: app.clock.now().seconds(),
     };
@@ -192,6 +202,38 @@ pub(super) async fn delete_by_post(
     Ok((StatusCode::ACCEPTED, Json(deleted)))
 }
 
+/// `POST /jobs/array/ID/deletions/new`: all jobs of the array that have not ended; 400 when there is none.
+pub(super) async fn delete_array(
+    State(app): State<App>,
+    identity: Identity,
+    Path(id): Path<String>,
+) -> Result<impl IntoResponse, ApiError> {
+    let user = identity.user("deleting jobs")?;
+    let array = parse_id(&id).ok_or_else(ApiError::no_job)?;
+    let decision = move |draft: &mut Draft<'_>| draft.delete_array(&user, array);
+    let decided = app.ledger.decide(decision).await??;
+    let (mut output, mut registered) = (String::new(), Vec::new());
+    for Deletion { job, refusal } in decided {
+        match refusal {
+            None => {
+                output += &format!("Deleting the job = {job} ...REGISTERED.\n");
+                registered.push(job.to_string());
+            }
+            Some(refusal) => output += &format!("Deleting the job = {job} ...ERROR.\n{refusal}\n"),
+        }
+    }
+    output +=
+        &format!("The job(s) [ {} ] will be deleted in the near future.\n", registered.join(" "));
+    let deleted = json!({
+        "id": array.to_string(),
+        "status": "Delete request registered",
+        "cmd_output": output,
+        "links": [links::itself(format!("/jobs/{array}"))],
+        "api_timestamp": app.clock.now().seconds(),
+    });
+    Ok((StatusCode::ACCEPTED, Json(deleted)))
+}
+
 /// The stage-in must be there before the job.
 async fn check_stagein(app: &App, request: &Request) -> Result<(), ApiError> {
     let Some(hash) = &request.stagein_sha256 else { return Ok(()) };
@@ -242,16 +284,17 @@ async fn find(app: &App, asked: &Asked) -> Result<(Vec<Job>, usize), ApiError> {
 }
 
 fn filter(asked: &Asked) -> Result<JobFilter, ApiError> {
-    let ids = asked.parameter("ids").or_else(|| asked.parameter("array"));
-    let ids = ids.map(parse_ids).transpose()?;
+    let ids = asked.parameter("ids").map(parse_ids).transpose()?;
+    let bad = |_| ApiError::bad_query("array must be the number of an array");
+    let array = asked.parameter("array").map(|id| id.parse().map_err(bad)).transpose()?;
     let states = match asked.parameter("state") {
         // A state that does not exist is no job's, as OAR has it.
         Some(names) => Some(names.split(',').filter_map(parse_state).collect()),
-        None if ids.is_none() => Some(ACTIVE.to_vec()),
+        None if ids.is_none() && array.is_none() => Some(ACTIVE.to_vec()),
         None => None,
     };
     let owner = asked.parameter("user").map(str::to_owned);
-    Ok(JobFilter { states, owner, ids })
+    Ok(JobFilter { states, owner, ids, array })
 }
 
 fn parse_ids(text: &str) -> Result<Vec<u64>, ApiError> {

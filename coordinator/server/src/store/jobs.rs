@@ -16,6 +16,8 @@ pub struct JobFilter {
     pub owner: Option<String>,
     /// Only these.
     pub ids: Option<Vec<u64>>,
+    /// Only those of this array.
+    pub array: Option<u64>,
 }
 
 impl JobFilter {
@@ -24,6 +26,7 @@ impl JobFilter {
         self.states.as_ref().is_none_or(|states| states.contains(&job.state))
             && self.owner.as_ref().is_none_or(|owner| *owner == job.owner)
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&job.id.0))
+            && self.array.is_none_or(|array| array == job.array_id().0)
     }
 
     fn push_where(&self, query: &mut QueryBuilder<Sqlite>) {
@@ -34,6 +37,9 @@ impl JobFilter {
         }
         if let Some(ids) = &self.ids {
             push_in(query, "id", ids.iter().map(|id| to_sql(*id)));
+        }
+        if let Some(array) = self.array {
+            query.push(" AND array_id = ").push_bind(to_sql(array));
         }
         if let Some(owner) = &self.owner {
             query.push(" AND owner = ").push_bind(owner.clone());

@@ -156,13 +156,14 @@ pub(crate) async fn write_changes(
 }
 
 async fn write_job(connection: &mut SqliteConnection, job: &Job) -> Result<(), StoreError> {
-    let insert = "INSERT INTO job (id, state, owner, submitted, body) VALUES (?, ?, ?, ?, ?) \
+    let insert = "INSERT INTO job (id, state, owner, submitted, array_id, body) VALUES (?, ?, ?, ?, ?, ?) \
                   ON CONFLICT (id) DO UPDATE SET state = excluded.state, body = excluded.body";
     sqlx::query(insert)
         .bind(to_sql(job.id.0))
         .bind(super::jobs::state_name(job.state))
         .bind(&job.owner)
         .bind(to_sql(job.submitted.0))
+        .bind(to_sql(job.array_id().0))
         .bind(serde_json::to_string(job)?)
         .execute(connection)
         .await?;

@@ -16,8 +16,9 @@
 //! The vocabulary is data and shared with the laboratory: [`LinkProfile`], [`NatProfile`],
 //! [`Firewall`], [`Topology`], [`Churn`], [`Event`]. [`conformance`] asks a NAT how it behaves.
 //!
-//! [`direct_path_possible`] is an oracle that knows nothing of the simulation: it reasons about the
-//! profiles alone, and the simulator as well as the laboratory with the kernel's NATs are held to it.
+//! [`Oracle`] says whether two machines can talk directly, and knows nothing of the simulation: it
+//! reasons about the profiles alone, and the simulator as well as the laboratory with the kernel's
+//! NATs are held to it.
 
 #![forbid(unsafe_code)]
 
@@ -47,5 +48,5 @@ pub use network::{
     MAX_IN_FLIGHT, NatId, Network, Outgoing, PUBLIC, RealmId, RegionId, RouterProfile,
     TooBigNotice,
 };
-pub use oracle::direct_path_possible;
+pub use oracle::{Gate, Oracle, Reach, Verdict, direct_path_possible, verdict, verdict_of_nats};
 pub use topology::{Built, Event, Topology, TopologyError};

@@ -1,13 +1,9 @@
-//! The network as a whole: delays, loss, NATs on the way, and the oracle's verdict.
+//! The network as a whole: delays, loss, NATs on the way.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use netsim_sim::{
-    Filtering, HostId, Link, Mapping, NatProfile, Network, PUBLIC, PortAllocation,
-    direct_path_possible,
-};
+use netsim_sim::{HostId, Link, NatProfile, Network, PUBLIC};
 
 const PORT: u16 = 41641;
 const LINK: Link = Link { delay: Duration::from_millis(5), loss: 0.0 };
@@ -69,72 +65,6 @@ fn moved_host_has_a_new_address_and_misses_what_was_on_the_way() {
     assert_ne!(endpoint(&network, b), old);
     assert_eq!(run_until_idle(&mut network), []);
     assert_eq!(network.counters().unroutable, 1);
-}
-
-/// Every NAT against every NAT, alone and in a row: punching in the simulator gives what the oracle
-/// says.
-#[test]
-fn simulated_punching_agrees_with_the_oracle() {
-    let mut chains: Vec<Vec<NatProfile>> = vec![vec![]];
-    for profile in all_profiles() {
-        chains.push(vec![profile]);
-        chains.push(vec![profile, NatProfile::HOME]);
-        chains.push(vec![NatProfile::RESTRICTED, profile]);
-    }
-    for a in &chains {
-        for b in &chains {
-            assert_eq!(punch(a, b), direct_path_possible(a, b), "{a:?} × {b:?}");
-        }
-    }
-}
-
-fn all_profiles() -> Vec<NatProfile> {
-    let mappings =
-        [Mapping::EndpointIndependent, Mapping::AddressDependent, Mapping::AddressAndPortDependent];
-    let filterings = [
-        Filtering::EndpointIndependent,
-        Filtering::AddressDependent,
-        Filtering::AddressAndPortDependent,
-    ];
-    let with = |mapping, filtering| NatProfile {
-        mapping,
-        filtering,
-        port: PortAllocation::Random,
-        ..NatProfile::HOME
-    };
-    mappings.iter().flat_map(|m| filterings.iter().map(move |f| with(*m, *f))).collect()
-}
-
-/// Both sides send to the endpoint that a server saw of the other, in rounds, and answer what they
-/// receive. A path is there when one of them has received an answer.
-fn punch(a: &[NatProfile], b: &[NatProfile]) -> bool {
-    let mut network = Network::new(3);
-    let server = network.add_host(PUBLIC, LINK);
-    let hosts = [network.add_host_behind(a, LINK), network.add_host_behind(b, LINK)];
-    let seen = hosts.map(|host| {
-        network.send(host, PORT, endpoint(&network, server), "register");
-        run_until_idle(&mut network)[0].from
-    });
-    let mut targets = [BTreeSet::from([seen[1]]), BTreeSet::from([seen[0]])];
-    for _ in 0..4 {
-        for (index, host) in hosts.into_iter().enumerate() {
-            for to in targets[index].clone() {
-                network.send(host, PORT, to, "ping");
-            }
-        }
-        while network.next_event().is_some() {
-            let Some(delivery) = network.step() else { continue };
-            let Some(index) = hosts.iter().position(|host| *host == delivery.host) else {
-                continue;
-            };
-            if delivery.payload == "pong" {
-                return true;
-            }
-            targets[index].insert(delivery.from);
-            network.send(delivery.host, PORT, delivery.from, "pong");
-        }
-    }
-    false
 }
 
 fn run_until_idle(network: &mut Network<&'static str>) -> Vec<netsim_sim::Delivery<&'static str>> {

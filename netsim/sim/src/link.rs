@@ -1,6 +1,6 @@
 //! What a packet meets on the way between two points.
 //!
-//! [`LinkProfile`] says what a link does, in each direction on its own; `Pipe` is one direction at
+//! [`LinkProfile`] says what a link does, in each direction on its own; [`Pipe`] is one direction at
 //! work. [`Link`] is the short form for tests that need a delay and no more.
 
 mod loss;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use loss::{GilbertElliott, Loss};
-pub(crate) use pipe::{Passage, Pipe};
+pub use pipe::{Passage, Pipe};
 pub use preset::LinkPreset;
 pub use profile::{LinkError, LinkProfile, Mtu, OneWay, Rate, Reorder, TooBig};
 

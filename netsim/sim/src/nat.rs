@@ -3,7 +3,7 @@
 mod expiring;
 mod flows;
 mod preset;
-pub(crate) mod table;
+mod table;
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::units::seconds;
 
 pub(crate) use flows::FlowTable;
 pub use preset::Preset;
+pub use table::NatTable;
 
 /// Which packets of one inner endpoint share an outer port (RFC 4787 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

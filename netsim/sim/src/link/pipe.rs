@@ -16,22 +16,32 @@ use super::profile::{OneWay, Rate, TooBig};
 
 /// What a pipe does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Passage {
+pub enum Passage {
     /// It arrives then, and a second time when there is a copy.
-    Arrives { at: Duration, again: Option<Duration> },
+    Arrives {
+        /// When.
+        at: Duration,
+        /// When the copy arrives.
+        again: Option<Duration>,
+    },
     /// The medium loses it.
     Lost,
     /// The queue is full.
     QueueFull,
     /// It is larger than the MTU. Whether the sender hears of it.
-    TooBig { mtu_bytes: u32, notice: bool },
+    TooBig {
+        /// The MTU, in bytes of a whole IP packet.
+        mtu_bytes: u32,
+        /// Whether the sender hears of it.
+        notice: bool,
+    },
     /// The link is down.
     Down,
 }
 
-/// One direction of a link at work.
+/// One direction of a link at work. Times count from wherever the caller likes, and never go back.
 #[derive(Clone, Debug)]
-pub(crate) struct Pipe {
+pub struct Pipe {
     way: OneWay,
     is_down: bool,
     in_burst: bool,
@@ -42,23 +52,25 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    pub(crate) fn new(way: OneWay) -> Self {
+    /// An empty one.
+    pub fn new(way: OneWay) -> Self {
         let (busy_until, last_arrival) = (Duration::ZERO, Duration::ZERO);
         Self { way, is_down: false, in_burst: false, busy_until, last_arrival }
     }
 
     /// Goes on with another profile. What is on its way is not touched.
-    pub(crate) fn set_profile(&mut self, way: OneWay) {
+    pub fn set_profile(&mut self, way: OneWay) {
         self.way = way;
         self.in_burst = false;
     }
 
-    pub(crate) fn set_down(&mut self, is_down: bool) {
+    /// Takes it down, or up again.
+    pub fn set_down(&mut self, is_down: bool) {
         self.is_down = is_down;
     }
 
     /// What becomes of a packet that gets to the pipe now.
-    pub(crate) fn pass(&mut self, now: Duration, bytes: u32, rng: &mut impl Rng) -> Passage {
+    pub fn pass(&mut self, now: Duration, bytes: u32, rng: &mut impl Rng) -> Passage {
         if self.is_down {
             return Passage::Down;
         }

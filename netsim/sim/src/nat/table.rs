@@ -35,9 +35,9 @@ struct Mapped {
     towards: Remote,
 }
 
-/// The state of one NAT for one protocol. Times count from the start of the simulation.
+/// The state of one NAT for one protocol. Times count from wherever the caller likes, and never go back.
 #[derive(Debug)]
-pub(crate) struct NatTable {
+pub struct NatTable {
     profile: NatProfile,
     by_port: BTreeMap<u16, Mapped>,
     by_inner: BTreeMap<(SocketAddr, Remote), u16>,
@@ -49,7 +49,8 @@ pub(crate) struct NatTable {
 }
 
 impl NatTable {
-    pub(crate) fn new(profile: NatProfile) -> Self {
+    /// Without mappings.
+    pub fn new(profile: NatProfile) -> Self {
         Self {
             profile,
             by_port: BTreeMap::new(),
@@ -61,12 +62,13 @@ impl NatTable {
         }
     }
 
-    pub(crate) fn profile(&self) -> &NatProfile {
+    /// How it behaves.
+    pub fn profile(&self) -> &NatProfile {
         &self.profile
     }
 
     /// Forgets everything.
-    pub(crate) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         self.by_port.clear();
         self.by_inner.clear();
         self.alive.clear();
@@ -74,13 +76,13 @@ impl NatTable {
     }
 
     /// Forgets everything and goes on allocating from another port, as after a reboot.
-    pub(crate) fn reboot(&mut self, rng: &mut impl Rng) {
+    pub fn reboot(&mut self, rng: &mut impl Rng) {
         self.flush();
         self.next_port = rng.random_range(FIRST_PORT..=u16::MAX);
     }
 
     /// The outer port for a packet on its way out; none when the table is full.
-    pub(crate) fn outbound(
+    pub fn outbound(
         &mut self,
         now: Duration,
         inner: SocketAddr,
@@ -88,11 +90,7 @@ impl NatTable {
         rng: &mut impl Rng,
     ) -> Option<u16> {
         self.expire(now);
-        let towards = match self.profile.mapping {
-            Mapping::EndpointIndependent => Remote::Any,
-            Mapping::AddressDependent => Remote::Address(to.ip()),
-            Mapping::AddressAndPortDependent => Remote::Endpoint(to),
-        };
+        let towards = self.towards(to);
         let until = now + self.profile.lifetime;
         let refreshes = self.profile.refresh.by_outbound();
         let port = match self.by_inner.get(&(inner, towards)) {
@@ -116,12 +114,7 @@ impl NatTable {
     }
 
     /// The inner endpoint for a packet that came to an outer port; none when it is filtered.
-    pub(crate) fn inbound(
-        &mut self,
-        now: Duration,
-        port: u16,
-        from: SocketAddr,
-    ) -> Option<SocketAddr> {
+    pub fn inbound(&mut self, now: Duration, port: u16, from: SocketAddr) -> Option<SocketAddr> {
         self.expire(now);
         let Mapped { id, inner, .. } = *self.by_port.get(&port)?;
         let permission = (id, admission(self.profile.filtering, from));
@@ -134,6 +127,25 @@ impl NatTable {
             self.admitted.keep(permission, until);
         }
         Some(inner)
+    }
+
+    /// The outer port that packets have on their way out, if there is one already. Keeps nothing
+    /// alive.
+    pub fn mapped(&self, inner: SocketAddr, to: SocketAddr) -> Option<u16> {
+        self.by_inner.get(&(inner, self.towards(to))).copied()
+    }
+
+    /// The inner endpoint that an outer port belongs to, whoever asks. Keeps nothing alive.
+    pub fn owner(&self, port: u16) -> Option<SocketAddr> {
+        self.by_port.get(&port).map(|mapped| mapped.inner)
+    }
+
+    fn towards(&self, to: SocketAddr) -> Remote {
+        match self.profile.mapping {
+            Mapping::EndpointIndependent => Remote::Any,
+            Mapping::AddressDependent => Remote::Address(to.ip()),
+            Mapping::AddressAndPortDependent => Remote::Endpoint(to),
+        }
     }
 
     fn map(

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 
+use crate::bench::command::Bench;
 use crate::confine::{self, Keep};
 use crate::drawing::{Drawing, Svg};
 use crate::leftovers::{self, Found};
@@ -81,6 +82,9 @@ enum Command {
     },
     /// Tries everything that the laboratory needs of this machine.
     Doctor,
+    /// Measures, and compares with the peers.
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 /// Does what the command line says and returns the exit status.
@@ -125,6 +129,8 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
         Command::Clean { dry_run } => clean(dry_run),
         // SAFETY: by this function's contract.
         Command::Doctor => unsafe { examine() },
+        // SAFETY: by this function's contract.
+        Command::Bench(bench) => unsafe { crate::bench::command::execute(bench) },
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`preset`] routers, [`world`] starts the real programs in them, [`scenario`] says what to do, and
 //! [`run`] does it and makes the [`report`].
 
+pub mod bench;
 pub mod capture;
 pub mod commands;
 pub mod confine;

@@ -1,0 +1,7 @@
+//! Benchmarks: each prints a table of figures with their targets, and writes them as data.
+//!
+//! Figures are ratios within one run wherever they can be: machines differ, and this one is noisy.
+
+pub mod command;
+pub mod figures;
+pub mod net;

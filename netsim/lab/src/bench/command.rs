@@ -1,0 +1,108 @@
+//! `netsim bench`.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use super::figures::Results;
+use super::net;
+use crate::confine::{self, Keep};
+use crate::progress::Progress;
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// The data plane beside its peers, on this machine.
+    Net {
+        /// A coarser run of what has a floor, against wireguard-go only.
+        #[arg(long)]
+        short: bool,
+        /// Interleaved rounds; the figures are medians.
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        rounds: u8,
+        /// Length of each measurement.
+        #[arg(long, value_name = "TIME", default_value = "4s", value_parser = humantime::parse_duration)]
+        each: Duration,
+        /// Where programs are looked for first.
+        #[arg(long, value_name = "DIR", default_value = "target/tools/bin")]
+        tools: PathBuf,
+        /// Where `net.json` is written; what an earlier one had reached must be reached again.
+        #[arg(long, value_name = "DIR", default_value = "bench/results")]
+        out: PathBuf,
+        /// The page whose part on this benchmark is written anew.
+        #[arg(long, value_name = "FILE")]
+        page: Option<PathBuf>,
+    },
+}
+
+/// Measures, prints, writes; exit status 1 when a figure that was reached before is missed.
+///
+/// # Safety
+///
+/// The process must have a single thread: it moves into new namespaces.
+pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
+    let Bench::Net { short, rounds, each, tools, out, page } = bench;
+    let file = std::path::absolute(out)?.join("net.json");
+    let page = page.map(std::path::absolute).transpose()?;
+    let before = Results::read(&file)?;
+    let dir = confine::default_run_dir();
+    let tools = std::path::absolute(tools)?;
+    // SAFETY: by this function's contract.
+    unsafe { confine::enter(&dir, Keep::OnFailure) }?;
+    confine::end_on_signals();
+    let plan = net::Plan { rounds: usize::from(rounds.max(1)), each, short, tools, dir };
+    let mut progress = Progress::new();
+    let results = net::run(&plan, &mut progress);
+    let step = progress.current().unwrap_or("measuring").to_owned();
+    progress.finish();
+    let results = results
+        .with_context(|| format!("failed at the step \"{step}\"; see {}", plan.dir.display()))?;
+    tell(&results, before.as_ref(), &file, page.as_deref())
+}
+
+fn tell(
+    results: &Results,
+    before: Option<&Results>,
+    file: &Path,
+    page: Option<&Path>,
+) -> anyhow::Result<i32> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{results}")?;
+    let comparable = before.filter(|before| before.header.short == results.header.short);
+    let lost: Vec<_> = comparable.map(|b| results.lost_since(b).collect()).unwrap_or_default();
+    for figure in &lost {
+        writeln!(out, "LOST: {} was reached before and is not any more", figure.name)?;
+    }
+    if lost.is_empty() {
+        results.write(file)?;
+    } else {
+        let kept = file.with_extension("lost.json");
+        results.write(&kept)?;
+        writeln!(out, "{} stays; this run is in {}", file.display(), kept.display())?;
+    }
+    if let Some(page) = page {
+        write_part(page, &results.header.bench, &results.markdown())
+            .with_context(|| format!("cannot write {}", page.display()))?;
+    }
+    let missed = results.figures.iter().filter(|figure| figure.met == Some(false)).count();
+    if missed > 0 {
+        writeln!(out, "{missed} required figures were missed")?;
+    }
+    // The short form holds its floors; the long one holds what was reached.
+    let failed = !lost.is_empty() || (results.header.short && missed > 0);
+    Ok(i32::from(failed))
+}
+
+/// Replaces the part of a page between `<!-- NAME -->` and `<!-- /NAME -->`.
+fn write_part(page: &Path, name: &str, part: &str) -> anyhow::Result<()> {
+    let text = fs::read_to_string(page)?;
+    let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let (before, rest) = text.split_once(&open).with_context(|| format!("no line {open}"))?;
+    let (_, after) = rest.split_once(&close).with_context(|| format!("no line {close}"))?;
+    fs::write(page, format!("{before}{open}\n{part}\n{close}{after}"))?;
+    Ok(())
+}

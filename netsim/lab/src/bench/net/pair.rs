@@ -1,0 +1,163 @@
+//! Two machines and the wire between them, with our own tunnel already up.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::mount::{MsFlags, mount};
+
+use super::tunnels::{End, Tunnel};
+use crate::preset::Preset;
+use crate::program::Place;
+use crate::scenario::Coordinator;
+use crate::wait;
+use crate::world::{Programs, Submission, World};
+
+/// The wire's name at both ends.
+const WIRE: &str = "bench0";
+/// The machines' addresses on the wire.
+pub(super) const ADDRESSES: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2)];
+/// How long commands and starts may take.
+const SOON: Duration = Duration::from_secs(60);
+/// How long our tunnel may take until it has settled on the wire.
+const SETTLED: Duration = Duration::from_secs(20);
+/// The job lasts longer than any run.
+const WALLTIME: Duration = Duration::from_secs(6 * 3600);
+
+/// Two machines, joined.
+pub(super) struct Pair {
+    world: World,
+    job: u64,
+}
+
+impl Pair {
+    /// Joins the machines, starts the system and a job that does nothing on both.
+    pub(super) fn new(dir: &Path) -> anyhow::Result<Self> {
+        // Tunnel programs keep their control sockets below /run: one of this lab's own, that vanishes.
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)
+            .context("cannot mount a /run of the lab's own")?;
+        let settings = Coordinator { launch_deadline: SOON, ..Coordinator::default() };
+        let mut world = World::new(dir, Programs::beside_this()?, Preset::None)?;
+        world.start_coordinator(&settings)?;
+        let login = world.add_user("bench")?;
+        for _ in ADDRESSES {
+            let index = world.add_volunteer(Preset::None, 1)?;
+            world.join(index)?;
+        }
+        let this = Self { world, job: 0 };
+        this.lay_wire()?;
+        let mut world = this.world;
+        (0..ADDRESSES.len()).try_for_each(|index| world.start_agent(index))?;
+        world.log_in(&login)?;
+        world.wait_until_alive(ADDRESSES.len(), SOON)?;
+        let idle = Submission {
+            walltime: Some(WALLTIME),
+            ..Submission::new("sleep 86400", 2, &["mesh", "spmd"])
+        };
+        let job = world.submit(&idle)?;
+        let running = coordinator_api::job::JobState::Running;
+        world.wait_for_job(job, "its start", SOON, |job| job.state == running)?;
+        let this = Self { world, job };
+        this.wait_for_wire()?;
+        Ok(this)
+    }
+
+    /// A machine's place: 0 is the left one.
+    pub(super) fn place(&self, side: usize) -> &Place {
+        &self.world.volunteers[side].place
+    }
+
+    /// The ends of our own tunnel.
+    pub(super) fn own_ends(&mut self) -> anyhow::Result<[End; 2]> {
+        let networks = wait::until("the job's networks", SOON, || {
+            self.world.job_networks().ok().filter(|found| found.len() == 2)
+        })?;
+        let mut end = |side: usize| {
+            let volunteer = &mut self.world.volunteers[side];
+            let agent = volunteer.agent()?.pid();
+            let network = networks
+                .iter()
+                .find(|network| network.host == volunteer.host)
+                .context("the job does not run on both machines")?;
+            let place = Place { netns: network.netns.clone(), ..volunteer.place.clone() };
+            let address = network.ipv4.context("the job has no address")?;
+            anyhow::Ok(End { place, address, device: "mesh0".to_owned(), processes: vec![agent] })
+        };
+        Ok([end(0)?, end(1)?])
+    }
+
+    /// An installed program.
+    pub(super) fn tool(&self, name: &str) -> anyhow::Result<PathBuf> {
+        find(name, None)
+    }
+
+    /// The left agent's resident memory.
+    pub(super) fn memory_kib(&mut self) -> anyhow::Result<u64> {
+        let pid = self.world.volunteers[0].agent()?.pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
+            .context("the kernel tells no memory of the agent")
+    }
+
+    /// Ends everything; what is left behind is an error.
+    pub(super) fn stop(self, tunnels: Vec<Tunnel>) -> anyhow::Result<()> {
+        drop(tunnels);
+        self.world.oar(&["del", &self.job.to_string()])?;
+        self.world.wait_for_end(self.job, SOON)?;
+        self.world.stop()
+    }
+
+    fn lay_wire(&self) -> anyhow::Result<()> {
+        let right = &self.world.volunteers[1].machine.netns;
+        let there = format!("/proc/{}/fd/{}", std::process::id(), right.descriptor());
+        let ip = self.tool("ip")?;
+        let run =
+            |side: usize, args: &[&str]| self.place(side).expect("ip", &ip, args, SOON).map(drop);
+        run(0, &["link", "add", WIRE, "type", "veth", "peer", "name", WIRE, "netns", &there])?;
+        for (side, address) in ADDRESSES.iter().enumerate() {
+            run(side, &["address", "add", &format!("{address}/24"), "dev", WIRE])?;
+            run(side, &["link", "set", WIRE, "up"])?;
+            // The machines have public addresses too; a tunnel over their routers would measure those.
+            let other = self.world.volunteers[1 - side].machine.address;
+            let rules = format!(
+                "table ip bench {{ chain in {{ type filter hook input priority 0; ip saddr {other} drop; }}; }}"
+            );
+            self.place(side).expect("nft", &self.tool("nft")?, [rules], SOON)?;
+        }
+        Ok(())
+    }
+
+    /// Our tunnel uses the wire, as the others do.
+    fn wait_for_wire(&self) -> anyhow::Result<()> {
+        let on_wire = |via: &Option<String>| {
+            via.as_ref()
+                .is_some_and(|via| ADDRESSES.iter().any(|a| via.starts_with(&a.to_string())))
+        };
+        let mut seen = Vec::new();
+        let waited = wait::until_every(Duration::from_millis(500), "the wire", SETTLED, || {
+            seen = self.world.mesh(self.job).ok()?.pairs;
+            (seen.len() == 2 && seen.iter().all(|pair| on_wire(&pair.via))).then_some(())
+        });
+        match waited {
+            Ok(()) => Ok(()),
+            Err(_) => bail!("our tunnel does not use the wire {WIRE}: {seen:?}"),
+        }
+    }
+}
+
+/// A program in `first`, in PATH, or where the system's programs are.
+pub(super) fn find(name: &str, first: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
+    first
+        .map(Path::to_owned)
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .chain(usual)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .with_context(|| format!("{name} is not installed"))
+}

@@ -9,8 +9,7 @@ use super::links::Duplex;
 use super::{Counters, HOME_REGION, RealmId, RegionId};
 use crate::firewall::{Firewall, Protocol, Stateful};
 use crate::link::LinkProfile;
-use crate::nat::table::NatTable;
-use crate::nat::{FlowTable, NatProfile, TCP_LIFETIME};
+use crate::nat::{FlowTable, NatProfile, NatTable, TCP_LIFETIME};
 
 /// A router. The default forwards everything untouched.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -41,24 +41,23 @@ impl Pair {
         let settings = Coordinator { launch_deadline: SOON, ..Coordinator::default() };
         let mut world = World::new(dir, Programs::beside_this()?, Preset::None)?;
         world.start_coordinator(&settings)?;
-        let login = world.add_user("bench")?;
         for _ in ADDRESSES {
-            let index = world.add_volunteer(Preset::None, 1)?;
-            world.join(index)?;
+            world.add_volunteer(Preset::None, 1)?;
         }
+        world.enrol()?;
         let this = Self { world, job: 0 };
         this.lay_wire()?;
         let mut world = this.world;
         (0..ADDRESSES.len()).try_for_each(|index| world.start_agent(index))?;
-        world.log_in(&login)?;
+        world.log_in()?;
         world.wait_until_alive(ADDRESSES.len(), SOON)?;
         let idle = Submission {
             walltime: Some(WALLTIME),
             ..Submission::new("sleep 86400", 2, &["mesh", "spmd"])
         };
-        let job = world.submit(&idle)?;
+        let job = world.scientist().submit(&idle)?;
         let running = coordinator_api::job::JobState::Running;
-        world.wait_for_job(job, "its start", SOON, |job| job.state == running)?;
+        world.scientist().wait_for_job(job, "its start", SOON, |job| job.state == running)?;
         let this = Self { world, job };
         this.wait_for_wire()?;
         Ok(this)
@@ -105,8 +104,8 @@ impl Pair {
     /// Ends everything; what is left behind is an error.
     pub(super) fn stop(self, tunnels: Vec<Tunnel>) -> anyhow::Result<()> {
         drop(tunnels);
-        self.world.oar(&["del", &self.job.to_string()])?;
-        self.world.wait_for_end(self.job, SOON)?;
+        self.world.scientist().oar(&["del", &self.job.to_string()])?;
+        self.world.scientist().wait_for_end(self.job, SOON)?;
         self.world.stop()
     }
 
@@ -138,7 +137,7 @@ impl Pair {
         };
         let mut seen = Vec::new();
         let waited = wait::until_every(Duration::from_millis(500), "the wire", SETTLED, || {
-            seen = self.world.mesh(self.job).ok()?.pairs;
+            seen = self.world.scientist().mesh(self.job).ok()?.pairs;
             (seen.len() == 2 && seen.iter().all(|pair| on_wire(&pair.via))).then_some(())
         });
         match waited {

@@ -4,14 +4,16 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use coordinator_client::JoinToken;
 
+use crate::ask::PingOptions;
 use crate::enrol::Offer;
 use crate::run::{self, RunOptions};
-use crate::{doctor, shim, state_dir, status};
+use crate::{ask, doctor, shim, state_dir, status};
 
 /// The agent of a volunteer's machine: takes jobs, runs them shut in, joins their networks.
 #[derive(Parser)]
@@ -50,6 +52,48 @@ enum Command {
     Status {
         #[command(flatten)]
         state: StateArgument,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure round trips to a node that shares a job's network, on the path in use and on the relay.
+    Ping {
+        /// Its host name, its address in the job, or the beginning of its id.
+        #[arg(value_name = "NODE")]
+        node: String,
+        #[command(flatten)]
+        state: StateArgument,
+        /// Rounds.
+        #[arg(long, short, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+        count: u16,
+        /// Between rounds.
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+        interval: Duration,
+        /// Bytes of each packet, 56 to 1412.
+        #[arg(long, default_value_t = 56, value_parser = clap::value_parser!(u16).range(56..=1412))]
+        size: u16,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say why the path to a node is as it is.
+    Explain {
+        /// Its host name, its address in the job, or the beginning of its id.
+        #[arg(value_name = "NODE")]
+        node: String,
+        #[command(flatten)]
+        state: StateArgument,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure what this network does to UDP: NAT, filtering, IPv6, proxy. Works without a running agent.
+    Netcheck {
+        #[command(flatten)]
+        state: StateArgument,
+        /// Also how long the router remembers a silent connection, which takes three minutes.
+        #[arg(long)]
+        lifetime: bool,
         /// Machine-readable.
         #[arg(long)]
         json: bool,
@@ -120,8 +164,25 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             writeln!(std::io::stdout().lock(), "{}", joined.hostname)?;
         }
         Command::Status { state, json } => {
-            let status = status::read(&state.path()?)?;
+            let status = runtime()?.block_on(status::read_and_ask(&state.path()?))?;
             let text = if json { serde_json::to_string(&status)? } else { status.to_string() };
+            writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
+        }
+        Command::Ping { node, state, count, interval, size, json } => {
+            let options = PingOptions { count, interval, size, json };
+            let state = state.path()?;
+            let pinging = ask::ping(&state, &node, &options, std::io::stdout());
+            if !runtime()?.block_on(pinging)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Explain { node, state, json } => {
+            let text = runtime()?.block_on(ask::explain(&state.path()?, &node, json))?;
+            writeln!(std::io::stdout().lock(), "{text}")?;
+        }
+        Command::Netcheck { state, lifetime, json } => {
+            let found = runtime()?.block_on(ask::netcheck(&state.path()?, lifetime))?;
+            let text = if json { serde_json::to_string(&found)? } else { found.to_string() };
             writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
         }
         Command::Doctor { json } => {

@@ -11,12 +11,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod cli;
 pub mod doctor;
 pub mod enrol;
 pub mod environment;
 pub mod identity;
 pub mod job;
+pub mod local;
 pub mod mesh;
 pub mod poll;
 pub mod reconcile;

@@ -64,16 +64,7 @@ impl MeshNetwork {
     ) -> Result<Self, NetworkError> {
         let port_file = state.join(PORT_FILE);
         let last = fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse().ok());
-        let config = |bind| -> Result<OverlayConfig, NetworkError> {
-            let server = membership.rendezvous.clone();
-            let control = ControlConfig {
-                server_name: host_of(&format!("https://{server}")).unwrap_or(server.clone()),
-                server,
-                tls: pinned_tls_with_identity(membership.root, identity.certificate()?)?,
-                software: concat!("agent ", env!("CARGO_PKG_VERSION")).to_owned(),
-            };
-            Ok(OverlayConfig { node: identity.node(), bind, control })
-        };
+        let config = |bind| overlay_config(identity, membership, bind);
         let again = match last.filter(|_| bind.port() == 0) {
             Some(port) => Overlay::start(config(SocketAddr::new(bind.ip(), port))?).await.ok(),
             None => None,
@@ -88,6 +79,11 @@ impl MeshNetwork {
         }
         tracing::info!(port, "the overlay's UDP socket");
         Ok(Self { overlay })
+    }
+
+    /// The overlay itself, for the owner's questions.
+    pub fn overlay(&self) -> &Overlay {
+        &self.overlay
     }
 
     /// Joins the mesh of a job with its device's descriptor and its secret.
@@ -108,6 +104,25 @@ impl MeshNetwork {
     pub async fn shutdown(self) {
         self.overlay.shutdown().await;
     }
+}
+
+/// What the node's overlay is made from.
+///
+/// # Errors
+/// [`NetworkError::Identity`], [`NetworkError::Tls`].
+pub fn overlay_config(
+    identity: &Identity,
+    membership: &Membership,
+    bind: SocketAddr,
+) -> Result<OverlayConfig, NetworkError> {
+    let server = membership.rendezvous.clone();
+    let control = ControlConfig {
+        server_name: host_of(&format!("https://{server}")).unwrap_or(server.clone()),
+        server,
+        tls: pinned_tls_with_identity(membership.root, identity.certificate()?)?,
+        software: concat!("agent ", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    Ok(OverlayConfig { node: identity.node(), bind, control })
 }
 
 /// The secret as the shim keeps it: 64 hexadecimal digits.

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use coordinator_client::{Client, JoinToken};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::enrol::{Membership, Offer, membership};
 use crate::identity::Identity;
-use crate::job::Context;
+use crate::job;
+use crate::local::server::LocalServer;
 use crate::mesh::MeshNetwork;
 use crate::poll::Launches;
 use crate::retry::Reach;
@@ -64,7 +66,9 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
     let client =
         Client::new(&membership.url, membership.root)?.with_credential(&membership.credential)?;
     let network = MeshNetwork::start(&identity, &membership, options.bind, state.path()).await?;
-    let context = Arc::new(Context {
+    let _local = LocalServer::start(state.path(), network.overlay().clone())
+        .context("making the socket for the owner's questions failed")?;
+    let context = Arc::new(job::Context {
         client,
         reach,
         network: network.clone(),

@@ -1,4 +1,6 @@
-//! `agent status`: read from the disk, whether or not an agent runs.
+//! `agent status`: read from the disk, whether or not an agent runs; its network is asked of it.
+
+pub mod network;
 
 use std::fmt;
 use std::io;
@@ -6,12 +8,15 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use self::network::NetworkStatus;
 use crate::enrol::{MEMBERSHIP_FILE, Membership};
 use crate::job::directory::JobDirectory;
+use crate::local::client::ask;
+use crate::local::protocol::{Answer, Ask};
 use crate::state_dir::{is_in_use, read_json};
 
 /// What is known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     /// An agent runs on this state directory.
     pub running: bool,
@@ -21,6 +26,10 @@ pub struct Status {
     pub url: Option<String>,
     /// The launches that it has.
     pub jobs: Vec<JobStatus>,
+    /// Its network, when the agent runs and says so.
+    pub network: Option<NetworkStatus>,
+    /// Why the running agent says nothing of its network.
+    pub network_error: Option<String>,
 }
 
 /// One launch.
@@ -62,7 +71,28 @@ pub fn read(state: &Path) -> io::Result<Status> {
         hostname: membership.as_ref().map(|found| found.hostname.clone()),
         url: membership.map(|found| found.url),
         jobs,
+        network: None,
+        network_error: None,
     })
+}
+
+/// Reads it, and asks the running agent for its network.
+///
+/// # Errors
+/// When the state directory cannot be read.
+pub async fn read_and_ask(state: &Path) -> io::Result<Status> {
+    let mut status = read(state)?;
+    if !status.running {
+        return Ok(status);
+    }
+    match ask(state, Ask::Network).await {
+        Ok(Answer::Network(network)) => status.network = Some(*network),
+        Ok(Answer::Pong(_) | Answer::Netcheck(_)) => {
+            status.network_error = Some("the agent answered something else".into());
+        }
+        Err(error) => status.network_error = Some(error.to_string()),
+    }
+    Ok(status)
 }
 
 impl fmt::Display for Status {
@@ -74,6 +104,12 @@ impl fmt::Display for Status {
         writeln!(f, "the agent {}", if self.running { "runs" } else { "does not run" })?;
         for job in &self.jobs {
             writeln!(f, "job {} (launch {}): {}", job.job, job.generation, job.phase)?;
+        }
+        if let Some(network) = &self.network {
+            write!(f, "{network}")?;
+        }
+        if let Some(error) = &self.network_error {
+            writeln!(f, "network: {error}")?;
         }
         Ok(())
     }

@@ -11,12 +11,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use overlay_core::CandidateKind;
-use overlay_core::netmap::ObservedMapping;
+use overlay_core::netmap::{ObservedFiltering, ObservedMapping};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use asker::{Asker, Elsewhere};
-pub use report::{Filtering, Ipv6, Lifetime, NetReport};
+pub use report::{Ipv6, Lifetime, NetReport};
 
 use crate::Overlay;
 use crate::view::{Seen, View};
@@ -128,20 +128,25 @@ fn source_towards(target: SocketAddr) -> Option<IpAddr> {
 }
 
 struct Filter {
-    filtering: Filtering,
+    filtering: ObservedFiltering,
     port_preserved: Option<bool>,
     round_trip: Option<Duration>,
 }
 
 /// Whether an answer from another port of the reflector comes in, and whether ports are kept.
 async fn filtering(seen: Seen) -> Filter {
-    let unknown = Filter { filtering: Filtering::Unknown, port_preserved: None, round_trip: None };
+    let unknown =
+        Filter { filtering: ObservedFiltering::Unknown, port_preserved: None, round_trip: None };
     let Ok(asker) = Asker::new(seen.reflector, seen.token).await else { return unknown };
     let Some((observed, round_trip)) = asker.reflect().await else { return unknown };
     let from_other = Elsewhere { port: 0, from_other: true };
     let comes_in = asker.ask_elsewhere(from_other, &asker).await;
     Filter {
-        filtering: if comes_in { Filtering::AddressOrNone } else { Filtering::AddressAndPort },
+        filtering: if comes_in {
+            ObservedFiltering::ByAddress
+        } else {
+            ObservedFiltering::ByAddressAndPort
+        },
         port_preserved: asker.port().map(|port| port == observed.port()),
         round_trip: Some(round_trip),
     }

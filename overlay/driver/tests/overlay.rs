@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use overlay_core::MeshId;
 use overlay_core::control::PathReport;
-use overlay_core::netmap::ObservedMapping;
-use overlay_driver::netcheck::{Filtering, Lifetime};
+use overlay_core::netmap::{ObservedFiltering, ObservedMapping};
+use overlay_driver::netcheck::Lifetime;
 use overlay_driver::{Mesh, MeshEvent, Overlay, PingError, Via, WireGuardSecret};
 use support::{Coordinator, MESH, Server, node_id, path_of, wait_for};
 use tokio::net::UnixDatagram;
@@ -283,7 +283,7 @@ async fn netcheck_on_loopback_finds_no_nat_and_nothing_in_the_way() {
     let report = overlay.netcheck(&[Duration::from_millis(20)]).await;
     assert_eq!(report.observed, Some(overlay.local_addr()));
     assert_eq!(report.mapping, ObservedMapping::None);
-    assert_eq!(report.filtering, Filtering::AddressOrNone);
+    assert_eq!(report.filtering, ObservedFiltering::ByAddress);
     assert_eq!((report.port_preserved, report.hairpin), (Some(true), None));
     assert_eq!(report.mapping_lifetime, Some(Lifetime { at_least_s: 0, below_s: None }));
     assert!(report.udp && report.round_trip_us.is_some());

@@ -4,6 +4,7 @@
 
 mod fake;
 mod hostile;
+mod owner;
 
 use std::fs;
 use std::path::Path;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use overlay_core::netmap::ObservedMapping;
+use overlay_core::netmap::{ObservedFiltering, ObservedMapping};
 use serde::{Deserialize, Serialize};
 
 /// What the network in front of this machine does to UDP.
@@ -16,8 +16,8 @@ pub struct NetReport {
     pub observed: Option<SocketAddr>,
     /// How outer ports are chosen (RFC 4787 §4.1).
     pub mapping: ObservedMapping,
-    /// What is let in (RFC 4787 §5).
-    pub filtering: Filtering,
+    /// What is let in (RFC 4787 §5). With one reflector `by-address` may be `open`, too.
+    pub filtering: ObservedFiltering,
     /// The outer port is the inner one; none when it is not known.
     pub port_preserved: Option<bool>,
     /// A packet to the own outer endpoint comes back in; none without a NAT, or when it is not known.
@@ -28,20 +28,6 @@ pub struct NetReport {
     pub ipv6: Ipv6,
     /// Round trip time to the reflector, microseconds.
     pub round_trip_us: Option<u64>,
-}
-
-/// What a NAT or firewall lets in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Filtering {
-    /// Not measured.
-    #[default]
-    Unknown,
-    /// Other ports of an address that was sent to come in. Whether other addresses do cannot be told
-    /// with one reflector.
-    AddressOrNone,
-    /// Only the address and the port that was sent to come in.
-    AddressAndPort,
 }
 
 /// What there is of IPv6.
@@ -83,7 +69,7 @@ impl NetReport {
             udp: false,
             observed: None,
             mapping: ObservedMapping::Unknown,
-            filtering: Filtering::Unknown,
+            filtering: ObservedFiltering::Unknown,
             port_preserved: None,
             hairpin: None,
             mapping_lifetime: None,
@@ -147,11 +133,12 @@ fn mapping(mapping: ObservedMapping) -> &'static str {
     }
 }
 
-fn filtering(filtering: Filtering) -> &'static str {
+fn filtering(filtering: ObservedFiltering) -> &'static str {
     match filtering {
-        Filtering::Unknown => "not known",
-        Filtering::AddressOrNone => "from every port of an address that was sent to",
-        Filtering::AddressAndPort => "only from the address and port that was sent to",
+        ObservedFiltering::Unknown => "not known",
+        ObservedFiltering::Open => "from everywhere",
+        ObservedFiltering::ByAddress => "from every port of an address that was sent to",
+        ObservedFiltering::ByAddressAndPort => "only from the address and port that was sent to",
     }
 }
 
@@ -179,7 +166,7 @@ mod tests {
         let report = NetReport {
             udp: true,
             mapping: ObservedMapping::EndpointDependent,
-            filtering: Filtering::AddressAndPort,
+            filtering: ObservedFiltering::ByAddressAndPort,
             port_preserved: Some(false),
             mapping_lifetime: Some(Lifetime { at_least_s: 28, below_s: Some(35) }),
             ..NetReport::blocked()

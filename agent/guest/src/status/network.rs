@@ -1,0 +1,251 @@
+//! The network part of `agent status`: told by the running agent.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use overlay_core::control::{PairReport, PathReport};
+use overlay_core::netmap::{NatTraits, ObservedMapping};
+use overlay_core::{Candidate, MeshId, NodeId};
+use overlay_driver::{MeshView, Overlay, View};
+use serde::{Deserialize, Serialize};
+
+/// How the network stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkStatus {
+    /// The node's own id.
+    pub node: NodeId,
+    /// The coordinator's control endpoint.
+    pub coordinator: String,
+    /// The control session is up.
+    pub connected: bool,
+    /// Where the UDP socket is bound.
+    pub local: SocketAddr,
+    /// Where the coordinator sees it.
+    pub observed: Option<SocketAddr>,
+    /// How the NAT in front chooses ports.
+    pub mapping: ObservedMapping,
+    /// What else is known of that NAT.
+    pub nat: NatTraits,
+    /// What is announced to peers.
+    pub candidates: Vec<Candidate>,
+    /// Bytes sent and received by the UDP socket.
+    pub udp_bytes: (u64, u64),
+    /// The jobs' networks.
+    pub meshes: Vec<MeshStatus>,
+}
+
+/// One job's network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeshStatus {
+    /// The job's number.
+    pub job: u64,
+    /// Its launch.
+    pub generation: u32,
+    /// Every pair had a path: the job was started.
+    pub open: bool,
+    /// Its pairs.
+    pub pairs: Vec<PairStatus>,
+}
+
+/// One pair.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairStatus {
+    /// The other node's host name; its id before the members are known.
+    pub name: String,
+    /// The other node's address in the job.
+    pub address: Option<Ipv4Addr>,
+    /// Path, round trip time, bytes, and why it is relayed.
+    pub report: PairReport,
+}
+
+impl NetworkStatus {
+    /// Of a running overlay.
+    pub fn of(overlay: &Overlay, view: &View) -> Self {
+        let own = view.node.candidates.as_ref();
+        Self {
+            node: view.id,
+            coordinator: overlay.server().to_owned(),
+            connected: overlay.connected(),
+            local: overlay.local_addr(),
+            observed: view.seen.map(|seen| seen.observed),
+            mapping: view.node.mapping,
+            nat: own.map(|own| own.nat).unwrap_or_default(),
+            candidates: own.map(|own| own.candidates.clone()).unwrap_or_default(),
+            udp_bytes: (view.stats.udp_sent_bytes, view.stats.udp_received_bytes),
+            meshes: view.meshes.iter().map(MeshStatus::of).collect(),
+        }
+    }
+
+    /// The node that `text` names (a host name, an address in a job, or the beginning of an id, four
+    /// digits or more).
+    ///
+    /// # Errors
+    /// A sentence: nobody is called so, or several are.
+    pub fn find(&self, text: &str) -> Result<NodeId, String> {
+        let called = self.pairs().filter(|(_, pair)| pair.is_called(text));
+        let mut found = called.map(|(_, pair)| pair.report.peer);
+        let Some(node) = found.next() else {
+            let shared = "this node shares no job's network with";
+            return Err(format!("{shared} {text:?}: see `agent status` for those that it does"));
+        };
+        if found.any(|other| other != node) {
+            return Err(format!("{text:?} names several nodes: use a host name or more digits"));
+        }
+        Ok(node)
+    }
+
+    /// The pairs with that node, one for each network that both are in.
+    pub fn pairs_with(&self, node: NodeId) -> impl Iterator<Item = (MeshId, &PairStatus)> {
+        self.pairs().filter(move |(_, pair)| pair.report.peer == node)
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (MeshId, &PairStatus)> {
+        self.meshes.iter().flat_map(|mesh| {
+            let id = MeshId { job: mesh.job, generation: mesh.generation };
+            mesh.pairs.iter().map(move |pair| (id, pair))
+        })
+    }
+}
+
+impl MeshStatus {
+    fn of(mesh: &MeshView) -> Self {
+        let members = || mesh.netmap.iter().flat_map(|netmap| &netmap.members);
+        let pair = |report: &PairReport| {
+            let member = members().find(|member| member.node == report.peer);
+            PairStatus {
+                name: member.map_or_else(|| report.peer.to_string(), |member| member.name.clone()),
+                address: member.map(|member| mesh.id.ipv4(member.index)),
+                report: report.clone(),
+            }
+        };
+        let mut pairs: Vec<_> = mesh.pairs.iter().map(pair).collect();
+        pairs.sort_by_key(|pair| pair.address);
+        Self { job: mesh.id.job, generation: mesh.id.generation, open: mesh.is_open, pairs }
+    }
+}
+
+impl PairStatus {
+    fn is_called(&self, text: &str) -> bool {
+        let id = self.report.peer.to_string();
+        self.name == text
+            || self.address.is_some_and(|address| text.parse() == Ok(address))
+            || (text.len() >= 4 && id.starts_with(text))
+    }
+
+    /// The path and, where it is not direct, why: one sentence.
+    pub fn sentence(&self) -> String {
+        let why = |text: &str| if text.is_empty() { String::new() } else { format!(": {text}") };
+        let PairReport { path, rtt_us, explain, .. } = &self.report;
+        let rtt = rtt_us.map(|us| format!(", {} ms", milliseconds(us))).unwrap_or_default();
+        match path {
+            PathReport::None => format!("no path yet{}", why(explain)),
+            PathReport::Direct { endpoint } => format!("direct, UDP to {endpoint}{rtt}"),
+            PathReport::Relayed { relay } => format!("relayed by {relay}{rtt}{}", why(explain)),
+        }
+    }
+}
+
+/// Microseconds as milliseconds, for people.
+pub fn milliseconds(us: u64) -> String {
+    format!("{}.{}", us / 1000, us % 1000 / 100)
+}
+
+impl fmt::Display for NetworkStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.connected { "connected to" } else { "NOT connected to" };
+        write!(f, "network: {state} {} from {}", self.coordinator, self.local)?;
+        match self.observed {
+            Some(observed) => writeln!(f, ", seen as {observed}")?,
+            None => writeln!(f)?,
+        }
+        let nat = match self.mapping {
+            ObservedMapping::Unknown => "not known yet",
+            ObservedMapping::None => "none",
+            ObservedMapping::EndpointIndependent => "keeps one outer port for all destinations",
+            ObservedMapping::EndpointDependent => "takes a new outer port for every destination",
+        };
+        writeln!(f, "NAT: {nat}")?;
+        for mesh in &self.meshes {
+            let state = if mesh.open { "open" } else { "not open yet" };
+            writeln!(f, "network of job {} (launch {}): {state}", mesh.job, mesh.generation)?;
+            for pair in &mesh.pairs {
+                let PairReport { sent_bytes, received_bytes, .. } = pair.report;
+                writeln!(f, "  {}: {}", pair.name, pair.sentence())?;
+                writeln!(f, "    sent {sent_bytes} bytes, received {received_bytes}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(number: u8, name: &str, path: PathReport, explain: &str) -> PairStatus {
+        PairStatus {
+            name: name.into(),
+            address: Some(Ipv4Addr::new(10, 128, 0, number)),
+            report: PairReport {
+                peer: NodeId([number; 32]),
+                established: true,
+                settled: true,
+                path,
+                rtt_us: Some(12_345),
+                sent_bytes: 1,
+                received_bytes: 2,
+                established_after_ms: None,
+                explain: explain.into(),
+            },
+        }
+    }
+
+    fn status() -> NetworkStatus {
+        let relay = "198.18.0.1:6444".parse().unwrap();
+        let endpoint = "203.0.113.7:4000".parse().unwrap();
+        NetworkStatus {
+            node: NodeId([1; 32]),
+            coordinator: "c.example:6443".into(),
+            connected: true,
+            local: "[::]:4000".parse().unwrap(),
+            observed: None,
+            mapping: ObservedMapping::EndpointDependent,
+            nat: NatTraits::default(),
+            candidates: Vec::new(),
+            udp_bytes: (0, 0),
+            meshes: vec![MeshStatus {
+                job: 7,
+                generation: 1,
+                open: true,
+                pairs: vec![
+                    pair(0x21, "vol-2", PathReport::Direct { endpoint }, ""),
+                    pair(0x22, "vol-3", PathReport::Relayed { relay }, "both NATs are hard"),
+                ],
+            }],
+        }
+    }
+
+    #[test]
+    fn nodes_are_found_by_name_address_and_id() {
+        let status = status();
+        for text in ["vol-3", "10.128.0.34", "2222", &"22".repeat(32)] {
+            assert_eq!(status.find(text).unwrap(), NodeId([0x22; 32]), "{text}");
+        }
+        for text in ["vol-4", "222", "10.128.0.35", ""] {
+            assert!(status.find(text).unwrap_err().contains("shares no job"), "{text}");
+        }
+    }
+
+    #[test]
+    fn words_name_path_time_and_reason() {
+        let text = status().to_string();
+        let expected = [
+            "vol-2: direct, UDP to 203.0.113.7:4000, 12.3 ms",
+            "vol-3: relayed by 198.18.0.1:6444, 12.3 ms: both NATs are hard",
+            "a new outer port for every destination",
+        ];
+        for expected in expected {
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+}

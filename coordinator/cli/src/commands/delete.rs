@@ -61,13 +61,9 @@ impl Del {
     }
 }
 
-/// Why a deletion was refused: the coordinator's message repeats what is printed already.
+/// Why a deletion was refused: the coordinator's message begins with what is printed already.
 fn reason(error: &ClientError) -> String {
-    let text = match error {
-        ClientError::Refused { message, .. } => message.clone(),
-        other => other.to_string(),
-    };
-    let news: Vec<&str> =
-        text.lines().filter(|line| !line.starts_with("Deleting the job")).collect();
-    plain_line(news.join(" ").trim())
+    let text = error.to_string();
+    let news = text.rsplit_once("...ERROR.").map_or(&*text, |(_, news)| news);
+    plain_line(news.trim())
 }

@@ -283,7 +283,7 @@ fn deletion_says_what_happened_to_each_job() {
                 The job(s) [ 5 ] will be deleted in the near future.\n";
     assert_eq!(text, done);
     let text = desk.refusal(1, "oardel", &["6", "5"]);
-    assert!(text.contains("oar: This job is not yours"), "{text}");
+    assert!(text.contains("oar: Delete failed: This job is not yours"), "{text}");
     assert!(text.contains("1 of 2 jobs were not deleted"), "{text}");
 }
 

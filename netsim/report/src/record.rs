@@ -32,6 +32,8 @@ pub mod names {
     pub const LOGS: &str = "logs";
     /// The folder of packet captures.
     pub const CAPTURES: &str = "captures";
+    /// The page.
+    pub const REPORT: &str = "report.html";
     /// What is removed when the disk is full.
     pub(crate) const RESERVE: &str = ".reserve";
 }

@@ -14,6 +14,7 @@ pub mod wireguard;
 
 mod node;
 mod relay;
+mod session;
 mod timers;
 mod world;
 

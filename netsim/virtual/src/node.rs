@@ -4,12 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use netsim_sim::{HostId, WakeupGuard};
-use overlay_core::{Node, NodeCandidates, NodeId, PairState, Path, SessionKey};
+use overlay_core::{Node, NodeCandidates, NodeId, PairState, Path, SessionKey, WireGuardKey};
 
-use crate::wireguard::Wg;
-
-/// How rarely the driver reports what it has opened or sent.
-const REPORT_GAP: Duration = Duration::from_millis(100);
+use crate::session::{Selected, Session};
 
 /// A node, and what was seen of it.
 #[derive(Debug)]
@@ -26,16 +23,18 @@ pub struct VirtualNode {
     pub history: Vec<(Duration, SessionKey, PairState)>,
     /// The numbers of the job's packets that have arrived.
     pub received: BTreeMap<SessionKey, BTreeSet<u64>>,
-    /// How many initiations were made.
+    /// How many initiations the core has asked for.
     pub initiated: BTreeMap<SessionKey, usize>,
     /// The sessions that were removed.
     pub removed: Vec<SessionKey>,
     /// As last announced.
     pub candidates: Option<NodeCandidates>,
-    pub(crate) sessions: BTreeMap<SessionKey, Wg>,
-    pub(crate) paths: BTreeMap<NodeId, (Path, Option<Path>)>,
+    pub(crate) key: WireGuardKey,
+    pub(crate) sessions: BTreeMap<SessionKey, Session>,
+    pub(crate) paths: BTreeMap<NodeId, Selected>,
+    /// The relay's channel to each peer.
+    pub(crate) channels: BTreeMap<NodeId, Path>,
     pub(crate) guard: WakeupGuard,
-    reported: BTreeMap<(SessionKey, Option<Path>), Duration>,
 }
 
 impl VirtualNode {
@@ -50,25 +49,11 @@ impl VirtualNode {
             initiated: BTreeMap::new(),
             removed: Vec::new(),
             candidates: None,
+            key: WireGuardKey(id.0),
             sessions: BTreeMap::new(),
             paths: BTreeMap::new(),
+            channels: BTreeMap::new(),
             guard: WakeupGuard::default(),
-            reported: BTreeMap::new(),
         }
-    }
-
-    /// Whether the driver reports this now: what was sent, or what was opened on a path.
-    pub(crate) fn may_report(
-        &mut self,
-        now: Duration,
-        session: SessionKey,
-        via: Option<Path>,
-    ) -> bool {
-        let last = self.reported.entry((session, via)).or_insert(Duration::ZERO);
-        let may = now >= *last + REPORT_GAP;
-        if may {
-            *last = now;
-        }
-        may
     }
 }

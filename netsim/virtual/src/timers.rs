@@ -1,10 +1,11 @@
-//! When each node wants to be woken.
+//! When each node, and each of its sessions, wants to be woken.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// One timer for each node, those due first at hand. Of several at one instant the node that was
-/// made first comes first.
+use overlay_core::SessionKey;
+
+/// Numbered timers, those due first at hand. Of several at one instant the lowest number comes first.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     order: BTreeSet<(Duration, usize)>,
@@ -12,26 +13,66 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// A node's timer from now on; none: it wants none.
-    pub(crate) fn set(&mut self, node: usize, at: Option<Duration>) {
-        if self.set.len() <= node {
-            self.set.resize(node + 1, None);
+    /// A timer's time from now on; none: it is off.
+    pub(crate) fn set(&mut self, timer: usize, at: Option<Duration>) {
+        if self.set.len() <= timer {
+            self.set.resize(timer + 1, None);
         }
-        let old = std::mem::replace(&mut self.set[node], at);
+        let old = std::mem::replace(&mut self.set[timer], at);
         if old == at {
             return;
         }
         if let Some(old) = old {
-            self.order.remove(&(old, node));
+            self.order.remove(&(old, timer));
         }
         if let Some(at) = at {
-            self.order.insert((at, node));
+            self.order.insert((at, timer));
+        }
+    }
+
+    /// A timer comes at that time, unless it comes earlier anyway.
+    pub(crate) fn set_at_latest(&mut self, timer: usize, at: Duration) {
+        if self.set.get(timer).copied().flatten().is_none_or(|set| at < set) {
+            self.set(timer, Some(at));
         }
     }
 
     /// The timer that is due first, and whose it is.
     pub(crate) fn first(&self) -> Option<(Duration, usize)> {
         self.order.first().copied()
+    }
+}
+
+/// The timers of all sessions of all nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    pub(crate) timers: Timers,
+    owners: Vec<(usize, SessionKey)>,
+    free: Vec<usize>,
+}
+
+impl Slots {
+    /// A timer for that session of that node.
+    pub(crate) fn take(&mut self, node: usize, session: SessionKey) -> usize {
+        if let Some(slot) = self.free.pop() {
+            self.owners[slot] = (node, session);
+            return slot;
+        }
+        self.owners.push((node, session));
+        self.owners.len() - 1
+    }
+
+    /// The session is gone.
+    pub(crate) fn give_back(&mut self, slot: usize) {
+        self.timers.set(slot, None);
+        self.free.push(slot);
+    }
+
+    /// The session whose timer is due first.
+    pub(crate) fn first(&self) -> Option<(Duration, usize, SessionKey)> {
+        let (at, slot) = self.timers.first()?;
+        let (node, session) = self.owners[slot];
+        Some((at, node, session))
     }
 }
 

@@ -7,13 +7,13 @@ mod driver;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use netsim_sim::{Delivery, HostId, Link, NatProfile, Network, PUBLIC};
+use netsim_sim::{Delivery, HostId, Link, NatProfile, Network, Outgoing, PUBLIC};
 use overlay_core::{Input, MeshId, Node, NodeConfig, NodeId, Output, PairState, Path, SessionKey};
 
 use crate::node::VirtualNode;
 use crate::relay::Relay;
-use crate::timers::Timers;
-use crate::wireguard::WgPacket;
+use crate::timers::{Slots, Timers};
+use crate::wireguard::Message;
 use coordinator::Orders;
 
 /// The UDP port of every node.
@@ -35,10 +35,10 @@ pub enum Packet {
     Hello(usize),
     /// A frame between a node and a relay or reflector.
     Control(Vec<u8>),
-    /// A WireGuard packet from node to node.
-    Direct(WgPacket),
-    /// A WireGuard packet on a channel of the relay.
-    Relayed(u32, WgPacket),
+    /// A WireGuard message from node to node, with the session as its receiver calls it.
+    Direct(SessionKey, Message),
+    /// The same on a channel of the relay.
+    Relayed(u32, SessionKey, Message),
 }
 
 /// Nodes, coordinator, relay and network, in virtual time.
@@ -59,8 +59,10 @@ pub struct World {
     /// The node on each machine.
     node_on: Vec<Option<usize>>,
     orders: Orders,
-    /// The last WireGuard key.
-    keys: u64,
+    /// The timers of the nodes' sessions.
+    slots: Slots,
+    /// Numbers drawn so far.
+    drawn: u64,
     seed: u64,
 }
 
@@ -80,7 +82,8 @@ impl World {
             timers: Timers::default(),
             node_on: Vec::new(),
             orders: Orders::default(),
-            keys: 0,
+            slots: Slots::default(),
+            drawn: 0,
             seed,
         }
     }
@@ -227,7 +230,8 @@ impl World {
 
     fn next_event(&self) -> Option<Duration> {
         let wakeup = self.timers.first().map(|(at, _)| at);
-        [self.net.next_event(), self.orders.next(), wakeup].into_iter().flatten().min()
+        let tick = self.slots.timers.first().map(|(at, _)| at);
+        [self.net.next_event(), self.orders.next(), tick, wakeup].into_iter().flatten().min()
     }
 
     fn step(&mut self, at: Duration) {
@@ -237,6 +241,9 @@ impl World {
             }
         } else if let Some((index, order)) = self.orders.pop(at) {
             self.give_order(index, order);
+        } else if let Some((_, index, key)) = self.slots.first().filter(|(due, ..)| *due <= at) {
+            self.nodes[index].guard.observe(at).expect("sessions make progress");
+            self.tick(index, key);
         } else if let Some((_, index)) = self.timers.first().filter(|(due, _)| *due <= at) {
             self.nodes[index].guard.observe(at).expect("wakeups make progress");
             self.input(index, Input::Wakeup);
@@ -254,15 +261,18 @@ impl World {
         match delivery.payload {
             Packet::Hello(_) => {}
             Packet::Control(bytes) => self.input(index, Input::Control { from, bytes: &bytes }),
-            Packet::Direct(packet) => self.open(index, Path::Direct(from), packet),
-            Packet::Relayed(channel, packet) => {
-                self.open(index, Path::Relayed { relay: from, channel }, packet);
+            Packet::Direct(key, message) => {
+                self.open(index, key, (Path::Direct(from), from.ip()), &message);
+            }
+            Packet::Relayed(channel, key, message) => {
+                let via = Path::Relayed { relay: from, channel };
+                self.open(index, key, (via, from.ip()), &message);
             }
         }
     }
 
     fn deliver_to_server(&mut self, delivery: Delivery<Packet>) {
-        let Delivery { from, to, payload, .. } = delivery;
+        let Delivery { from, to, size_bytes, payload, .. } = delivery;
         let (to_control, to_relay) =
             (to.port() == CONTROL_PORT, to.port() == RELAY_PORT && !self.relay.down);
         match payload {
@@ -273,12 +283,13 @@ impl World {
                     self.net.send(self.server, RELAY_PORT, from, answer);
                 }
             }
-            Packet::Relayed(channel, packet) if to_relay => {
+            packet @ Packet::Relayed(channel, ..) if to_relay => {
                 if let Some(next) = self.relay.forward(from, channel) {
-                    self.net.send(self.server, RELAY_PORT, next, Packet::Relayed(channel, packet));
+                    let packet = Outgoing::udp(RELAY_PORT, next, size_bytes, packet);
+                    self.net.send_packet(self.server, packet);
                 }
             }
-            Packet::Hello(_) | Packet::Control(_) | Packet::Direct(_) | Packet::Relayed(..) => {}
+            Packet::Hello(_) | Packet::Control(_) | Packet::Direct(..) | Packet::Relayed(..) => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use overlay_core::netmap::NETMAP_VERSION;
 use overlay_core::wire::Ticket;
-use overlay_core::{Input, Member, MeshId, Netmap, NodeCandidates, RelayTicket, WireGuardKey};
+use overlay_core::{Input, Member, MeshId, Netmap, NodeCandidates, Path, RelayTicket};
 
 use super::World;
 use crate::relay::REFLECTOR_TOKEN;
@@ -118,7 +118,7 @@ impl World {
             index: *index as u16,
             node: self.nodes[*index].id,
             name: format!("vol-{index}"),
-            wireguard_key: WireGuardKey([*index as u8; 32]),
+            wireguard_key: self.nodes[*index].key,
         };
         let members = members.iter().map(member).collect();
         Netmap {
@@ -159,7 +159,11 @@ impl World {
                 Input::Welcome { observed, reflector, reflector_token: REFLECTOR_TOKEN }
             }
             Order::Candidates(candidates) => Input::Candidates(candidates),
-            Order::Ticket(ticket) => Input::Ticket(ticket),
+            Order::Ticket(ticket) => {
+                let channel = Path::Relayed { relay: ticket.relay, channel: ticket.channel };
+                self.add_channel(index, ticket.peer, channel);
+                Input::Ticket(ticket)
+            }
             Order::Netmap(netmap) => Input::Netmap(netmap),
         };
         self.input(index, input);

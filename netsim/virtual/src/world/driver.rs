@@ -1,37 +1,70 @@
 //! What a node's driver does: carries out outputs, seals, opens and reports.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
+use netsim_sim::Outgoing;
 use overlay_core::wire::Probe;
-use overlay_core::{Input, Output, Path, SessionKey};
+use overlay_core::{Input, NodeId, Output, Path, SessionKey, WireGuardKey};
 
 use super::{PORT, Packet, World};
-use crate::wireguard::{Inner, Opened, Wg, WgPacket};
+use crate::node::VirtualNode;
+use crate::session::{Notice, Selected, Session, Wants};
+use crate::wireguard::{Inner, Message};
+
+/// Bytes of IPv4 and UDP headers.
+const UDP_IPV4: usize = 28;
+
+/// Bytes of a relay frame's header.
+const RELAY_FRAME: usize = 8;
+
+/// WireGuard's overhead on an inner packet.
+const SEALED: usize = 32;
 
 impl World {
     pub(super) fn carry_out(&mut self, index: usize, output: Output) {
         let at = self.now();
         match output {
             Output::Transmit { to, bytes } => {
-                self.net.send(self.nodes[index].host, PORT, to, Packet::Control(bytes));
+                let size = wire_size(to.ip(), bytes.len());
+                let packet = Outgoing::udp(PORT, to, size, Packet::Control(bytes));
+                self.net.send_packet(self.nodes[index].host, packet);
             }
-            Output::AddSession { session, initiator, .. } => {
+            Output::AddSession { session, peer_key, initiator, .. } => {
                 assert_eq!(initiator, self.nodes[index].id < session.peer);
-                let old = self.nodes[index].sessions.insert(session, Wg::default());
-                assert!(old.is_none(), "a session is removed before it is added again");
+                self.add_session(index, session, peer_key, initiator);
             }
             Output::RemoveSession(session) => {
-                self.nodes[index].sessions.remove(&session).expect("the session was added");
+                let removed = self.nodes[index].sessions.remove(&session);
+                self.slots.give_back(removed.expect("the session was added").slot);
                 self.nodes[index].pairs.remove(&session);
                 self.nodes[index].removed.push(session);
             }
             Output::Initiate { session, via } => {
                 assert!(!via.is_empty(), "an initiation goes somewhere");
-                self.initiate(index, session, via);
+                *self.nodes[index].initiated.entry(session).or_default() += 1;
+                if self.session(index, session).is_expired() {
+                    self.renew(index, session);
+                }
+                self.with_session(index, session, |session, now, wants| {
+                    session.initiate(now, &via, wants);
+                });
             }
             Output::Probe { session, via, bytes } => {
-                self.seal(index, session, via, Inner::Probe(bytes));
+                self.with_session(index, session, |session, now, wants| {
+                    session.probe(now, via, bytes, wants);
+                });
             }
             Output::UsePath { peer, primary, also } => {
-                self.nodes[index].paths.insert(peer, (primary, also));
+                let selected = Selected { primary, also };
+                self.nodes[index].paths.insert(peer, selected);
+                let sessions = self.nodes[index].sessions.keys();
+                let with: Vec<_> = sessions.filter(|key| key.peer == peer).copied().collect();
+                for key in with {
+                    self.with_session(index, key, |session, now, wants| {
+                        session.select(now, selected, wants);
+                    });
+                }
             }
             Output::RouteMtu { .. } => {}
             Output::Announce(candidates) => {
@@ -47,83 +80,152 @@ impl World {
         }
     }
 
-    fn initiate(&mut self, index: usize, session: SessionKey, via: Vec<Path>) {
-        self.keys += 1;
-        let key = self.keys;
-        let node = &mut self.nodes[index];
-        node.sessions.get_mut(&session).expect("the session was added").initiate(key);
-        *node.initiated.entry(session).or_default() += 1;
-        let session = SessionKey { peer: node.id, ..session };
-        for path in via {
-            self.transmit(index, path, WgPacket::Initiation { session, key });
-        }
-    }
-
-    pub(super) fn seal(&mut self, index: usize, session: SessionKey, path: Path, inner: Inner) {
-        let node = &self.nodes[index];
-        let Some(key) = node.sessions.get(&session).and_then(Wg::key) else { return };
-        let session = SessionKey { peer: node.id, ..session };
-        self.transmit(index, path, WgPacket::Transport { session, key, inner });
-    }
-
-    fn transmit(&mut self, index: usize, path: Path, packet: WgPacket) {
-        let host = self.nodes[index].host;
-        match path {
-            Path::Direct(to) => {
-                let too_big = matches!(&packet, WgPacket::Transport { inner: Inner::Probe(bytes), .. }
-                    if bytes.len() > self.direct_mtu);
-                if !too_big {
-                    self.net.send(host, PORT, to, Packet::Direct(packet));
-                }
-            }
-            Path::Relayed { relay, channel } => {
-                self.net.send(host, PORT, relay, Packet::Relayed(channel, packet));
-            }
-        }
-    }
-
-    pub(super) fn open(&mut self, index: usize, via: Path, packet: WgPacket) {
-        let session = packet.session();
-        let own = self.nodes[index].id;
-        let reversed = SessionKey { peer: own, ..session };
-        let Some(wg) = self.nodes[index].sessions.get_mut(&session) else { return };
-        match wg.open(packet) {
-            Opened::Nothing => {}
-            Opened::Respond(key) => {
-                self.transmit(index, via, WgPacket::Response { session: reversed, key });
-            }
-            Opened::Confirm => {
-                self.report_authenticated(index, session, via, true, false);
-                self.seal(index, session, via, Inner::Keepalive);
-            }
-            Opened::Inner(inner, is_new) => {
-                let data = matches!(inner, Inner::Data(_));
-                self.report_authenticated(index, session, via, is_new, data);
-                match inner {
-                    Inner::Keepalive => {}
-                    Inner::Probe(bytes) => {
-                        assert!(Probe::decode(&bytes).is_ok(), "nodes send well-formed probes");
-                        self.input(index, Input::Probe { session, via, bytes: &bytes });
-                    }
-                    Inner::Data(number) => {
-                        self.nodes[index].received.entry(session).or_default().insert(number);
-                    }
-                }
-            }
-        }
-    }
-
-    fn report_authenticated(
+    fn add_session(
         &mut self,
         index: usize,
-        session: SessionKey,
-        via: Path,
-        is_new: bool,
-        data: bool,
+        key: SessionKey,
+        peer_key: WireGuardKey,
+        initiator: bool,
     ) {
         let now = self.now();
-        if is_new || self.nodes[index].may_report(now, session, Some(via)) {
-            self.input(index, Input::Authenticated { session, via, data });
+        let draw = self.draw();
+        let slot = self.slots.take(index, key);
+        let node = &mut self.nodes[index];
+        let statics = (digest(node.key), digest(peer_key));
+        let mut session = Session::new(now, slot, statics, initiator, draw);
+        session.fallback = node.channels.get(&key.peer).copied();
+        let selected = node.paths.get(&key.peer).copied();
+        let old = node.sessions.insert(key, session);
+        assert!(old.is_none(), "a session is removed before it is added again");
+        self.with_session(index, key, |session, now, wants| {
+            if let Some(selected) = selected {
+                session.select(now, selected, wants);
+            }
+        });
+    }
+
+    /// The coordinator has given a relay channel to a peer.
+    pub(super) fn add_channel(&mut self, index: usize, peer: NodeId, channel: Path) {
+        self.nodes[index].channels.insert(peer, channel);
+        let sessions = self.nodes[index].sessions.keys();
+        let with: Vec<_> = sessions.filter(|key| key.peer == peer).copied().collect();
+        for key in with {
+            self.with_session(index, key, |session, _, _| session.fallback = Some(channel));
         }
     }
+
+    /// Starts a session over with empty keys.
+    pub(super) fn renew(&mut self, index: usize, key: SessionKey) {
+        let draw = self.draw();
+        self.with_session(index, key, |session, now, _| session.renew(now, draw));
+    }
+
+    /// A session's timer is due.
+    pub(super) fn tick(&mut self, index: usize, key: SessionKey) {
+        let slot = self.session(index, key).slot;
+        self.slots.timers.set(slot, None);
+        let mut is_dead = false;
+        self.with_session(index, key, |session, now, wants| is_dead = session.tick(now, wants));
+        if is_dead {
+            self.renew(index, key);
+        }
+    }
+
+    fn session(&self, index: usize, key: SessionKey) -> &Session {
+        self.nodes[index].sessions.get(&key).expect("the session was added")
+    }
+
+    /// Does something to a session that is there, and then what it wants.
+    pub(super) fn with_session(
+        &mut self,
+        index: usize,
+        key: SessionKey,
+        act: impl FnOnce(&mut Session, Duration, &mut Wants),
+    ) {
+        let now = self.now();
+        let Some(session) = self.nodes[index].sessions.get_mut(&key) else { return };
+        let mut wants = Wants::default();
+        act(session, now, &mut wants);
+        // A timer that comes too early finds nothing to do, and costs less than moving it each time.
+        if let Some(at) = session.next_tick() {
+            self.slots.timers.set_at_latest(session.slot, at);
+        }
+        for (path, message) in wants.sent {
+            self.transmit(index, key, path, message);
+        }
+        for notice in wants.notices {
+            self.input(
+                index,
+                match notice {
+                    Notice::Authenticated { via, data } => {
+                        Input::Authenticated { session: key, via, data }
+                    }
+                    Notice::Sent => Input::Sent(key),
+                },
+            );
+        }
+    }
+
+    fn transmit(&mut self, index: usize, key: SessionKey, path: Path, message: Message) {
+        let VirtualNode { host, id, .. } = self.nodes[index];
+        let session = SessionKey { peer: id, ..key };
+        let (to, extra) = match path {
+            Path::Direct(to) => {
+                if message.wire_len() > self.direct_mtu.saturating_add(SEALED) {
+                    return;
+                }
+                (to, 0)
+            }
+            Path::Relayed { relay, .. } => (relay, RELAY_FRAME),
+        };
+        let size = wire_size(to.ip(), message.wire_len() + extra);
+        let packet = match path {
+            Path::Direct(_) => Packet::Direct(session, message),
+            Path::Relayed { channel, .. } => Packet::Relayed(channel, session, message),
+        };
+        self.net.send_packet(host, Outgoing::udp(PORT, to, size, packet));
+    }
+
+    pub(super) fn open(
+        &mut self,
+        index: usize,
+        key: SessionKey,
+        (via, from): (Path, IpAddr),
+        message: &Message,
+    ) {
+        let mut inner = None;
+        self.with_session(index, key, |session, now, wants| {
+            inner = session.open(now, (via, from), message, wants);
+        });
+        match inner {
+            None | Some(Inner::Keepalive) => {}
+            Some(Inner::Probe(bytes)) => {
+                assert!(Probe::decode(&bytes).is_ok(), "nodes send well-formed probes");
+                self.input(index, Input::Probe { session: key, via, bytes: &bytes });
+            }
+            Some(Inner::Data(number)) => {
+                self.nodes[index].received.entry(key).or_default().insert(number);
+            }
+            Some(Inner::Bulk(_)) => {}
+        }
+    }
+
+    /// A number that is drawn once in a world.
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.drawn
+    }
+}
+
+/// Bytes of the whole IP packet.
+fn wire_size(to: IpAddr, payload: usize) -> u32 {
+    let headers = if to.is_ipv6() { UDP_IPV4 + 20 } else { UDP_IPV4 };
+    u32::try_from(payload + headers).unwrap_or(u32::MAX)
+}
+
+/// A public key in few bytes (FNV-1a).
+fn digest(key: WireGuardKey) -> u64 {
+    key.0.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

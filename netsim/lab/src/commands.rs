@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
+use netsim_scenario::{self as scenario, ScenarioFile, Setting};
 
 use crate::bench::command::Bench;
 use crate::confine::{self, Keep};
@@ -14,7 +15,6 @@ use crate::drawing::{Drawing, Svg};
 use crate::leftovers::{self, Found};
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::scenario::{self, Scenario};
 use crate::visit::{self, Lab};
 use crate::{doctor, run};
 
@@ -32,13 +32,16 @@ enum Command {
     Run {
         /// A scenario's file, or its name in `netsim list`.
         scenario: String,
+        /// Sets a value of the scenario, such as `volunteers.count=50`; may be given several times.
+        #[arg(long, value_name = "PATH=VALUE")]
+        set: Vec<Setting>,
         /// Writes the report as JSON too.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
         /// Uses this directory for the programs' files and logs, and keeps it.
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
-        /// Decides the order in which the volunteers start, instead of the scenario's seed.
+        /// Decides everything that is drawn, instead of the scenario's seed.
         #[arg(long, value_name = "N")]
         seed: Option<u64>,
         /// Keeps everything running after the jobs until Ctrl-C, for `netsim shell` and `netsim exec`.
@@ -68,6 +71,9 @@ enum Command {
     Check {
         /// A scenario's file, or its name in `netsim list`.
         scenario: String,
+        /// Sets a value of the scenario, such as `volunteers.count=50`; may be given several times.
+        #[arg(long, value_name = "PATH=VALUE")]
+        set: Vec<Setting>,
         /// Writes the drawing as a picture too.
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
@@ -94,9 +100,9 @@ enum Command {
 /// The process must have a single thread: some commands move it into new namespaces.
 pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
     match args.command {
-        Command::Run { scenario, json, keep, seed, hold } => {
+        Command::Run { scenario, set, json, keep, seed, hold } => {
             // SAFETY: by this function's contract.
-            unsafe { run_scenario(&scenario, json.as_deref(), keep, seed, hold) }
+            unsafe { run_scenario(&scenario, &set, json.as_deref(), keep, seed, hold) }
         }
         Command::Exec { run, node, command } => {
             // SAFETY: by this function's contract.
@@ -104,11 +110,11 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
         }
         // SAFETY: by this function's contract.
         Command::Shell { run, node } => unsafe { visit(run, &node, &[visit::shell()]) },
-        Command::Check { scenario, svg } => {
-            let (file, scenario) = scenario::load(&scenario)?;
-            let volunteers = scenario.machines().len();
-            let jobs = scenario.job.len();
-            say(&format!("{}: right ({volunteers} volunteers, {jobs} jobs)", file.display()))?;
+        Command::Check { scenario, set, svg } => {
+            let scenario = ScenarioFile::load(&scenario, &set)?.resolve(None)?;
+            let (volunteers, jobs) = (scenario.volunteers.len(), scenario.jobs.len());
+            let file = scenario.file.display();
+            say(&format!("{file}: right ({volunteers} volunteers, {jobs} jobs)"))?;
             let drawing = Drawing::of(&scenario);
             if let Some(svg) = svg {
                 std::fs::write(&svg, Svg(&drawing).to_string())
@@ -118,8 +124,8 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
         }
         Command::List => {
             for (name, path) in scenario::list() {
-                let title = match scenario::load(&path.to_string_lossy()) {
-                    Ok((_, Scenario { title, .. })) => title,
+                let title = match ScenarioFile::load(&path.to_string_lossy(), &[]) {
+                    Ok(file) => file.scenario.title,
                     Err(error) => format!("unusable: {error}"),
                 };
                 say(&format!("{name:16} {title}"))?;
@@ -136,13 +142,15 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
 
 unsafe fn run_scenario(
     name: &str,
+    set: &[Setting],
     json: Option<&Path>,
     keep: Option<PathBuf>,
     seed: Option<u64>,
     hold: bool,
 ) -> anyhow::Result<i32> {
-    let (file, scenario) = scenario::load(name)?;
-    let file = file.canonicalize()?;
+    let mut file = ScenarioFile::load(name, set)?;
+    file.path = file.path.canonicalize()?;
+    let scenario = file.resolve(seed)?;
     // Before the run, so that a place that cannot be written to does not cost one.
     let create = |path: &Path| {
         File::create(path).with_context(|| format!("cannot write {}", path.display()))
@@ -158,11 +166,10 @@ unsafe fn run_scenario(
     confine::end_on_signals();
 
     let mut progress = Progress::new();
-    let seed = seed.unwrap_or(scenario.seed);
     let (outcome, world) = if hold {
-        run::run_and_leave(&file, &scenario, seed, &dir, &mut progress)
+        run::run_and_leave(&scenario, &dir, &mut progress)
     } else {
-        (run::run(&file, &scenario, seed, &dir, &mut progress), None)
+        (run::run(&scenario, &dir, &mut progress), None)
     };
     let step = progress.current().unwrap_or("running the scenario").to_owned();
     let steps = progress.finish();

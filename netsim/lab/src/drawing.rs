@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use netsim_sim::{Filtering, Mapping, NatProfile};
 
-use crate::preset::Preset;
-use crate::scenario::Scenario;
+use netsim_scenario::Preset;
+use netsim_scenario::Resolved;
 
 mod svg;
 
@@ -41,15 +41,15 @@ struct Router {
 
 impl Drawing {
     /// The network that a run of `scenario` makes.
-    pub fn of(scenario: &Scenario) -> Self {
-        let scientist = &scenario.scientist;
-        let mut machines = vec![
-            branch("coordinator", "and relay".to_owned(), Preset::None),
-            branch("scientist", scientist.name.clone(), scientist.behind),
-        ];
-        for (index, (behind, cores)) in scenario.machines().into_iter().enumerate() {
+    pub fn of(scenario: &Resolved) -> Self {
+        let mut machines = vec![branch("coordinator", "and relay".to_owned(), Preset::None)];
+        for scientist in &scenario.scientists {
+            machines.push(branch(&scientist.host, scientist.user.clone(), scientist.behind));
+        }
+        for volunteer in &scenario.volunteers {
+            let cores = volunteer.cores;
             let role = if cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") };
-            machines.push(branch(&format!("vol-{}", index + 1), role, behind));
+            machines.push(branch(&volunteer.host, role, volunteer.preset.unwrap_or(Preset::None)));
         }
         Self { title: scenario.title.clone(), machines }
     }
@@ -109,11 +109,12 @@ impl Display for Drawing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario;
+    use netsim_scenario::ScenarioFile;
 
     pub(super) fn drawing(volunteers: &str) -> Drawing {
         let text = format!("{volunteers}\n[[job]]\ncommand = \"true\"\n");
-        Drawing::of(&scenario::parse(std::path::Path::new("test.toml"), &text).unwrap())
+        let file = ScenarioFile::parse(std::path::Path::new("test.toml"), text).unwrap();
+        Drawing::of(&file.resolve(None).unwrap())
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use netsim_sim::direct_path_possible;
 
-use crate::preset::Preset;
-use crate::queens;
 use crate::report::{JobReport, PairReport};
-use crate::scenario::Job;
+use netsim_scenario::Preset;
+use netsim_scenario::queens;
+use netsim_scenario::resolved::Job;
 
 /// Whether RFC 4787 lets two machines exchange packets directly.
 pub fn predicted(a: Preset, b: Preset) -> &'static str {
@@ -36,19 +36,19 @@ pub fn failures(job: &Job, report: &JobReport, output: &str) -> Vec<String> {
     {
         failures.push(format!("job {}: the output does not contain `{text}`", report.id));
     }
-    if let Some(board) = &expect.queens {
-        let published = queens::solutions(*board.as_ref());
+    if let Some(board) = expect.queens {
+        let published = u8::try_from(board.number()).ok().and_then(queens::solutions);
         if report.solutions != published {
             failures.push(format!(
                 "job {}: the output says {:?} solutions; {:?} are published for a board of {}",
                 report.id,
                 report.solutions,
                 published,
-                board.as_ref(),
+                board.number(),
             ));
         }
     }
-    failures.extend(too_little(report, expect.pair_bytes));
+    failures.extend(too_little(report, expect.pair_bytes.0));
     if expect.relayed_as_predicted {
         failures.extend(wrongly_relayed(report));
     }

@@ -1,8 +1,8 @@
 //! The laboratory: the whole system in network namespaces on one machine.
 //!
-//! [`confine`] moves the program into namespaces of its own, [`topology`] builds networks with
-//! [`preset`] routers, [`world`] starts the real programs in them, [`scenario`] says what to do, and
-//! [`run`] does it and makes the [`report`].
+//! [`confine`] moves the program into namespaces of its own, [`topology`] builds networks, [`world`]
+//! starts the real programs in them, a [`netsim_scenario::Resolved`] says what to do, and [`run`] does it
+//! and makes the [`report`].
 
 pub mod bench;
 pub mod capture;
@@ -15,15 +15,12 @@ pub mod leftovers;
 pub mod mark;
 pub mod netns;
 pub mod nodes;
-pub mod preset;
 pub mod probe;
 pub mod processes;
 pub mod program;
 pub mod progress;
-pub mod queens;
 pub mod report;
 pub mod run;
-pub mod scenario;
 pub mod topology;
 pub mod visit;
 pub mod wait;

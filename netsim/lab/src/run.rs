@@ -8,11 +8,11 @@ use coordinator_api::job::JobState;
 
 use crate::expect;
 use crate::nodes::Nodes;
-use crate::preset::Preset;
 use crate::progress::Progress;
 use crate::report::{JobReport, NodeReport, PairReport, Report};
-use crate::scenario::{Job, Scenario};
 use crate::world::{Programs, Submission, World};
+use netsim_scenario::Preset;
+use netsim_scenario::resolved::{Job, Resolved, Start};
 
 /// From the start of the agents until all of them are alive.
 const ALIVE: Duration = Duration::from_secs(30);
@@ -20,46 +20,32 @@ const ALIVE: Duration = Duration::from_secs(30);
 const AROUND: Duration = Duration::from_secs(120);
 
 /// Runs `scenario`; the programs' files and logs lie in `dir`.
-pub fn run(
-    file: &Path,
-    scenario: &Scenario,
-    seed: u64,
-    dir: &Path,
-    progress: &mut Progress,
-) -> anyhow::Result<Report> {
-    let mut world = start(scenario, seed, dir, progress)?;
-    let report = work(&mut world, file, scenario, seed, progress)?;
+pub fn run(scenario: &Resolved, dir: &Path, progress: &mut Progress) -> anyhow::Result<Report> {
+    let mut world = start(scenario, dir, progress)?;
+    let report = work(&mut world, scenario, progress)?;
     world.stop()?;
     Ok(report)
 }
 
 /// [`run`], but everything that was started goes on for as long as the world that is given back.
 pub fn run_and_leave(
-    file: &Path,
-    scenario: &Scenario,
-    seed: u64,
+    scenario: &Resolved,
     dir: &Path,
     progress: &mut Progress,
 ) -> (anyhow::Result<Report>, Option<World>) {
-    match start(scenario, seed, dir, progress) {
-        Ok(mut world) => (work(&mut world, file, scenario, seed, progress), Some(world)),
+    match start(scenario, dir, progress) {
+        Ok(mut world) => (work(&mut world, scenario, progress), Some(world)),
         Err(error) => (Err(error), None),
     }
 }
 
-fn work(
-    world: &mut World,
-    file: &Path,
-    scenario: &Scenario,
-    seed: u64,
-    progress: &mut Progress,
-) -> anyhow::Result<Report> {
+fn work(world: &mut World, scenario: &Resolved, progress: &mut Progress) -> anyhow::Result<Report> {
     check_strangers(world, progress)?;
 
-    let ids = submit_all(world, file, scenario, progress)?;
+    let ids = submit_all(world, scenario, progress)?;
     let mut jobs = Vec::new();
     let mut failures = Vec::new();
-    for (job, id) in scenario.job.iter().zip(ids) {
+    for (job, id) in scenario.jobs.iter().zip(ids) {
         follow(world, id, job, progress)?;
         progress.begin(format!("fetching the results of job {id}"));
         let output = first_output(world, id)?;
@@ -70,8 +56,8 @@ fn work(
     progress.begin("ending everything and looking for leftovers");
     failures.extend(audit(world)?);
     Ok(Report {
-        scenario: file.display().to_string(),
-        seed,
+        scenario: scenario.file.display().to_string(),
+        seed: scenario.seed,
         passed: failures.is_empty(),
         failures,
         steps: Vec::new(),
@@ -79,35 +65,47 @@ fn work(
     })
 }
 
-fn start(
-    scenario: &Scenario,
-    seed: u64,
-    dir: &Path,
-    progress: &mut Progress,
-) -> anyhow::Result<World> {
+fn start(scenario: &Resolved, dir: &Path, progress: &mut Progress) -> anyhow::Result<World> {
+    check(scenario)?;
     progress.begin("building the public network");
-    let mut world = World::new(dir, Programs::beside_this()?, scenario.scientist.behind)?;
+    let behind = scenario.scientists.first().map_or(Preset::Home, |first| first.behind);
+    let mut world = World::new(dir, Programs::beside_this()?, behind)?;
     progress.begin("starting the coordinator with an empty data directory");
     world.start_coordinator(&scenario.coordinator)?;
     if !world.coordinator_output().0.contains("join token: ") {
         bail!("the coordinator's first start printed no join token");
     }
 
-    let machines = scenario.machines();
+    let machines = &scenario.volunteers;
     progress.begin(format!("wiring {} volunteers", machines.len()));
-    for (behind, cores) in &machines {
-        world.add_volunteer(*behind, *cores)?;
+    for machine in machines {
+        let behind = machine.preset.context("only presets can be wired yet")?;
+        world.add_volunteer(behind, u16::try_from(machine.cores)?)?;
     }
     progress.begin(format!("enrolling {} volunteers", machines.len()));
     world.enrol()?;
     Nodes::of(&world).publish(dir).context("cannot write the list of nodes")?;
     progress.begin("starting the agents and waiting until oarnodes shows all of them alive");
-    for index in shuffled(machines.len(), seed) {
+    for index in shuffled(machines.len(), scenario.seed) {
         world.start_agent(index)?;
     }
     world.log_in()?;
     world.wait_until_alive(machines.len(), ALIVE)?;
     Ok(world)
+}
+
+/// Refuses what is not done yet, so that nothing is left out in silence.
+fn check(scenario: &Resolved) -> anyhow::Result<()> {
+    let waits = |job: &Job| job.start != Start::At(Duration::ZERO) || job.array.is_some();
+    let is_plain = scenario.timeline.is_empty()
+        && scenario.expectations.is_empty()
+        && scenario.gatherings.is_empty()
+        && scenario.topology.hosts.iter().all(|host| host.churn.is_none())
+        && !scenario.jobs.iter().any(waits);
+    if !is_plain {
+        bail!("the laboratory cannot run events, churn, campaigns and [[expect]] yet");
+    }
+    Ok(())
 }
 
 /// A submission without identity must be refused.
@@ -122,17 +120,17 @@ fn check_strangers(world: &World, progress: &mut Progress) -> anyhow::Result<()>
 
 fn submit_all(
     world: &World,
-    file: &Path,
-    scenario: &Scenario,
+    scenario: &Resolved,
     progress: &mut Progress,
 ) -> anyhow::Result<Vec<u64>> {
     let submit = |(index, job): (usize, &Job)| {
         progress.begin(format!("oarsub: {}", job.command));
-        let stagein = stage(world, file, job, &world.dir.join(format!("stagein-{index}")))?;
+        let stagein =
+            stage(world, &scenario.file, job, &world.dir.join(format!("stagein-{index}")))?;
         let id = world.scientist().submit(&Submission {
             command: job.command.clone(),
-            nodes: *job.nodes.as_ref(),
-            cores: job.cores.as_ref().map(|cores| *cores.as_ref()),
+            nodes: u16::try_from(job.nodes)?,
+            cores: job.cores.map(u16::try_from).transpose()?,
             types: job.types.clone(),
             stagein,
             walltime: Some(job.walltime),
@@ -140,7 +138,7 @@ fn submit_all(
         progress.note(&format!("job {id}"));
         Ok(id)
     };
-    scenario.job.iter().enumerate().map(submit).collect()
+    scenario.jobs.iter().enumerate().map(submit).collect()
 }
 
 /// Makes the folder that a job's directory starts as.
@@ -165,7 +163,7 @@ fn stage(world: &World, file: &Path, job: &Job, to: &Path) -> anyhow::Result<Opt
 /// Waits for a job's launch and end.
 fn follow(world: &World, id: u64, job: &Job, progress: &mut Progress) -> anyhow::Result<()> {
     let limit = job.walltime + AROUND;
-    progress.begin(format!("job {id}: launching on {} nodes", job.nodes.as_ref()));
+    progress.begin(format!("job {id}: launching on {} nodes", job.nodes));
     let launched = world.scientist().wait_for_job(id, "its start", limit, |job| {
         job.state == JobState::Running || job.state.is_final()
     });
@@ -202,7 +200,7 @@ fn job_report(world: &World, id: u64, wanted: &Job, output: &str) -> anyhow::Res
         command: job.command,
         state: format!("{:?}", job.state),
         exit: job.exit_code.map(|status| status >> 8),
-        solutions: wanted.expect.queens.as_ref().and_then(|_| expect::solutions(output)),
+        solutions: wanted.expect.queens.and_then(|_| expect::solutions(output)),
         submitted: job.submission_time,
         started: job.start_time,
         ended: job.stop_time,

@@ -24,7 +24,7 @@ use patchbay::Lab;
 use tokio::runtime::Runtime;
 
 use crate::netns::Netns;
-use crate::preset::Preset;
+use netsim_scenario::Preset;
 
 mod audit;
 mod build;

@@ -11,12 +11,12 @@ use coordinator_api::job::JobState;
 use coordinator_client::client::JobFilter;
 
 use crate::netns::Netns;
-use crate::preset::Preset;
 use crate::processes;
 use crate::program::{Place, Program};
-use crate::scenario::Coordinator;
 use crate::topology::{Machine, Topology};
 use crate::wait;
+use netsim_scenario::Preset;
+use netsim_scenario::resolved::Coordinator;
 
 mod coordinator;
 mod enrolment;

@@ -11,10 +11,10 @@ mod worlds;
 use std::time::Duration;
 
 use coordinator_api::job::{Job, JobState};
-use netsim::preset::Preset;
-use netsim::scenario::Coordinator;
 use netsim::wait;
 use netsim::world::{Submission, World};
+use netsim_scenario::Preset;
+use netsim_scenario::resolved::Coordinator;
 use nix::sys::signal::Signal;
 
 use probes::{end, probes, submit_probe};

@@ -14,11 +14,11 @@ use std::time::Duration;
 use coordinator_api::job::{Job, JobState};
 use netsim::capture::{Capture, Seen};
 use netsim::netns::Netns;
-use netsim::preset::Preset;
 use netsim::probe::{self, Commands, TOKEN_PORT};
-use netsim::scenario::Coordinator;
 use netsim::wait;
 use netsim::world::{Volunteer, World};
+use netsim_scenario::Preset;
+use netsim_scenario::resolved::Coordinator;
 
 use probes::{end, probes, submit_probe};
 use worlds::{SOON, Shared};

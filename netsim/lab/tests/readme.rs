@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coordinator_client::{JoinToken, Login};
-use netsim::preset::Preset;
 use netsim::processes::{self, Process};
 use netsim::program::{Finished, Place, Program};
 use netsim::wait;
 use netsim::world::{Programs, World};
+use netsim_scenario::Preset;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -15,11 +15,11 @@ use coordinator_api::job::{Job, JobState};
 use coordinator_client::{JoinToken, Login, RootPin};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use netsim::preset::Preset;
 use netsim::program::Finished;
-use netsim::scenario::Coordinator;
 use netsim::wait;
 use netsim::world::{Submission, World};
+use netsim_scenario::Preset;
+use netsim_scenario::resolved::Coordinator;
 use tar::{Builder, EntryType, Header};
 
 use worlds::{SOON, Shared, fresh_dir};

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::units::{millis, seconds};
+use crate::units::millis;
 
 /// The shortest time on or off that is drawn: keeps the number of changes in bounds.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -15,11 +15,13 @@ const SHORTEST: Duration = Duration::from_millis(1);
 const MAX_CHANGES: usize = 10_000;
 
 /// When machines come and go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Churn {
     /// Times on and off, each drawn from an exponential distribution (memoryless).
     Exponential(Exponential),
+    /// Times on and off, each drawn from a distribution of its own.
+    Drawn(Drawn),
     /// On in these intervals, off otherwise; in order, without overlap.
     Intervals(Vec<Interval>),
 }
@@ -29,12 +31,55 @@ pub enum Churn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Exponential {
-    /// Mean time on. Whole seconds in text.
-    #[serde(rename = "mean-on-s", with = "seconds")]
+    /// Mean time on. Whole milliseconds in text.
+    #[serde(rename = "mean-on-ms", with = "millis")]
     pub mean_on: Duration,
-    /// Mean time off. Whole seconds in text.
-    #[serde(rename = "mean-off-s", with = "seconds")]
+    /// Mean time off. Whole milliseconds in text.
+    #[serde(rename = "mean-off-ms", with = "millis")]
     pub mean_off: Duration,
+}
+
+/// Times on and off of any distributions. A machine is on at the start with the chance that
+/// [`Exponential`] has, and at the beginning of a time on or off: chosen, since what is left of a
+/// heavy-tailed time has another distribution, and a run shall show many changes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Drawn {
+    /// Times on.
+    pub on: Times,
+    /// Times off.
+    pub off: Times,
+}
+
+/// A distribution of times, by its mean.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Times {
+    /// Memoryless.
+    #[serde(rename_all = "kebab-case")]
+    Exponential {
+        /// The mean.
+        #[serde(rename = "mean-ms", with = "millis")]
+        mean: Duration,
+    },
+    /// Weibull's: heavy-tailed for shapes below 1.
+    #[serde(rename_all = "kebab-case")]
+    Weibull {
+        /// The mean.
+        #[serde(rename = "mean-ms", with = "millis")]
+        mean: Duration,
+        /// The shape, 0.1 to 10.
+        shape: f64,
+    },
+    /// The logarithm is normally distributed: heavy-tailed.
+    #[serde(rename_all = "kebab-case")]
+    Lognormal {
+        /// The mean.
+        #[serde(rename = "mean-ms", with = "millis")]
+        mean: Duration,
+        /// The logarithm's standard deviation, up to 5.
+        sigma: f64,
+    },
 }
 
 /// A time on.
@@ -50,11 +95,14 @@ pub struct Interval {
 }
 
 /// Why a churn is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum ChurnError {
     /// A mean of zero.
-    #[error("a mean time of zero: give a second at least")]
+    #[error("a mean time of zero: give a millisecond at least")]
     NoTime,
+    /// A shape without sense.
+    #[error("a shape of {0}: give 0.1 to 10 for weibull, 0 to 5 for lognormal")]
+    Shape(f64),
     /// An interval that ends before it begins, or begins before the one before it ends.
     #[error(
         "interval {0} is out of order: give them in order, each with an end after its beginning"
@@ -82,6 +130,7 @@ impl Churn {
                 let is_zero = mean_on.is_zero() || mean_off.is_zero();
                 if is_zero { Err(ChurnError::NoTime) } else { Ok(()) }
             }
+            Self::Drawn(Drawn { on, off }) => on.check().and_then(|()| off.check()),
             Self::Intervals(list) if list.len() > MAX_CHANGES / 2 => {
                 Err(ChurnError::TooMany(list.len()))
             }
@@ -102,7 +151,11 @@ impl Churn {
     /// whatever other machines there are; at most 10,000 changes.
     pub fn presence(&self, seed: u64, machine: u64, end: Duration) -> Presence {
         match self {
-            Self::Exponential(means) => means.presence(seed, machine, end),
+            Self::Exponential(Exponential { mean_on, mean_off }) => {
+                let of = |mean| Times::Exponential { mean };
+                Drawn { on: of(*mean_on), off: of(*mean_off) }.presence(seed, machine, end)
+            }
+            Self::Drawn(drawn) => drawn.presence(seed, machine, end),
             Self::Intervals(list) => {
                 let starts_on = list.first().is_some_and(|first| first.from.is_zero());
                 let changes = list.iter().flat_map(|interval| [interval.from, interval.to]);
@@ -113,20 +166,18 @@ impl Churn {
     }
 }
 
-impl Exponential {
+impl Drawn {
     fn presence(&self, seed: u64, machine: u64, end: Duration) -> Presence {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(machine);
-        let (on, off) = (self.mean_on.as_secs_f64(), self.mean_off.as_secs_f64());
+        let (on, off) = (self.on.mean().as_secs_f64(), self.off.mean().as_secs_f64());
         let share = if on + off > 0.0 { on / (on + off) } else { 1.0 };
         let starts_on = rng.random_bool(share);
         let (mut is_on, mut at) = (starts_on, Duration::ZERO);
         let mut changes = Vec::new();
         while changes.len() < MAX_CHANGES {
-            // Inverse transform; 1 - u is never zero.
-            let draw = -(1.0 - rng.random::<f64>()).ln();
-            let mean = if is_on { self.mean_on } else { self.mean_off };
-            at += mean.mul_f64(draw).max(SHORTEST);
+            let time = if is_on { self.on.draw(&mut rng) } else { self.off.draw(&mut rng) };
+            at = at.saturating_add(time.max(SHORTEST));
             if at >= end {
                 break;
             }
@@ -135,6 +186,58 @@ impl Exponential {
         }
         Presence { starts_on, changes }
     }
+}
+
+impl Times {
+    /// The mean.
+    pub fn mean(&self) -> Duration {
+        match self {
+            Self::Exponential { mean }
+            | Self::Weibull { mean, .. }
+            | Self::Lognormal { mean, .. } => *mean,
+        }
+    }
+
+    fn check(&self) -> Result<(), ChurnError> {
+        let shape = match self {
+            Self::Exponential { .. } => None,
+            Self::Weibull { shape, .. } => Some(*shape).filter(|s| !(0.1..=10.0).contains(s)),
+            Self::Lognormal { sigma, .. } => Some(*sigma).filter(|s| !(0.0..=5.0).contains(s)),
+        };
+        match shape {
+            Some(shape) => Err(ChurnError::Shape(shape)),
+            None if self.mean().is_zero() => Err(ChurnError::NoTime),
+            None => Ok(()),
+        }
+    }
+
+    /// A time, by inverse transform; by Box and Muller (1958) for the normal one.
+    fn draw(&self, rng: &mut impl Rng) -> Duration {
+        // 1 - u is never zero.
+        let exponential = -(1.0 - rng.random::<f64>()).ln();
+        let factor = match self {
+            Self::Exponential { .. } => exponential,
+            Self::Weibull { shape, .. } => exponential.powf(1.0 / shape) / gamma(1.0 + 1.0 / shape),
+            Self::Lognormal { sigma, .. } => {
+                let angle = std::f64::consts::TAU * rng.random::<f64>();
+                let normal = (2.0 * exponential).sqrt() * angle.cos();
+                (sigma * normal - sigma * sigma / 2.0).exp()
+            }
+        };
+        let seconds = self.mean().as_secs_f64() * factor;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+}
+
+/// The gamma function from 1 to 20, by Stirling's series (Abramowitz and Stegun 6.1.37) after
+/// moving the argument up by 10: the relative error is below 1e-9.
+fn gamma(x: f64) -> f64 {
+    const UP: i32 = 10;
+    let moved: f64 = (0..UP).map(|k| x + f64::from(k)).product();
+    let y = x + f64::from(UP);
+    let series = 1.0 + 1.0 / (12.0 * y) + 1.0 / (288.0 * y * y) - 139.0 / (51_840.0 * y.powi(3));
+    let stirling = (std::f64::consts::TAU / y).sqrt() * (y / std::f64::consts::E).powf(y);
+    stirling * series / moved
 }
 
 #[cfg(test)]
@@ -161,6 +264,41 @@ mod tests {
         }
         let share = on.as_secs_f64() / (end * 200).as_secs_f64();
         assert!((share - 0.75).abs() < 0.01, "{share}");
+    }
+
+    #[test]
+    fn drawn_times_have_their_mean_and_their_tail() {
+        let mean = Duration::from_secs(100);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for (times, longest) in [
+            (Times::Exponential { mean }, 30.0),
+            (Times::Weibull { mean, shape: 2.0 }, 10.0),
+            (Times::Weibull { mean, shape: 0.5 }, 200.0),
+            (Times::Lognormal { mean, sigma: 1.0 }, 200.0),
+        ] {
+            assert_eq!(times.check(), Ok(()));
+            let draws: Vec<f64> =
+                (0..200_000).map(|_| times.draw(&mut rng).as_secs_f64() / 100.0).collect();
+            let found = draws.iter().sum::<f64>() / draws.len() as f64;
+            assert!((found - 1.0).abs() < 0.03, "{times:?}: {found}");
+            let most = draws.iter().copied().fold(0.0, f64::max);
+            assert!(most < longest, "{times:?}: {most}");
+            // The heavy tails are far beyond the exponential's.
+            let is_heavy = !matches!(times, Times::Weibull { shape, .. } if shape >= 1.0)
+                && !matches!(times, Times::Exponential { .. });
+            assert_eq!(most > 20.0, is_heavy, "{times:?}: {most}");
+        }
+        assert!(Times::Weibull { mean, shape: 0.0 }.check().is_err());
+        assert!(Times::Lognormal { mean, sigma: f64::NAN }.check().is_err());
+    }
+
+    #[test]
+    fn gamma_is_the_factorial() {
+        for (x, value) in
+            [(1.0, 1.0), (1.5, 0.886_226_925_452_758), (3.0, 2.0), (11.0, 3_628_800.0)]
+        {
+            assert!((gamma(x) / value - 1.0).abs() < 1e-8, "{x}: {}", gamma(x));
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ mod network;
 mod oracle;
 mod units;
 
-pub use churn::{Churn, ChurnError, Exponential, Interval, Presence};
+pub use churn::{Churn, ChurnError, Drawn, Exponential, Interval, Presence, Times};
 pub use firewall::{Firewall, Protocol, Stateful};
 pub use guard::{BusyLoop, WakeupGuard};
 pub use link::{

@@ -111,6 +111,8 @@ pub struct RouterSpec {
     pub stateful: Option<Stateful>,
     /// Whether it forwards IPv6.
     pub ipv6: bool,
+    /// Whether it forwards no IPv4.
+    pub ipv6_only: bool,
     /// What it lets through at all.
     pub firewall: Firewall,
     /// The machine that [`Firewall::ProxyOnly`] lets through.

@@ -48,7 +48,7 @@ prop_compose! {
     ) -> RouterProfile {
         let stateful = filtering.map(|filtering| Stateful { filtering, ..Stateful::default() });
         let uplink = LinkProfile { up, down };
-        RouterProfile { nat: preset.profile(), stateful, ipv6, firewall, uplink }
+        RouterProfile { nat: preset.profile(), stateful, ipv6, ipv6_only: false, firewall, uplink }
     }
 }
 

@@ -195,7 +195,7 @@ fn timeline_takes_place_at_its_times() {
 fn churn_takes_hosts_away_and_brings_them_back() {
     let Built { mut network, hosts, .. } = build(
         r#"{"hosts": [{"name": "pc", "count": 50,
-            "churn": {"exponential": {"mean-on-s": 100, "mean-off-s": 50}}}]}"#,
+            "churn": {"exponential": {"mean-on-ms": 100000, "mean-off-ms": 50000}}}]}"#,
     );
     let on = hosts.values().filter(|host| network.state(**host) == HostState::Running).count();
     assert!((20..45).contains(&on), "{on}");
@@ -248,7 +248,7 @@ fn what_cannot_be_meant_is_refused() {
         r#"{"routers": [{"name": "r"}], "hosts": [{"name": "a", "count": 40000},
             {"name": "b", "behind": "r", "count": 40000}]}"#,
         r#"{"hosts": [{"name": "a", "count": 2000,
-            "churn": {"exponential": {"mean-on-s": 1, "mean-off-s": 1}}}]}"#,
+            "churn": {"exponential": {"mean-on-ms": 1000, "mean-off-ms": 1000}}}]}"#,
     ] {
         assert!(matches!(refused(text), TopologyError::TooMany { .. }));
     }

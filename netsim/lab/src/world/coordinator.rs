@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use super::{COMMAND, STOP, World};
 use crate::program::{Finished, Place, Program};
-use crate::scenario::Coordinator;
+use netsim_scenario::resolved::Coordinator;
 
 /// From the start of an empty data directory to `ready`.
 const READY: Duration = Duration::from_secs(20);

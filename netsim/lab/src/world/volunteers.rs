@@ -7,10 +7,10 @@ use anyhow::{Context as _, bail};
 use coordinator_api::resource::ResourceState;
 
 use super::World;
-use crate::preset::Preset;
 use crate::program::{Place, Program};
 use crate::topology::Machine;
 use crate::wait;
+use netsim_scenario::Preset;
 
 /// A volunteer.
 pub struct Volunteer {

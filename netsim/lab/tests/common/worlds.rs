@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use netsim::preset::Preset;
-use netsim::scenario::Coordinator;
 use netsim::world::World;
+use netsim_scenario::Preset;
+use netsim_scenario::resolved::Coordinator;
 
 /// How long a job may take to start or to end where nothing is in its way.
 pub(crate) const SOON: Duration = Duration::from_secs(40);

@@ -20,6 +20,8 @@ pub struct RouterProfile {
     pub stateful: Option<Stateful>,
     /// Whether it forwards IPv6. Machines have an IPv6 address when all routers outwards do.
     pub ipv6: bool,
+    /// Whether it forwards no IPv4.
+    pub ipv6_only: bool,
     /// What it lets through at all.
     pub firewall: Firewall,
     /// Its link to the realm outside.
@@ -57,6 +59,7 @@ pub(super) struct Router {
     nat: Option<Translation>,
     flows: Option<FlowTable>,
     firewall: Firewall,
+    ipv6_only: bool,
 }
 
 /// Each protocol has its own ports, and so its own table.
@@ -97,6 +100,7 @@ impl Router {
             nat: profile.nat.map(Translation::new),
             flows: profile.stateful.map(FlowTable::new),
             firewall: profile.firewall,
+            ipv6_only: profile.ipv6_only,
         }
     }
 
@@ -137,7 +141,8 @@ impl Router {
         to: SocketAddr,
         rng: &mut impl Rng,
     ) -> Result<SocketAddr, Refusal> {
-        if !self.firewall.permits(protocol, from.ip(), to, self.proxy) {
+        let of_wrong_version = self.ipv6_only && from.is_ipv4();
+        if of_wrong_version || !self.firewall.permits(protocol, from.ip(), to, self.proxy) {
             return Err(Refusal::Firewalled);
         }
         match (&mut self.nat, self.outer) {
@@ -166,6 +171,9 @@ impl Router {
         from: SocketAddr,
         to: SocketAddr,
     ) -> Result<SocketAddr, Refusal> {
+        if self.ipv6_only && to.is_ipv4() {
+            return Err(Refusal::Firewalled);
+        }
         let inner = match &mut self.nat {
             Some(nat) if to.is_ipv4() => {
                 let inner = nat.table(protocol).inbound(now, to.port(), from);

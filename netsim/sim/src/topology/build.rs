@@ -184,6 +184,7 @@ impl<P: Clone> Built<P> {
             nat: spec.nat.profile(),
             stateful: spec.stateful,
             ipv6: spec.ipv6,
+            ipv6_only: spec.ipv6_only,
             firewall: spec.firewall,
             uplink: checked(&spec.name, spec.uplink.profile())?,
         };

@@ -8,11 +8,11 @@ use anyhow::{Context as _, bail};
 use nix::mount::{MsFlags, mount};
 
 use super::tunnels::{End, Tunnel};
-use crate::preset::Preset;
 use crate::program::Place;
-use crate::scenario::Coordinator;
 use crate::wait;
 use crate::world::{Programs, Submission, World};
+use netsim_scenario::Preset;
+use netsim_scenario::resolved::Coordinator;
 
 /// The wire's name at both ends.
 const WIRE: &str = "bench0";

@@ -1,0 +1,81 @@
+//! From a scenario as it is written to one where everything is decided.
+
+use std::path::Path;
+
+use crate::fault::{Fault, at, did_you_mean};
+use crate::file::Scenario;
+use crate::resolved::{Coordinator, Resolved};
+
+mod churn;
+mod expectations;
+mod jobs;
+mod links;
+mod machines;
+mod mix;
+mod network;
+mod timeline;
+
+/// The most volunteers of a scenario, in virtual time.
+pub const MOST_VOLUNTEERS: usize = 100_000;
+
+/// The most volunteers of the laboratory: each is an agent and two network namespaces.
+pub const MOST_REAL_VOLUNTEERS: usize = 1_000;
+
+/// Resolves a scenario; `file` is where relative paths start from.
+pub(crate) fn resolve(
+    file: &Path,
+    scenario: &Scenario,
+    seed: Option<u64>,
+) -> Result<Resolved, Fault> {
+    let seed = seed.unwrap_or(scenario.seed);
+    let mut network = network::Network::new(scenario)?;
+    network.add_coordinator(&scenario.coordinator)?;
+    if !scenario.relays.is_empty() {
+        let message = "the relay cannot run alone yet: leave [[relays]] out";
+        return Err(Fault::new(at!["relays"], message));
+    }
+    let scientists = network.add_scientists(scenario)?;
+    let volunteers = network.add_volunteers(scenario, seed, file)?;
+    let (jobs, gatherings) = jobs::resolve(scenario, &scientists, &volunteers)?;
+    let resolved = Resolved {
+        file: file.to_owned(),
+        title: scenario.title.clone(),
+        seed,
+        duration: scenario.duration.0,
+        topology: network.into_topology(),
+        coordinator: Coordinator {
+            poll_interval: scenario.coordinator.poll_interval.0,
+            node_timeout: scenario.coordinator.node_timeout.0,
+            launch_deadline: scenario.coordinator.launch_deadline.0,
+        },
+        scientists,
+        relays: Vec::new(),
+        volunteers,
+        jobs,
+        gatherings,
+        timeline: Vec::new(),
+        expectations: Vec::new(),
+    };
+    let timeline = timeline::resolve(scenario, &resolved)?;
+    let expectations = expectations::resolve(scenario, &resolved)?;
+    Ok(Resolved { timeline, expectations, ..resolved })
+}
+
+/// `name`, if it is one of `known`; `kind` is for the message.
+fn known<'a>(
+    kind: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Result<(), String> {
+    let known: Vec<&str> = known.into_iter().collect();
+    if known.contains(&name) {
+        return Ok(());
+    }
+    let hint = did_you_mean(name, known.iter().copied());
+    let list = match known.as_slice() {
+        [] => format!("there are no {kind}s"),
+        some if some.len() <= 12 => format!("there are: {}", some.join(", ")),
+        many => format!("there are {}", many.len()),
+    };
+    Err(format!("there is no {kind} `{name}`{hint}; {list}"))
+}

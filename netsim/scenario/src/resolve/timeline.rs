@@ -1,0 +1,160 @@
+//! What happens meanwhile.
+
+use netsim_sim::Event as NetworkEvent;
+
+use super::known;
+use crate::fault::{Fault, at};
+use crate::file::{Action, Event, Scenario};
+use crate::resolved::{Happening, Resolved, What, When};
+
+/// The most events. Chosen.
+const MOST_EVENTS: usize = 10_000;
+
+/// The timeline; `resolved` has everything that comes before it.
+pub(super) fn resolve(scenario: &Scenario, resolved: &Resolved) -> Result<Vec<Happening>, Fault> {
+    if scenario.event.len() > MOST_EVENTS {
+        return Err(Fault::new(at!["event"], format!("more than {MOST_EVENTS} events")));
+    }
+    let one = |(i, event): (usize, &Event)| {
+        let happening = || {
+            let what = what(event, resolved)?;
+            Ok(Happening { when: when(event, resolved)?, what })
+        };
+        happening().map_err(|fault: Fault| fault.below(at!["event", i]))
+    };
+    scenario.event.iter().enumerate().map(one).collect()
+}
+
+fn when(event: &Event, resolved: &Resolved) -> Result<When, Fault> {
+    match (&event.at, &event.when) {
+        (Some(at), None) => {
+            let at = at.0 + event.after.0;
+            if at > resolved.duration {
+                let message = "this is after the end: see the scenario's `duration`";
+                return Err(Fault::new(at!["at"], message));
+            }
+            Ok(When::At(at))
+        }
+        (None, Some(trigger)) => {
+            let groups = resolved.jobs.iter().map(|job| job.group.as_str());
+            let wrong = |message| Fault::new(at!["when", "job"], message);
+            known("job", &trigger.job, groups).map_err(wrong)?;
+            let (group, state, after) = (trigger.job.clone(), trigger.state, event.after.0);
+            Ok(When::Job { group, state, after })
+        }
+        (Some(_), Some(_)) => Err(Fault::new(at!["when"], "`at` and `when`: one of them only")),
+        (None, None) => {
+            let message =
+                "when? Write at = \"20s\", or when = { job = \"...\", state = \"running\" }";
+            Err(Fault::new([], message))
+        }
+    }
+}
+
+fn what(event: &Event, resolved: &Resolved) -> Result<What, Fault> {
+    let named = Named { event, resolved };
+    let what = match event.action {
+        Action::NatReboot => What::Network(NetworkEvent::NatReboot(named.router()?)),
+        Action::Roam => {
+            let (host, behind) = (named.node()?, named.destination()?);
+            What::Network(NetworkEvent::Roam { host, behind })
+        }
+        Action::LinkDown => What::Network(NetworkEvent::LinkDown(named.node()?)),
+        Action::LinkUp => What::Network(NetworkEvent::LinkUp(named.node()?)),
+        Action::UplinkDown => What::Network(NetworkEvent::UplinkDown(named.router()?)),
+        Action::UplinkUp => What::Network(NetworkEvent::UplinkUp(named.router()?)),
+        Action::Suspend => What::Network(NetworkEvent::Suspend(named.node()?)),
+        Action::Resume => What::Network(NetworkEvent::Resume(named.node()?)),
+        Action::Kill => What::Network(NetworkEvent::Kill(named.node()?)),
+        Action::Start => What::Network(NetworkEvent::Start(named.node()?)),
+        Action::CoordinatorStop => What::CoordinatorStop,
+        Action::CoordinatorKill => What::CoordinatorKill,
+        Action::CoordinatorStart => What::CoordinatorStart,
+        Action::RelayStop => What::RelayStop(named.relay()?),
+        Action::RelayKill => What::RelayKill(named.relay()?),
+        Action::RelayStart => What::RelayStart(named.relay()?),
+    };
+    named.nothing_more()?;
+    Ok(what)
+}
+
+/// The names that an event gives.
+struct Named<'a> {
+    event: &'a Event,
+    resolved: &'a Resolved,
+}
+
+impl Named<'_> {
+    fn node(&self) -> Result<String, Fault> {
+        let hosts = self.resolved.topology.hosts.iter().map(|host| host.name.as_str());
+        let example = "node = \"vol-1\"";
+        one_of("node", "machine", self.event.node.as_ref(), hosts, example)
+    }
+
+    fn router(&self) -> Result<String, Fault> {
+        let routers = self.resolved.topology.routers.iter().map(|router| router.name.as_str());
+        let example = "router = \"vol-1-r0\"";
+        one_of("router", "router", self.event.router.as_ref(), routers, example)
+    }
+
+    fn relay(&self) -> Result<String, Fault> {
+        let relays = self.resolved.relays.iter().map(|relay| relay.host.as_str());
+        let example = "node = \"relay-1\"";
+        one_of("node", "stand-alone relay", self.event.node.as_ref(), relays, example)
+    }
+
+    /// None is the public network.
+    fn destination(&self) -> Result<Option<String>, Fault> {
+        if self.event.to.as_deref() == Some("public") {
+            return Ok(None);
+        }
+        let routers = self.resolved.topology.routers.iter().map(|router| router.name.as_str());
+        let example = "to = \"public\", or a router's name";
+        one_of("to", "router", self.event.to.as_ref(), routers, example).map(Some)
+    }
+
+    /// A name that this kind of event does not take would be ignored in silence.
+    fn nothing_more(&self) -> Result<(), Fault> {
+        let (node, router, to) = match self.event.action {
+            Action::NatReboot | Action::UplinkDown | Action::UplinkUp => (false, true, false),
+            Action::Roam => (true, false, true),
+            Action::LinkDown
+            | Action::LinkUp
+            | Action::Suspend
+            | Action::Resume
+            | Action::Kill
+            | Action::Start
+            | Action::RelayStop
+            | Action::RelayKill
+            | Action::RelayStart => (true, false, false),
+            Action::CoordinatorStop | Action::CoordinatorKill | Action::CoordinatorStart => {
+                (false, false, false)
+            }
+        };
+        for (key, is_given, is_taken) in [
+            ("node", self.event.node.is_some(), node),
+            ("router", self.event.router.is_some(), router),
+            ("to", self.event.to.is_some(), to),
+        ] {
+            if is_given && !is_taken {
+                let message = format!("this kind of event has no `{key}`: leave it out");
+                return Err(Fault::new(at![key], message));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn one_of<'a>(
+    key: &'static str,
+    kind: &str,
+    given: Option<&String>,
+    names: impl IntoIterator<Item = &'a str>,
+    example: &str,
+) -> Result<String, Fault> {
+    let Some(name) = given else {
+        return Err(Fault::new(at!["do"], format!("which {kind}? Write {example}")));
+    };
+    known(kind, name, names).map_err(|message| Fault::new(at![key], message))?;
+    Ok(name.clone())
+}

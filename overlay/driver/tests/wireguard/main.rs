@@ -4,6 +4,12 @@
 //! Each case of [`suite`] is run against both. Their clocks are moved by hand: boringtun asks the
 //! system for the time since boot, and [`clock`] answers for it in this program.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "the whole program is a test: what is not expected ends it"
+)]
+
 mod clock;
 mod ends;
 mod suite;

@@ -1,0 +1,115 @@
+//! What a volunteer can ask: what the network does, how the pairs stand, and why.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+#[path = "common/probes.rs"]
+mod probing;
+#[path = "common/worlds.rs"]
+mod worlds;
+
+use std::time::Duration;
+
+use netsim::preset::Preset;
+use netsim::scenario::Coordinator;
+use netsim::wait;
+use netsim::world::World;
+use serde_json::{Value, json};
+
+use probing::{end, probes, submit_probe};
+use worlds::{SOON, Shared};
+
+static WORLD: Shared = Shared::new();
+
+const VOLUNTEERS: [Preset; 5] =
+    [Preset::None, Preset::Home, Preset::FullCone, Preset::Restricted, Preset::Symmetric];
+
+fn with_world(test: impl FnOnce(&mut World)) {
+    let poll_interval = Duration::from_millis(300);
+    let settings = Coordinator { poll_interval, ..Coordinator::default() };
+    WORLD.with(&settings, &VOLUNTEERS.map(|behind| (behind, 1)), test);
+}
+
+/// What `agent` says on a volunteer's machine.
+fn ask(world: &World, volunteer: usize, args: &[&str]) -> String {
+    let asked = &world.volunteers[volunteer];
+    let state = asked.state_dir().display().to_string();
+    let args = [args, &["--state", &state]].concat();
+    asked.place.expect("asking", &world.program("agent"), args, SOON).unwrap().stdout
+}
+
+fn ask_json(world: &World, volunteer: usize, args: &[&str]) -> Value {
+    serde_json::from_str(&ask(world, volunteer, &[args, &["--json"]].concat())).unwrap()
+}
+
+/// Mapping, filtering, whether ports are kept.
+fn profile(behind: Preset) -> [Value; 2] {
+    match behind {
+        Preset::None => [json!("none"), json!("by-address")],
+        Preset::FullCone | Preset::Restricted => {
+            [json!("endpoint-independent"), json!("by-address")]
+        }
+        Preset::Home | Preset::Carrier => {
+            [json!("endpoint-independent"), json!("by-address-and-port")]
+        }
+        Preset::Symmetric => [json!("endpoint-dependent"), json!("by-address-and-port")],
+    }
+}
+
+#[test]
+fn netcheck_tells_the_routers_apart_with_and_without_a_running_agent() {
+    let _alone = common::alone();
+    with_world(|world| {
+        for (index, behind) in VOLUNTEERS.into_iter().enumerate() {
+            let found = ask_json(world, index, &["netcheck"]);
+            assert_eq!(
+                [&found["mapping"], &found["filtering"]],
+                profile(behind).each_ref(),
+                "{found}"
+            );
+            assert_eq!((&found["udp"], &found["api"]), (&json!(true), &json!(true)), "{found}");
+        }
+        let symmetric = VOLUNTEERS.len() - 1;
+        let agent = world.volunteers[symmetric].agent().unwrap();
+        agent.signal(nix::sys::signal::Signal::SIGTERM);
+        agent.wait_for_end(SOON).unwrap();
+        let text = ask(world, symmetric, &["netcheck"]);
+        let expected = ["a new outer port for every destination", "HTTPS: the coordinator answers"];
+        for expected in expected {
+            assert!(text.contains(expected), "{text}");
+        }
+        world.start_agent(symmetric).unwrap();
+        world.wait_until_alive(VOLUNTEERS.len(), SOON).unwrap();
+    });
+}
+
+#[test]
+fn ping_and_explain_say_how_far_a_node_is_and_why() {
+    let _alone = common::alone();
+    with_world(|world| {
+        let job = submit_probe(world, "ask", 5, &[]);
+        let networks = probes(world, "ask", 5);
+        // Between a public machine and a full cone there is nothing in the way.
+        wait::until("the direct path", SOON, || {
+            ask(world, 0, &["explain", "vol-3"]).contains("direct, UDP to").then_some(())
+        })
+        .unwrap();
+        let pinged = ask_json(world, 0, &["ping", "vol-3", "--count", "1"]);
+        let relayed: Vec<_> =
+            pinged["pings"].as_array().unwrap().iter().map(|p| &p["pong"]["relayed"]).collect();
+        assert_eq!(relayed, [&json!(false), &json!(true)], "{pinged}");
+
+        // A home router knows nothing of a port that the other side's router has not chosen yet.
+        let sentence = ask(world, 1, &["explain", "vol-5"]);
+        assert!(sentence.contains("relayed by"), "{sentence}");
+        assert!(sentence.contains("the peer's NAT uses another port"), "{sentence}");
+        let pinged = ask(world, 1, &["ping", "vol-5", "--count", "1", "--size", "1412"]);
+        assert!(pinged.starts_with("vol-5 relay"), "{pinged}");
+
+        let status = ask(world, 1, &["status"]);
+        assert!(status.contains(&format!("network of job {job}")), "{status}");
+        assert_eq!(status.matches("sent ").count(), 4, "{status}");
+        end(&networks, 0);
+        world.scientist().wait_for_end(job, SOON).unwrap();
+    });
+}

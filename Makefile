@@ -11,7 +11,7 @@ OAR_NAMES := oarsub oarstat oardel oarnodes
 # before the next login.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
-.PHONY: help prepare prepare-test build doctor demo test install
+.PHONY: help prepare prepare-test prepare-bench build doctor demo test bench-net install
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -24,6 +24,9 @@ demo: prepare build doctor ## install what is missing, build, run the main job o
 test: prepare-test build doctor ## the same for the whole test suite
 	$(CARGO) test --release --workspace
 
+bench-net: prepare-bench build doctor ## measure the data plane beside its peers; writes docs/benchmarks.md (about 20 minutes)
+	$(RELEASE)/netsim bench net --tools $(TARGET)/tools/bin --page docs/benchmarks.md
+
 build: ## build all programs into target/release, with OAR's names beside `oar`
 	$(CARGO) build --release --workspace
 	@for name in $(OAR_NAMES); do ln -sf oar $(RELEASE)/$$name; done
@@ -33,6 +36,9 @@ prepare: ## install the programs that the laboratory needs, if any is missing
 
 prepare-test: ## the same, with what the tests need besides
 	@scripts/prepare test
+
+prepare-bench: ## the same, with the peers that `make bench-net` compares with
+	@scripts/prepare bench $(TARGET)/tools
 
 doctor: build ## try what the laboratory needs of this machine
 	@$(RELEASE)/netsim doctor || { \

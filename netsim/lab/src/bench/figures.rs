@@ -291,7 +291,7 @@ mod tests {
             results(2.0).lost_since(&before).map(|figure| figure.name.clone()).collect();
         assert_eq!(lost, ["ratio"]);
         assert_eq!(results(4.0).lost_since(&before).count(), 0);
-        std::fs::write(&file, "{").unwrap();
+        fs::write(&file, "{").unwrap();
         assert!(matches!(Results::read(&file), Err(ResultsError::Content { .. })));
     }
 }

@@ -65,27 +65,22 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
             Err(error) => return Err(error),
         }
     }
-    let mut rounds: Vec<Round> = Vec::new();
+    let mut rounds: Vec<Round> = vec![Round::new(); plan.rounds];
     let mut seals = Vec::new();
-    for number in 1..=plan.rounds {
-        let mut round = Round::new();
+    for (number, round) in rounds.iter_mut().enumerate() {
         for tunnel in &tunnels {
-            for load in Load::all(plan.short) {
-                progress.begin(format!(
-                    "round {number} of {}: {}, {}",
-                    plan.rounds,
-                    tunnel.kind.name(),
-                    load.name()
-                ));
-                let measured = load
-                    .measure(&pair, tunnel, plan.each)
-                    .with_context(|| format!("{} under {}", tunnel.kind.name(), load.name()))?;
-                round.entry(tunnel.kind).or_default().insert(load, measured);
-            }
+            measure(plan, &pair, tunnel, &Load::all(plan.short), number, round, progress)?;
         }
-        progress.begin(format!("round {number} of {}: the limit of one core", plan.rounds));
+        progress.begin(format!("round {} of {}: the limit of one core", number + 1, plan.rounds));
         seals.push(seal::bits_per_second(plan.each.min(Duration::from_secs(1))));
-        rounds.push(round);
+    }
+    if !plan.short {
+        progress.begin("closing the wire, so that our tunnel takes the relay");
+        let relayed = Tunnel::start(Kind::Relayed, &mut pair, &plan.tools)?;
+        for (number, round) in rounds.iter_mut().enumerate() {
+            measure(plan, &pair, &relayed, &[Load::Tcp], number, round, progress)?;
+        }
+        tunnels.push(relayed);
     }
     let versions = tunnels.iter().map(|t| (t.kind.name().to_owned(), t.version.clone())).collect();
     let header =
@@ -93,6 +88,26 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
     let memory = pair.memory_kib()?;
     pair.stop(tunnels)?;
     Ok(Results { header, figures: figures(plan, &rounds, &seals, memory, &missing) })
+}
+
+fn measure(
+    plan: &Plan,
+    pair: &Pair,
+    tunnel: &Tunnel,
+    loads: &[Load],
+    number: usize,
+    round: &mut Round,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    for load in loads {
+        let (name, what) = (tunnel.kind.name(), load.name());
+        progress.begin(format!("round {} of {}: {name}, {what}", number + 1, plan.rounds));
+        let measured = load
+            .measure(pair, tunnel, plan.each)
+            .with_context(|| format!("{name} under {what}"))?;
+        round.entry(tunnel.kind).or_default().insert(*load, measured);
+    }
+    Ok(())
 }
 
 /// The table: the required rows first, then what was measured besides.
@@ -192,6 +207,19 @@ fn figures(
             )
             .require(0.35, 0.4),
         );
+        let relayed = |of: fn(&Measured) -> f64| table.values(Kind::Relayed, Load::Tcp, of);
+        let ends = relayed(|m| m.cpu_seconds_per_gb.unwrap_or(f64::NAN) / 2.0);
+        let relay = relayed(|m| m.relay_seconds_per_gb.unwrap_or(f64::NAN));
+        rows.push(
+            Figure::new(
+                "raw-UDP relay, CPU per GB, of a tunnel end's",
+                "x",
+                Better::Lower,
+                relay.iter().zip(&ends).map(|(relay, end)| relay / end).collect(),
+            )
+            .require(1.0 / 3.0, 1.0 / 5.0)
+            .note("the whole coordinator, which the relay runs in"),
+        );
         let packets = |m: &Measured| m.packets_per_second.unwrap_or(f64::NAN);
         rows.push(
             table
@@ -270,7 +298,7 @@ impl Rows<'_> {
                 }
                 let name = |what: &str| format!("{}, {what}: {}", load.name(), kind.name());
                 match load {
-                    Load::Ping | Load::PingUnderLoad => {
+                    Load::Ping | Load::BusyPing => {
                         let rtt = self.values(kind, load, |m| m.rtt_median_ms.unwrap_or(f64::NAN));
                         rows.push(Figure::new(name("median"), "ms", Better::Lower, rtt));
                     }

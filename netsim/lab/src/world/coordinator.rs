@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use nix::unistd::Pid;
 
 use super::{COMMAND, STOP, World};
 use crate::program::{Finished, Place, Program};
@@ -55,6 +56,11 @@ impl World {
     pub fn coordinator_output(&self) -> (String, String) {
         let text = |program: &Program| (program.stdout(), program.log());
         self.coordinator.as_ref().map(text).unwrap_or_default()
+    }
+
+    /// The coordinator's process, if it runs.
+    pub fn coordinator_pid(&self) -> Option<Pid> {
+        self.coordinator.as_ref().map(Program::pid)
     }
 
     /// The end of the coordinator's log.

@@ -46,7 +46,7 @@ pub(super) enum Load {
     /// Echo requests on an idle tunnel.
     Ping,
     /// Echo requests beside a TCP stream.
-    PingUnderLoad,
+    BusyPing,
 }
 
 /// What was measured.
@@ -57,6 +57,8 @@ pub(super) struct Measured {
     pub(super) packets_per_second: Option<f64>,
     /// Both ends' tunnel programs together.
     pub(super) cpu_seconds_per_gb: Option<f64>,
+    /// The program in the middle.
+    pub(super) relay_seconds_per_gb: Option<f64>,
     /// What the sending tunnel program took in a second of its processor time.
     pub(super) sent_bits_per_cpu_second: Option<f64>,
     pub(super) rtt_min_ms: Option<f64>,
@@ -69,8 +71,7 @@ impl Load {
         if short {
             return vec![Self::Tcp, Self::Send];
         }
-        let (udp, ping) =
-            ([Self::Udp, Self::UdpSmall, Self::Send], [Self::Ping, Self::PingUnderLoad]);
+        let (udp, ping) = ([Self::Udp, Self::UdpSmall, Self::Send], [Self::Ping, Self::BusyPing]);
         [&[Self::Tcp, Self::Tcp4, Self::TcpPinned][..], &udp, &ping].concat()
     }
 
@@ -83,7 +84,7 @@ impl Load {
             Self::UdpSmall => "UDP 64 bytes",
             Self::Send => "sending UDP superpackets",
             Self::Ping => "RTT at rest",
-            Self::PingUnderLoad => "RTT under load",
+            Self::BusyPing => "RTT under load",
         }
     }
 
@@ -106,7 +107,7 @@ impl Load {
             Self::UdpSmall => udp(pair, tunnel, &seconds, SMALL_PAYLOAD, each),
             Self::Send => send(pair, tunnel, each),
             Self::Ping => ping(pair, tunnel, each),
-            Self::PingUnderLoad => {
+            Self::BusyPing => {
                 let server = serve(pair, &tunnel.ends[1], None)?;
                 let longer = (each + Duration::from_secs(2)).as_secs().to_string();
                 let stream = ["-t", &longer, "-C", "cubic"];
@@ -164,10 +165,12 @@ fn iperf(
     cores: Option<[&str; 2]>,
 ) -> anyhow::Result<Measured> {
     let mut server = serve(pair, &tunnel.ends[1], cores.map(|cores| cores[1]))?;
-    let before = cpu_seconds(tunnel.processes());
+    let relay = || cpu_seconds(tunnel.relay.into_iter());
+    let (before, relay_before) = (cpu_seconds(tunnel.processes()), relay());
     let mut client = start_client(pair, tunnel, args, cores.map(|cores| cores[0]))?;
     let status = client.wait_for_end(each + AROUND)?;
     let spent = cpu_seconds(tunnel.processes()) - before;
+    let relay_spent = relay() - relay_before;
     if !status.success() {
         let said = client.stdout();
         let error = serde_json::from_str::<Value>(&said).ok();
@@ -196,6 +199,7 @@ fn iperf(
         bits_per_second: bytes * 8.0 / seconds,
         packets_per_second: packets,
         cpu_seconds_per_gb: (tunnel.kind != Kind::Bare).then_some(spent / (bytes / 1e9)),
+        relay_seconds_per_gb: tunnel.relay.map(|_| relay_spent / (bytes / 1e9)),
         ..Measured::default()
     })
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use coordinator_api::mesh::MeshPair;
 use nix::mount::{MsFlags, mount};
+use nix::unistd::Pid;
 
 use super::tunnels::{End, Tunnel};
 use crate::program::Place;
@@ -131,18 +133,35 @@ impl Pair {
 
     /// Our tunnel uses the wire, as the others do.
     fn wait_for_wire(&self) -> anyhow::Result<()> {
-        let on_wire = |via: &Option<String>| {
-            via.as_ref()
-                .is_some_and(|via| ADDRESSES.iter().any(|a| via.starts_with(&a.to_string())))
-        };
+        self.wait_for_path("the wire", |pair| {
+            let via = pair.via.as_deref().unwrap_or_default();
+            ADDRESSES.iter().any(|address| via.starts_with(&address.to_string()))
+        })
+    }
+
+    /// Closes the wire to UDP, waits until our tunnel goes over the relay, and returns the process
+    /// that the relay runs in.
+    pub(super) fn block_direct(&self) -> anyhow::Result<Pid> {
+        let rules = format!(
+            "add chain ip bench out {{ type filter hook output priority 0; }}; \
+             add rule ip bench out oifname {WIRE} udp dport != 0 drop"
+        );
+        for side in 0..ADDRESSES.len() {
+            self.place(side).expect("nft", &self.tool("nft")?, [&rules], SOON)?;
+        }
+        self.wait_for_path("the relay", |pair| pair.path == "relayed")?;
+        self.world.coordinator_pid().context("the coordinator does not run")
+    }
+
+    fn wait_for_path(&self, what: &str, holds: impl Fn(&MeshPair) -> bool) -> anyhow::Result<()> {
         let mut seen = Vec::new();
-        let waited = wait::until_every(Duration::from_millis(500), "the wire", SETTLED, || {
+        let waited = wait::until_every(Duration::from_millis(500), what, SETTLED, || {
             seen = self.world.scientist().mesh(self.job).ok()?.pairs;
-            (seen.len() == 2 && seen.iter().all(|pair| on_wire(&pair.via))).then_some(())
+            (seen.len() == 2 && seen.iter().all(&holds)).then_some(())
         });
         match waited {
             Ok(()) => Ok(()),
-            Err(_) => bail!("our tunnel does not use the wire {WIRE}: {seen:?}"),
+            Err(_) => bail!("our tunnel does not use {what}: {seen:?}"),
         }
     }
 }

@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Bare,
     /// The agents' tunnel.
     Ours,
+    /// The same through the relay.
+    Relayed,
     /// WireGuard's own in Go.
     WireguardGo,
     /// The command of the library that our tunnel uses.
@@ -54,14 +56,17 @@ pub(super) struct Tunnel {
     pub(super) kind: Kind,
     pub(super) version: String,
     pub(super) ends: [End; 2],
+    /// The program in the middle, if there is one.
+    pub(super) relay: Option<Pid>,
     /// They end with this.
     _programs: Vec<Program>,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Bare,
         Self::Ours,
+        Self::Relayed,
         Self::WireguardGo,
         Self::BoringtunCli,
         Self::GotatunCli,
@@ -74,6 +79,7 @@ impl Kind {
         match self {
             Self::Bare => "bare wire",
             Self::Ours => "Clouds@home",
+            Self::Relayed => "Clouds@home, relayed",
             Self::WireguardGo => "wireguard-go",
             Self::BoringtunCli => "boringtun-cli",
             Self::GotatunCli => "gotatun-cli",
@@ -85,7 +91,7 @@ impl Kind {
 
     /// Whether a run goes on without it.
     pub(super) fn is_compared(self) -> bool {
-        !matches!(self, Self::Bare | Self::Ours)
+        !matches!(self, Self::Bare | Self::Ours | Self::Relayed)
     }
 }
 
@@ -94,7 +100,9 @@ impl Tunnel {
     pub(super) fn start(kind: Kind, pair: &mut Pair, tools: &Path) -> anyhow::Result<Self> {
         let (ends, programs, version) = match kind {
             Kind::Bare => (wire(pair), Vec::new(), String::new()),
-            Kind::Ours => (pair.own_ends()?, Vec::new(), env!("CARGO_PKG_VERSION").to_owned()),
+            Kind::Ours | Kind::Relayed => {
+                (pair.own_ends()?, Vec::new(), env!("CARGO_PKG_VERSION").to_owned())
+            }
             Kind::WireguardGo => {
                 wireguard(pair, kind, &find("wireguard-go", Some(tools))?, &["-f"])?
             }
@@ -107,7 +115,8 @@ impl Tunnel {
             Kind::Tinc => tinc(pair)?,
             Kind::N2n => n2n(pair)?,
         };
-        let tunnel = Self { kind, version, ends, _programs: programs };
+        let relay = if kind == Kind::Relayed { Some(pair.block_direct()?) } else { None };
+        let tunnel = Self { kind, version, ends, relay, _programs: programs };
         tunnel.wait_until_up(pair)?;
         Ok(tunnel)
     }
@@ -307,7 +316,7 @@ fn tinc(pair: &Pair) -> anyhow::Result<Started> {
 fn n2n(pair: &Pair) -> anyhow::Result<Started> {
     let kind = Kind::N2n;
     let (supernode, edge) = (pair.tool("supernode")?, pair.tool("edge")?);
-    let mut programs = vec![pair.place(0).start("supernode", &supernode, ["-l", "7654", "-f"])?];
+    let mut programs = vec![pair.place(0).start("supernode", &supernode, ["-l", "7654"])?];
     let mut ends = Vec::new();
     for side in [0, 1] {
         let device = format!("n2n{}", ["l", "r"][side]);

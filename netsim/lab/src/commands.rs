@@ -14,9 +14,11 @@ use crate::confine::{self, Keep};
 use crate::drawing::{Drawing, Svg};
 use crate::leftovers::{self, Found};
 use crate::progress::Progress;
+use crate::record::command::ReportArgs;
 use crate::report::Report;
+use crate::sweep::SweepArgs;
 use crate::visit::{self, Lab};
-use crate::{doctor, run};
+use crate::{doctor, record, run, sweep};
 
 /// Runs the whole system in network namespaces on this machine.
 #[derive(Debug, Parser)]
@@ -78,6 +80,10 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
     },
+    /// Makes the page of a run again, or compares several; see docs/run-directory.md.
+    Report(ReportArgs),
+    /// Runs a scenario with many settings and seeds, and tabulates what comes of it.
+    Sweep(SweepArgs),
     /// Lists the scenarios.
     List,
     /// Removes what killed runs have left: their directories in the temporary directory.
@@ -122,6 +128,8 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
             }
             say(&drawing.to_string())
         }
+        Command::Report(args) => record::command::execute(&args),
+        Command::Sweep(args) => sweep::execute(args),
         Command::List => {
             for (name, path) in scenario::list() {
                 let title = match ScenarioFile::load(&path.to_string_lossy(), &[]) {

@@ -12,6 +12,7 @@ pub mod page;
 pub mod read;
 pub mod record;
 pub mod statistics;
+pub mod sweep;
 pub mod tables;
 
 pub use event::{Backend, Event, FORMAT, PathKind, Role, Sample, What, Why};

@@ -25,8 +25,17 @@ pub fn write(run: &Run, dir: &Path) -> Result<(), RecordError> {
     Ok(())
 }
 
+/// Rows of any length.
+pub(crate) fn csv_rows(rows: &[Vec<String>]) -> io::Result<Vec<u8>> {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        csv.write_record(row)?;
+    }
+    csv.into_inner().map_err(|error| io::Error::other(error.to_string()))
+}
+
 /// Rows under a header.
-pub(crate) fn csv<const N: usize>(
+fn csv<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> io::Result<Vec<u8>> {

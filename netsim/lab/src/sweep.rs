@@ -1,0 +1,260 @@
+//! `netsim sweep`: one scenario with many settings, each combination a run of its own process.
+//!
+//! The folder holds `plan.json` (what the sweep is), `points/NAME` (a run directory each, with the
+//! run's output beside it) and, from the first finished run on, the tables and the page. A sweep that
+//! was interrupted goes on where it was: what is finished is not run again.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use comfy_table::{Table, presets};
+use netsim_report::model::Run;
+use netsim_report::sweep::{Outcome, Point, Sweep};
+use netsim_report::{RunState, metrics, read};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+mod combine;
+
+use combine::{Axis, Combination};
+
+/// The file that says what a sweep is.
+const PLAN: &str = "plan.json";
+/// The folder of the runs.
+const POINTS: &str = "points";
+
+/// The most runs of a sweep. Chosen: days of work; more is a slip of the fingers.
+const MOST: usize = 10_000;
+
+/// What the table on the screen shows of the numbers; the files have all.
+const SHOWN: [&str; 5] = [
+    "mesh_open_median_s",
+    "pairs_direct_percent",
+    "rtt_median_ms",
+    "job_end_median_s",
+    "mesh_mbytes",
+];
+
+/// `netsim sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// A scenario's file, or its name in `netsim list`.
+    scenario: String,
+    /// Sets a value of the scenario to each of these in turn. Several of them: all combinations.
+    #[arg(long, value_name = "PATH=VALUE,...", required = true)]
+    set: Vec<Axis>,
+    /// Runs every combination with this many seeds, counted from --seed.
+    #[arg(long, value_name = "N", default_value = "1",
+          value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: u64,
+    /// Where the runs, the tables and the page go. The folder of an interrupted sweep is gone on with.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// More arguments for each `netsim run`, as `-- --backend sim`.
+    #[arg(last = true)]
+    run: Vec<String>,
+}
+
+/// What a sweep is, so that another one does not go on in its folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Plan {
+    format: u32,
+    scenario: String,
+    /// The file's text: another one is another sweep.
+    text: String,
+    axes: Vec<Axis>,
+    seed: u64,
+    seeds: u64,
+    run: Vec<String>,
+}
+
+/// Runs a sweep and returns its exit status: 0 if every run passed.
+pub fn execute(args: SweepArgs) -> anyhow::Result<i32> {
+    let file = Path::new(&args.scenario);
+    let text = if file.is_file() {
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+    } else {
+        String::new()
+    };
+    let names: BTreeSet<&str> = args.set.iter().map(|axis| axis.path.as_str()).collect();
+    if names.len() < args.set.len() {
+        bail!("a path is set twice: give all of its values to one --set");
+    }
+    if names.contains("seed") {
+        bail!("the seed is not set but counted: use --seed FIRST and --seeds COUNT");
+    }
+    let seeds: Vec<u64> = (0..args.seeds).map(|more| args.seed.saturating_add(more)).collect();
+    let all = combine::all(&args.set, &seeds);
+    if all.len() > MOST {
+        bail!("{} runs are more than a sweep may have ({MOST}): take fewer values", all.len());
+    }
+    let plan = Plan {
+        format: netsim_report::FORMAT,
+        scenario: args.scenario,
+        text,
+        axes: args.set,
+        seed: args.seed,
+        seeds: args.seeds,
+        run: args.run,
+    };
+    prepare(&args.out, &plan)?;
+
+    let mut sweep = Sweep {
+        scenario: plan.scenario.clone(),
+        parameters: plan.axes.iter().map(|axis| axis.path.clone()).collect(),
+        points: Vec::new(),
+    };
+    let count = all.len();
+    for (number, combination) in (1..).zip(all) {
+        let dir = args.out.join(POINTS).join(&combination.name);
+        let was_there = finished(&dir).is_some();
+        let started = Instant::now();
+        if !was_there {
+            say(&format!("[{number}/{count}] {}", combination.name))?;
+            run_one(&plan, &combination, &dir)?;
+        }
+        let point = look(&combination, &dir);
+        let took = if was_there {
+            "was there".to_owned()
+        } else {
+            format!("{:.1} s", started.elapsed().as_secs_f64())
+        };
+        say(&format!("[{number}/{count}] {}: {} ({took})", point.name, point.outcome.name()))?;
+        if point.outcome == Outcome::Broken {
+            say(&format!("    see {}", log_of(&dir).display()))?;
+        }
+        sweep.points.push(point);
+        sweep.write(&args.out)?;
+    }
+    tell(&sweep, &args.out)?;
+    let passed = sweep.points.iter().all(|point| point.outcome == Outcome::Passed);
+    Ok(i32::from(!passed))
+}
+
+/// Makes the folder, or finds that it is this sweep's.
+fn prepare(out: &Path, plan: &Plan) -> anyhow::Result<()> {
+    let file = out.join(PLAN);
+    if let Ok(text) = fs::read(&file) {
+        let found: Plan = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is damaged: choose another --out", file.display()))?;
+        if found != *plan {
+            bail!(
+                "{} holds another sweep (see {PLAN} there): choose another --out, or remove it",
+                out.display()
+            );
+        }
+        return Ok(());
+    }
+    if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("{} is not empty and holds no sweep: choose another --out", out.display());
+    }
+    let made = fs::create_dir_all(out.join(POINTS)).and_then(|()| {
+        let new = out.join(format!("{PLAN}.new"));
+        fs::write(&new, serde_json::to_vec_pretty(plan)?)?;
+        fs::rename(new, &file)
+    });
+    made.with_context(|| format!("cannot write to {}", out.display()))
+}
+
+/// The run in a directory, if it came to its end.
+fn finished(dir: &Path) -> Option<Run> {
+    let contents = read::read(dir).ok()?;
+    (contents.info.state == RunState::Finished).then(|| Run::of(contents))
+}
+
+fn run_one(plan: &Plan, combination: &Combination, dir: &Path) -> anyhow::Result<()> {
+    // What an interrupted sweep has left of it.
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    let log = log_of(dir);
+    let failed = || format!("cannot write {}", log.display());
+    let output = File::create(&log).with_context(failed)?;
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut command = Command::new(own);
+    command.args(["run", &plan.scenario, "--seed", &combination.seed.to_string()]);
+    for setting in &combination.settings {
+        command.args(["--set", setting]);
+    }
+    command.arg("--out").arg(dir).args(&plan.run);
+    command.stdin(Stdio::null()).stdout(output.try_clone().with_context(failed)?).stderr(output);
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGTERM)?)) };
+    // Whether it passed stands in its directory; whether it did not even begin, in its log.
+    command.status().context("cannot start `netsim run`")?;
+    Ok(())
+}
+
+fn log_of(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".log");
+    dir.with_file_name(name)
+}
+
+fn look(combination: &Combination, dir: &Path) -> Point {
+    let run = finished(dir);
+    let outcome = match run.as_ref().map(|run| run.info.passed) {
+        Some(Some(true)) => Outcome::Passed,
+        Some(_) => Outcome::Failed,
+        None => Outcome::Broken,
+    };
+    Point {
+        name: combination.name.clone(),
+        values: combination.values.clone(),
+        seed: combination.seed,
+        outcome,
+        metrics: run.map(|run| metrics::of(&run)).unwrap_or_default(),
+    }
+}
+
+/// The summary for people.
+fn tell(sweep: &Sweep, out: &Path) -> anyhow::Result<()> {
+    let summary = sweep.summary();
+    let mut table = Table::new();
+    let mut header = sweep.parameters.clone();
+    header.extend(["passed".to_owned()]);
+    header.extend(SHOWN.map(str::to_owned));
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header);
+    let mut shown: BTreeSet<&Vec<String>> = BTreeSet::new();
+    for point in &sweep.points {
+        if !shown.insert(&point.values) {
+            continue;
+        }
+        let of: Vec<&Point> = sweep.points.iter().filter(|p| p.values == point.values).collect();
+        let passed = of.iter().filter(|point| point.outcome == Outcome::Passed).count();
+        let mut row = point.values.clone();
+        row.push(format!("{passed} of {}", of.len()));
+        row.extend(SHOWN.map(|name| {
+            let found = summary.iter().find(|s| s.values == point.values && s.metric == name);
+            found.map_or_else(String::new, |found| {
+                let [least, _, median, _, most] = found.quantiles;
+                if found.runs == 1 {
+                    format!("{median:.2}")
+                } else {
+                    format!("{median:.2} ({least:.2} to {most:.2})")
+                }
+            })
+        }));
+        table.add_row(row);
+    }
+    let passed = sweep.points.iter().filter(|point| point.outcome == Outcome::Passed).count();
+    say(&table.to_string())?;
+    say("numbers: median over the seeds (least to most)")?;
+    let out = out.display();
+    say(&format!("{passed} of {} runs passed: {out}/sweep.html, sweep.csv", sweep.points.len()))
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout().lock(), "{text}").context("cannot write to standard output")
+}

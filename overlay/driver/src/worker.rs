@@ -10,6 +10,7 @@ mod mesh;
 mod net;
 mod pings;
 mod plane;
+mod poll_set;
 mod receive;
 mod reports;
 mod session;
@@ -23,8 +24,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollTimeout;
 use overlay_core::wire::{Class, Demux, relay};
 use overlay_core::{Input, Node, NodeConfig, NodeId, Path};
 use quinn_udp::RecvMeta;
@@ -34,6 +34,7 @@ pub(crate) use command::{Command, WorkerHandle};
 use effects::Brain;
 use net::Net;
 use plane::Plane;
+use poll_set::PollSet;
 use receive::Receiver;
 
 use crate::control::Board;
@@ -63,7 +64,9 @@ struct Worker {
     brain: Brain,
     receiver: Receiver,
     next_tick: Instant,
+    /// The meshes whose devices can be read in this turn.
     readable: Vec<usize>,
+    polled: PollSet,
 }
 
 /// What the poll found.
@@ -95,6 +98,7 @@ pub(crate) fn spawn(
         receiver: Receiver::new(),
         next_tick: now,
         readable: Vec::new(),
+        polled: PollSet::default(),
     };
     let thread = thread::Builder::new().name("overlay".into()).spawn(move || worker.run())?;
     Ok((WorkerHandle { commands: sender, wake: Arc::new(wake_sender) }, thread))
@@ -152,22 +156,21 @@ impl Worker {
         let sleep = until.saturating_duration_since(now) + Duration::from_micros(999);
         let timeout = PollTimeout::try_from(sleep).unwrap_or(PollTimeout::ZERO);
         let open = || plane.meshes().filter(|(_, mesh)| mesh.is_readable());
-        let mut fds = vec![
-            PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
-        ];
-        fds.extend(open().map(|(_, mesh)| PollFd::new(mesh.tun.as_fd(), PollFlags::POLLIN)));
+        self.polled.clear();
+        self.polled.add(self.socket.as_fd());
+        self.polled.add(self.wake.as_fd());
+        open().for_each(|(_, mesh)| self.polled.add(mesh.tun.as_fd()));
         self.readable.clear();
-        match poll(&mut fds, timeout) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => return Ok(Ready { socket: false, woken: false }),
-            Err(error) => return Err(error.into()),
+        match self.polled.wait(timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return Ok(Ready { socket: false, woken: false });
+            }
+            Err(error) => return Err(error),
         }
-        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-        self.readable.extend(
-            open().zip(&fds[2..]).filter(|(_, fd)| is_ready(fd)).map(|((slot, _), _)| slot),
-        );
-        Ok(Ready { socket: is_ready(&fds[0]), woken: is_ready(&fds[1]) })
+        let ready = open().enumerate().filter(|(index, _)| self.polled.is_ready(2 + index));
+        self.readable.extend(ready.map(|(_, (slot, _))| slot));
+        Ok(Ready { socket: self.polled.is_ready(0), woken: self.polled.is_ready(1) })
     }
 
     fn take_commands(&mut self, now: Instant) -> ControlFlow<()> {

@@ -10,6 +10,8 @@ use clap::{Parser, Subcommand};
 use netsim_scenario::{self as scenario, ScenarioFile, Setting};
 
 use crate::bench::command::Bench;
+use netsim_report::Recorder;
+
 use crate::confine::{self, Keep};
 use crate::drawing::{Drawing, Svg};
 use crate::leftovers::{self, Found};
@@ -18,7 +20,7 @@ use crate::record::command::ReportArgs;
 use crate::report::Report;
 use crate::sweep::SweepArgs;
 use crate::visit::{self, Lab};
-use crate::{doctor, record, run, sweep};
+use crate::{conduct, doctor, record, sweep};
 
 /// Runs the whole system in network namespaces on this machine.
 #[derive(Debug, Parser)]
@@ -174,10 +176,11 @@ unsafe fn run_scenario(
     confine::end_on_signals();
 
     let mut progress = Progress::new();
+    let recorder = Recorder::nowhere();
     let (outcome, world) = if hold {
-        run::run_and_leave(&scenario, &dir, &mut progress)
+        conduct::run_and_leave(&scenario, &dir, &recorder, &mut progress)
     } else {
-        (run::run(&scenario, &dir, &mut progress), None)
+        (conduct::run(&scenario, &dir, &recorder, &mut progress), None)
     };
     let step = progress.current().unwrap_or("running the scenario").to_owned();
     let steps = progress.finish();

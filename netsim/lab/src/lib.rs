@@ -1,12 +1,13 @@
 //! The laboratory: the whole system in network namespaces on one machine.
 //!
 //! [`confine`] moves the program into namespaces of its own, [`topology`] builds networks, [`world`]
-//! starts the real programs in them, a [`netsim_scenario::Resolved`] says what to do, and [`run`] does it
+//! starts the real programs in them, a [`netsim_scenario::Resolved`] says what to do, and [`conduct`] does it
 //! and makes the [`report`].
 
 pub mod bench;
 pub mod capture;
 pub mod commands;
+pub mod conduct;
 pub mod confine;
 pub mod doctor;
 pub mod drawing;
@@ -21,7 +22,6 @@ pub mod program;
 pub mod progress;
 pub mod record;
 pub mod report;
-pub mod run;
 pub mod sweep;
 pub mod topology;
 pub mod visit;

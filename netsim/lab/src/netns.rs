@@ -8,7 +8,7 @@ use std::os::linux::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
@@ -47,12 +47,21 @@ impl Netns {
         &self,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> io::Result<R> {
+        let thread = self.spawn("netns", work)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Starts `work` on a thread of that name in the namespace.
+    pub fn spawn<R: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> io::Result<JoinHandle<io::Result<R>>> {
         let netns = Arc::clone(&self.0);
-        let thread = thread::Builder::new().name("netns".to_owned()).spawn(move || {
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
             setns(netns.as_fd(), CloneFlags::CLONE_NEWNET)?;
             Ok(work())
-        })?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// A command that will run in the namespace, in a process group of its own.

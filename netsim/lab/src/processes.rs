@@ -100,3 +100,20 @@ pub fn signal_all(processes: &[Process], signal: Signal) -> usize {
     }
     processes.len()
 }
+
+/// Stops everything on a machine where it is.
+pub fn suspend(netns: &Netns, dir: &Path) {
+    loop {
+        let mut running = of_machine(netns, dir);
+        running.retain(|process| !process.is_stopped);
+        // A process may have started others before it was stopped itself.
+        if signal_all(&running, Signal::SIGSTOP) == 0 {
+            return;
+        }
+    }
+}
+
+/// Lets everything on a machine go on.
+pub fn resume(netns: &Netns, dir: &Path) {
+    signal_all(&of_machine(netns, dir), Signal::SIGCONT);
+}

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+/// Between two lines about one step, without a terminal.
+const NOW_AND_THEN: Duration = Duration::from_secs(5);
+
 /// A step of a run that has ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Step {
@@ -20,6 +23,8 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     started: Instant,
     current: Option<(String, Instant)>,
+    /// When it was said last how far the step is, without a terminal.
+    said: Option<Instant>,
     done: Vec<Step>,
 }
 
@@ -34,7 +39,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar, started: Instant::now(), current: None, done: Vec::new() }
+        Self { bar, started: Instant::now(), current: None, said: None, done: Vec::new() }
     }
 
     /// Ends the step under way and begins another.
@@ -54,6 +59,19 @@ impl Progress {
     /// Says something about the step under way.
     pub fn note(&self, text: &str) {
         self.line(&format!("  {text}"));
+    }
+
+    /// Says how far the step under way is; without a terminal only now and then.
+    pub fn now(&mut self, text: &str) {
+        let Some((name, _)) = &self.current else { return };
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{name}: {text}")),
+            None if self.said.is_none_or(|at| at.elapsed() >= NOW_AND_THEN) => {
+                self.said = Some(Instant::now());
+                self.line(&format!("  {text}"));
+            }
+            None => {}
+        }
     }
 
     /// Ends the display and returns the steps.

@@ -6,6 +6,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use coordinator_api::mesh::MeshPair;
 use serde::Serialize;
 
+use crate::expect::Checked;
 use crate::progress::Step;
 
 /// Everything that a run found.
@@ -19,6 +20,8 @@ pub struct Report {
     pub passed: bool,
     /// The expectations that do not hold.
     pub failures: Vec<String>,
+    /// What the scenario expects of the run as a whole, looked at.
+    pub expectations: Vec<Checked>,
     /// The run's steps and how long they took.
     pub steps: Vec<Step>,
     /// The jobs in the order of submission.
@@ -30,12 +33,22 @@ pub struct Report {
 pub struct JobReport {
     /// Its number.
     pub id: u64,
+    /// Its name in the scenario.
+    pub name: String,
+    /// The name that it shares with all of its campaign.
+    pub group: String,
+    /// Its place among the scenario's jobs, from 0.
+    pub place: usize,
+    /// It failed and was submitted again: another one stands for it.
+    pub was_repeated: bool,
     /// Its command.
     pub command: String,
     /// Its final state.
     pub state: String,
     /// Its command's exit status, where it ended by itself.
     pub exit: Option<i32>,
+    /// What the coordinator said last about it.
+    pub message: String,
     /// Number of solutions in the first node's output, where that was expected.
     pub solutions: Option<u64>,
     /// Seconds since the Unix epoch: submitted, started, ended.
@@ -44,6 +57,10 @@ pub struct JobReport {
     pub started: u64,
     /// See [`submitted`](Self::submitted).
     pub ended: u64,
+    /// From its submission until it was first seen running, seconds.
+    pub queued_s: Option<f64>,
+    /// From then until it was seen to have ended, seconds.
+    pub ran_s: Option<f64>,
     /// From the assignment of the nodes until every pair had a path, milliseconds.
     pub mesh_ready_after_ms: Option<u64>,
     /// Its nodes in the order of their ranks.
@@ -60,7 +77,7 @@ pub struct NodeReport {
     /// Its host name.
     pub host: String,
     /// The network that it is behind.
-    pub behind: &'static str,
+    pub behind: String,
     /// Bytes that the job sent from it into the mesh.
     pub sent_bytes: u64,
     /// Bytes that the job received on it from the mesh.
@@ -181,7 +198,7 @@ impl JobReport {
             table.add_row([
                 right(node.rank.to_string()),
                 Cell::new(&node.host),
-                Cell::new(node.behind),
+                Cell::new(&node.behind),
                 right(bytes(node.sent_bytes)),
                 right(bytes(node.received_bytes)),
             ]);
@@ -191,7 +208,13 @@ impl JobReport {
 
     /// The host names of a pair.
     pub fn names(&self, pair: &PairReport) -> String {
-        format!("{} – {}", self.host(pair.ranks.0), self.host(pair.ranks.1))
+        let (low, high) = self.hosts(pair);
+        format!("{low} – {high}")
+    }
+
+    /// The machines of a pair, the lower rank's first.
+    pub fn hosts(&self, pair: &PairReport) -> (&str, &str) {
+        (self.host(pair.ranks.0), self.host(pair.ranks.1))
     }
 
     fn node(&self, rank: u16) -> Option<&NodeReport> {
@@ -203,7 +226,7 @@ impl JobReport {
     }
 
     fn behind(&self, rank: u16) -> &str {
-        self.node(rank).map_or("?", |node| node.behind)
+        self.node(rank).map_or("?", |node| &node.behind)
     }
 }
 

@@ -22,6 +22,7 @@ mod coordinator;
 mod enrolment;
 mod networks;
 mod power;
+mod scenery;
 mod scientist;
 mod volunteers;
 

@@ -10,10 +10,10 @@ mod worlds;
 
 use std::time::Duration;
 
-use netsim::preset::Preset;
-use netsim::scenario::Coordinator;
 use netsim::wait;
 use netsim::world::World;
+use netsim_scenario::Preset;
+use netsim_scenario::resolved::Coordinator;
 use serde_json::{Value, json};
 
 use probing::{end, probes, submit_probe};
@@ -53,6 +53,14 @@ fn profile(behind: Preset) -> [Value; 2] {
             [json!("endpoint-independent"), json!("by-address-and-port")]
         }
         Preset::Symmetric => [json!("endpoint-dependent"), json!("by-address-and-port")],
+        Preset::SymmetricSequential
+        | Preset::AddressSymmetric
+        | Preset::CarrierGrade
+        | Preset::ShortLived
+        | Preset::UdpBlocked
+        | Preset::WebOnly
+        | Preset::ProxyOnly
+        | Preset::Ipv6Only => panic!("no volunteer here is behind {}", behind.name()),
     }
 }
 

@@ -52,6 +52,11 @@ impl World {
         }
     }
 
+    /// Whether the coordinator was started, and neither stopped nor killed since.
+    pub fn has_coordinator(&self) -> bool {
+        self.coordinator.is_some()
+    }
+
     /// What the coordinator said when it started, and its log.
     pub fn coordinator_output(&self) -> (String, String) {
         let text = |program: &Program| (program.stdout(), program.log());

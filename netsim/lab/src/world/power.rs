@@ -1,5 +1,7 @@
 //! A volunteer's machine: its agent is stopped and killed, it stands still, it is switched off.
 
+use std::process::ExitStatus;
+
 use anyhow::Context as _;
 use nix::sys::signal::Signal;
 
@@ -15,6 +17,15 @@ impl Volunteer {
     /// Whether its agent was started and has not been stopped, killed or switched off since.
     pub fn is_started(&self) -> bool {
         self.agent.is_some()
+    }
+
+    /// How its agent ended and the end of its log, if it has ended by itself; it does not count as
+    /// started any more.
+    pub fn crashed(&mut self) -> Option<(ExitStatus, String)> {
+        let status = self.agent.as_mut()?.ended()?;
+        let tail = self.tail();
+        self.agent = None;
+        Some((status, tail))
     }
 
     /// Asks its agent to end cleanly, if it runs, and does not wait for it.
@@ -41,13 +52,12 @@ impl Volunteer {
 
     /// Stops everything of it where it is, as closing a laptop would.
     pub fn suspend(&self) {
-        // A process may have started others before it was stopped itself.
-        while processes::signal_all(&self.running(), Signal::SIGSTOP) > 0 {}
+        processes::suspend(&self.machine.netns, &self.place.dir);
     }
 
     /// Lets everything of it go on.
     pub fn resume(&self) {
-        processes::signal_all(&self.processes(), Signal::SIGCONT);
+        processes::resume(&self.machine.netns, &self.place.dir);
     }
 
     /// Kills everything of it at once, as pulling the plug would.
@@ -59,9 +69,5 @@ impl Volunteer {
             processes::signal_all(&rest, Signal::SIGKILL);
         }
         while processes::signal_all(&self.processes(), Signal::SIGKILL) > 0 {}
-    }
-
-    fn running(&self) -> Vec<Process> {
-        self.processes().into_iter().filter(|process| !process.is_stopped).collect()
     }
 }

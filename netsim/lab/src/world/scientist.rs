@@ -19,6 +19,7 @@ use crate::wait;
 const ASK_EVERY: Duration = Duration::from_millis(150);
 
 /// A scientist's machine, and the tools on it.
+#[derive(Clone)]
 pub struct Scientist {
     /// The scientist's name at the coordinator.
     pub user: String,
@@ -45,6 +46,10 @@ pub struct Submission {
     pub stagein: Option<PathBuf>,
     /// Longest run.
     pub walltime: Option<Duration>,
+    /// The job's name.
+    pub name: Option<String>,
+    /// So many jobs at once, as an array.
+    pub array: Option<u32>,
 }
 
 impl Submission {
@@ -82,6 +87,12 @@ impl Submission {
         if let Some(stagein) = &self.stagein {
             args.extend(["--stagein".into(), stagein.into()]);
         }
+        if let Some(name) = &self.name {
+            args.extend(["-n".into(), name.into()]);
+        }
+        if let Some(array) = self.array {
+            args.extend(["--array".into(), array.to_string().into()]);
+        }
         args.push((&self.command).into());
         args
     }
@@ -91,6 +102,11 @@ impl Scientist {
     pub(super) fn new(user: &str, mut place: Place, machine: Machine, programs: Programs) -> Self {
         place.env.push(("OAR_CONFIG".into(), place.dir.join("oar.json").into()));
         Self { user: user.to_owned(), machine, place, login: None, programs }
+    }
+
+    /// The login, if there was one.
+    pub(crate) fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
     }
 
     /// `oar login`.
@@ -131,13 +147,21 @@ impl Scientist {
 
     /// Submits with `oarsub` and returns the job's number.
     pub fn submit(&self, submission: &Submission) -> anyhow::Result<u64> {
+        let ids = self.submit_all(submission)?;
+        ids.first().copied().context("oarsub printed no job number")
+    }
+
+    /// Submits with `oarsub` and returns the jobs' numbers: those of an array, or one.
+    pub fn submit_all(&self, submission: &Submission) -> anyhow::Result<Vec<u64>> {
         let finished = self.try_submit(submission)?;
         let text = finished.stdout.trim();
-        let id = text.lines().find_map(|line| line.strip_prefix("OAR_JOB_ID="));
-        match id.and_then(|id| id.trim().parse().ok()) {
-            Some(id) if finished.status.success() => Ok(id),
-            _ => bail!("oarsub ({}): {text}\n{}", finished.status, finished.stderr.trim()),
+        let ids = text.lines().filter_map(|line| line.strip_prefix("OAR_JOB_ID="));
+        let ids: Vec<u64> = ids.filter_map(|id| id.trim().parse().ok()).collect();
+        let wanted = submission.array.unwrap_or(1) as usize;
+        if !finished.status.success() || ids.len() != wanted {
+            bail!("oarsub ({}): {text}\n{}", finished.status, finished.stderr.trim());
         }
+        Ok(ids)
     }
 
     /// Submits with `oarsub`; it may be refused.

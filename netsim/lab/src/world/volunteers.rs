@@ -16,7 +16,7 @@ use netsim_scenario::Preset;
 pub struct Volunteer {
     /// The host name that the coordinator gives it: `vol-1` is the first to enrol.
     pub host: String,
-    /// Its machine.
+    /// Its machine, whose name may be another one.
     pub machine: Machine,
     /// Where its programs run.
     pub place: Place,

@@ -1,0 +1,254 @@
+//! What the coordinator says about jobs and nodes while a run goes on, asked on a thread of its own.
+//!
+//! The thread stands on the scientist's machine, keeps one connection, and goes on asking when the
+//! coordinator is away. What it learns goes to the event log, and as [`News`] to the conductor.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use coordinator_api::job::{Job, JobState};
+use coordinator_api::mesh::JobMesh;
+use coordinator_client::client::JobFilter;
+use coordinator_client::{Client, ClientError};
+use netsim_report::{Recorder, What};
+
+use super::mesh_log::{MeshLog, NewPairs};
+use super::oracle::Predictions;
+use crate::world::Scientist;
+
+/// How often jobs are looked at.
+const JOBS_EVERY: Duration = Duration::from_millis(150);
+/// How often networks of running jobs and the states of nodes are looked at.
+const MESHES_EVERY: Duration = Duration::from_millis(500);
+/// Looking may take this share of the time at most, so that what is measured is not the measuring.
+const SHARE_OF_TIME: u32 = 5;
+/// The most jobs that are asked for at once: the coordinator's page.
+const PAGE: usize = 500;
+
+/// Something that the conductor acts on.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A job is in another state than before, and has not ended.
+    Changed(Box<Job>),
+    /// A job has ended; the network that it had, if it had one.
+    Ended(Box<Job>, Option<Box<JobMesh>>),
+}
+
+/// A watch under way. Dropping it ends it.
+pub(crate) struct Watch {
+    shared: Arc<Mutex<Shared>>,
+    news: Receiver<News>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    is_over: bool,
+    /// The jobs that are watched, with the state that was seen last.
+    jobs: BTreeMap<u64, Option<JobState>>,
+}
+
+impl Watch {
+    /// Begins to watch as that scientist, who must be logged in.
+    pub(crate) fn start(
+        scientist: &Scientist,
+        machines: Predictions,
+        recorder: Recorder,
+    ) -> anyhow::Result<Self> {
+        let login = scientist.login().context("nobody is logged in")?.clone();
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let (to, news) = channel();
+        let watched = Arc::clone(&shared);
+        let thread = scientist.machine.netns.spawn("watch", move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let (Ok(runtime), Ok(client)) = (runtime, Client::for_login(&login)) else { return };
+            let watcher = Watcher {
+                client,
+                shared: watched,
+                to,
+                recorder,
+                machines,
+                meshes: BTreeMap::new(),
+                pairs: NewPairs::default(),
+                nodes: BTreeMap::new(),
+            };
+            runtime.block_on(watcher.watch());
+        })?;
+        Ok(Self { shared, news, thread: Some(thread) })
+    }
+
+    /// Watches these jobs, until they have ended.
+    pub(crate) fn add(&self, jobs: &[u64]) {
+        lock(&self.shared).jobs.extend(jobs.iter().map(|id| (*id, None)));
+    }
+
+    /// Waits for news, no longer than `limit`; returns all that there are.
+    pub(crate) fn wait(&self, limit: Duration) -> anyhow::Result<Vec<News>> {
+        let first = match self.news.recv_timeout(limit) {
+            Ok(news) => news,
+            Err(RecvTimeoutError::Timeout) => return Ok(Vec::new()),
+            Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the watch of the jobs has ended"),
+        };
+        Ok(std::iter::once(first).chain(self.news.try_iter()).collect())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        lock(&self.shared).is_over = true;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Watcher {
+    client: Client,
+    shared: Arc<Mutex<Shared>>,
+    to: Sender<News>,
+    recorder: Recorder,
+    machines: Predictions,
+    meshes: BTreeMap<u64, MeshLog>,
+    pairs: NewPairs,
+    nodes: BTreeMap<String, String>,
+}
+
+impl Watcher {
+    async fn watch(mut self) {
+        let (mut meshes_at, mut pause) = (Instant::now(), JOBS_EVERY);
+        loop {
+            tokio::time::sleep(pause).await;
+            if lock(&self.shared).is_over {
+                return;
+            }
+            let started = Instant::now();
+            // A coordinator that is away answers later.
+            if let Err(error) = self.look_at_jobs().await {
+                tracing::debug!(%error, "the jobs' states are unknown");
+            }
+            if meshes_at <= Instant::now() {
+                if let Err(error) = self.look_at_networks().await {
+                    tracing::debug!(%error, "the networks' states are unknown");
+                }
+                meshes_at = started + MESHES_EVERY.max(started.elapsed() * SHARE_OF_TIME);
+            }
+            pause = JOBS_EVERY.max(started.elapsed() * SHARE_OF_TIME);
+        }
+    }
+
+    async fn look_at_jobs(&mut self) -> Result<(), ClientError> {
+        let watched: Vec<(u64, Option<JobState>)> =
+            lock(&self.shared).jobs.iter().map(|(id, state)| (*id, *state)).collect();
+        for page in watched.chunks(PAGE) {
+            let ids = page.iter().map(|(id, _)| *id).collect();
+            let filter = JobFilter { ids, limit: Some(PAGE), ..JobFilter::default() };
+            let seen = self.client.jobs(&filter).await?;
+            for item in seen.items {
+                let before = page.iter().find(|(id, _)| *id == item.id).and_then(|(_, s)| *s);
+                if before != Some(item.state) {
+                    self.tell(item.id).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what a job has become. If the coordinator goes away meanwhile, it is told later.
+    async fn tell(&mut self, id: u64) -> Result<(), ClientError> {
+        let job = self.client.job(id).await?;
+        let has_ended = job.state.is_final();
+        let is_mesh = job.types.iter().any(|kind| kind == "mesh" || kind == "spmd");
+        let mesh = if has_ended && is_mesh && job.start_time > 0 {
+            match self.client.mesh(id).await {
+                Ok(mesh) => Some(mesh),
+                // It has never been launched.
+                Err(error) if error.status() == Some(404) => None,
+                Err(error) => return Err(error),
+            }
+        } else {
+            None
+        };
+        if let Some(mesh) = &mesh {
+            self.log_mesh(mesh);
+        }
+        self.recorder.record(What::JobState {
+            job: id,
+            state: state_text(job.state),
+            exit: job.exit_code.filter(|_| has_ended).map(|status| status >> 8),
+            message: job.message.clone(),
+        });
+        {
+            let mut shared = lock(&self.shared);
+            if has_ended {
+                shared.jobs.remove(&id);
+            } else {
+                shared.jobs.insert(id, Some(job.state));
+            }
+        }
+        let job = Box::new(job);
+        let news = if has_ended {
+            self.meshes.remove(&id);
+            News::Ended(job, mesh.map(Box::new))
+        } else {
+            News::Changed(job)
+        };
+        // Nobody listens any more when the run is over.
+        let _ = self.to.send(news);
+        Ok(())
+    }
+
+    async fn look_at_networks(&mut self) -> Result<(), ClientError> {
+        let at_work = |state: JobState| matches!(state, JobState::Launching | JobState::Running);
+        let at_work: Vec<u64> = lock(&self.shared)
+            .jobs
+            .iter()
+            .filter(|(_, state)| state.is_some_and(at_work))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in at_work {
+            // Only jobs with a network have one.
+            match self.client.mesh(id).await {
+                Ok(mesh) => self.log_mesh(&mesh),
+                Err(error) if error.status().is_some() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for resource in self.client.resources().await? {
+            let node = self.machines.machine(&resource.network_address);
+            let state = format!("{:?}", resource.state);
+            if self.nodes.insert(node.clone(), state.clone()).as_ref() != Some(&state) {
+                self.recorder.record(What::NodeState { node, state });
+            }
+        }
+        Ok(())
+    }
+
+    fn log_mesh(&mut self, mesh: &JobMesh) {
+        let machines = &self.machines;
+        let members: Vec<String> = mesh.members.iter().map(|m| machines.machine(&m.name)).collect();
+        for (from, to) in self.pairs.among(&members) {
+            let path = machines.best(&from, &to);
+            self.recorder.record(What::Predicted { from, to, path });
+        }
+        let log = self.meshes.entry(mesh.job).or_default();
+        for what in log.look(mesh, &|host| machines.machine(host)) {
+            self.recorder.record(what);
+        }
+    }
+}
+
+/// As OAR writes it.
+fn state_text(state: JobState) -> String {
+    match serde_json::to_value(state) {
+        Ok(serde_json::Value::String(text)) => text,
+        _ => format!("{state:?}"),
+    }
+}

@@ -1,0 +1,208 @@
+//! Which job is submitted when, how far each is, and which is submitted again. No clock of its own.
+//!
+//! ```text
+//!   waiting ──(time, or the end of another group; room for its group)──> due ──> submitted
+//!      ^                                                                        │
+//!      └─────────── failed, idempotent, tries left ────────────────── ended <───┘
+//! ```
+//! Jobs of one group are a campaign: as a scientist's script does, no more of it is in flight than
+//! keeps every core busy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use coordinator_api::job::JobState as OarState;
+use netsim_scenario::file::JobState;
+use netsim_scenario::resolved::{Job, Start};
+
+/// How often a job is submitted at most. Chosen: what fails so often fails by itself, not by churn.
+pub(crate) const MAX_TRIES: u32 = 8;
+
+/// A group of jobs has got so far, for the first time.
+pub(crate) type Milestone = (String, JobState);
+
+/// The jobs of a run.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    jobs: Vec<Entry>,
+    /// The most jobs of a group in flight.
+    at_once: usize,
+    /// What groups have been seen to reach, so that it is told once.
+    told: BTreeSet<Milestone>,
+    by_id: BTreeMap<u64, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    group: String,
+    start: Start,
+    may_be_repeated: bool,
+    not_before: Duration,
+    tries: u32,
+    progress: Progress,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    Waiting,
+    /// Its numbers (several for an array) with their states.
+    InFlight(BTreeMap<u64, OarState>),
+    Ended,
+}
+
+impl Workload {
+    /// The jobs of a run; of each group no more than `at_once` are in flight.
+    pub(crate) fn new(jobs: &[Job], at_once: usize) -> Self {
+        let entry = |job: &Job| Entry {
+            group: job.group.clone(),
+            start: job.start.clone(),
+            may_be_repeated: job.types.iter().any(|kind| kind == "idempotent"),
+            not_before: Duration::ZERO,
+            tries: 0,
+            progress: Progress::Waiting,
+        };
+        let jobs = jobs.iter().map(entry).collect();
+        Self { jobs, at_once, told: BTreeSet::new(), by_id: BTreeMap::new() }
+    }
+
+    /// The jobs that are to be submitted at `now`, by their places in the list. Each must be answered
+    /// by [`submitted`](Self::submitted) or [`postponed`](Self::postponed) before this is asked again.
+    pub(crate) fn due(&self, now: Duration) -> Vec<usize> {
+        let mut room: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in self.jobs.iter().filter(|entry| entry.is_in_flight()) {
+            *room.entry(&entry.group).or_default() += 1;
+        }
+        let mut due = Vec::new();
+        for (place, entry) in self.jobs.iter().enumerate() {
+            let taken = room.entry(&entry.group).or_default();
+            if entry.progress == Progress::Waiting
+                && self.may_start(entry, now)
+                && *taken < self.at_once
+            {
+                *taken += 1;
+                due.push(place);
+            }
+        }
+        due
+    }
+
+    fn may_start(&self, entry: &Entry, now: Duration) -> bool {
+        now >= entry.not_before
+            && match &entry.start {
+                Start::At(at) => now >= *at,
+                Start::After(group) => self.has_ended(group),
+            }
+    }
+
+    fn has_ended(&self, group: &str) -> bool {
+        let mut of_group = self.jobs.iter().filter(|entry| entry.group == group);
+        of_group.all(|entry| entry.progress == Progress::Ended)
+    }
+
+    /// A job was submitted and got these numbers. Returns what its group has reached.
+    pub(crate) fn submitted(&mut self, place: usize, ids: &[u64]) -> Vec<Milestone> {
+        let entry = &mut self.jobs[place];
+        entry.tries += 1;
+        let states = ids.iter().map(|id| (*id, OarState::Waiting)).collect();
+        entry.progress = Progress::InFlight(states);
+        let group = entry.group.clone();
+        self.by_id.extend(ids.iter().map(|id| (*id, place)));
+        self.tell(&group, JobState::Submitted)
+    }
+
+    /// A job could not be submitted: it is due again at `until`.
+    pub(crate) fn postponed(&mut self, place: usize, until: Duration) {
+        self.jobs[place].not_before = until;
+    }
+
+    /// A job has changed its state. Returns what its group has reached.
+    pub(crate) fn changed(&mut self, id: u64, state: OarState, well: bool) -> Vec<Milestone> {
+        let Some(&place) = self.by_id.get(&id) else { return Vec::new() };
+        let entry = &mut self.jobs[place];
+        let Progress::InFlight(states) = &mut entry.progress else { return Vec::new() };
+        states.insert(id, state);
+        let group = entry.group.clone();
+        if states.values().all(|state| state.is_final()) {
+            let again = !well && entry.may_be_repeated && entry.tries < MAX_TRIES;
+            let again = again && states.len() == 1;
+            entry.progress = if again { Progress::Waiting } else { Progress::Ended };
+        }
+        let mut reached = Vec::new();
+        for &stage in stages(state) {
+            let is_whole = stage != JobState::Ended || self.has_ended(&group);
+            if is_whole {
+                reached.extend(self.tell(&group, stage));
+            }
+        }
+        reached
+    }
+
+    fn tell(&mut self, group: &str, state: JobState) -> Vec<Milestone> {
+        let milestone = (group.to_owned(), state);
+        let is_new = self.told.insert(milestone.clone());
+        is_new.then_some(milestone).into_iter().collect()
+    }
+
+    /// The numbers of the jobs that are in flight.
+    pub(crate) fn in_flight(&self) -> Vec<u64> {
+        let states = self.jobs.iter().filter_map(|entry| match &entry.progress {
+            Progress::InFlight(states) => Some(states),
+            Progress::Waiting | Progress::Ended => None,
+        });
+        states.flatten().filter(|(_, state)| !state.is_final()).map(|(id, _)| *id).collect()
+    }
+
+    /// The place in the list of the job with that number.
+    pub(crate) fn place_of(&self, id: u64) -> Option<usize> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// Whether the job at that place is to be submitted, once more or for the first time.
+    pub(crate) fn is_waiting(&self, place: usize) -> bool {
+        self.jobs[place].progress == Progress::Waiting
+    }
+
+    /// How many have ended, and how many there are.
+    pub(crate) fn progress(&self) -> (usize, usize) {
+        let ended = self.jobs.iter().filter(|entry| entry.progress == Progress::Ended).count();
+        (ended, self.jobs.len())
+    }
+
+    /// Whether all have ended.
+    pub(crate) fn has_all_ended(&self) -> bool {
+        self.jobs.iter().all(|entry| entry.progress == Progress::Ended)
+    }
+
+    /// When a job will be due next, as far as is known, if nothing else happens.
+    pub(crate) fn next_due(&self) -> Option<Duration> {
+        let waiting = self.jobs.iter().filter(|entry| entry.progress == Progress::Waiting);
+        let at = waiting.filter_map(|entry| match &entry.start {
+            Start::At(at) => Some(entry.not_before.max(*at)),
+            Start::After(group) => self.has_ended(group).then_some(entry.not_before),
+        });
+        at.min()
+    }
+}
+
+impl Entry {
+    fn is_in_flight(&self) -> bool {
+        matches!(self.progress, Progress::InFlight(_))
+    }
+}
+
+/// How far a job is that is in this state: it may have been further between two looks.
+fn stages(state: OarState) -> &'static [JobState] {
+    match state {
+        OarState::Waiting | OarState::Hold | OarState::ToError | OarState::ToAckReservation => {
+            &[JobState::Submitted]
+        }
+        OarState::ToLaunch | OarState::Launching => &[JobState::Submitted, JobState::Launching],
+        OarState::Running | OarState::Suspended | OarState::Resuming | OarState::Finishing => {
+            &[JobState::Submitted, JobState::Launching, JobState::Running]
+        }
+        OarState::Terminated => {
+            &[JobState::Submitted, JobState::Launching, JobState::Running, JobState::Ended]
+        }
+        OarState::Error => &[JobState::Submitted, JobState::Ended],
+    }
+}

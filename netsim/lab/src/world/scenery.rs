@@ -1,0 +1,110 @@
+//! A world as a scenario describes it, and what happens to its parts by their names.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use netsim_scenario::Resolved;
+use netsim_sim::Event;
+
+use super::{Programs, Scientist, Volunteer, World, place};
+use crate::processes;
+use crate::topology::Topology;
+
+impl World {
+    /// Builds the networks of a scenario, with its scientists and volunteers. Nothing runs yet.
+    pub fn build(dir: &Path, programs: Programs, resolved: &Resolved) -> anyhow::Result<Self> {
+        if let Some(relay) = resolved.relays.first() {
+            bail!(
+                "{} cannot be started: there is no relay that runs alone yet; leave [[relays]] out, \
+                 the coordinator has one beside it",
+                relay.host
+            );
+        }
+        let topology = Topology::build(&resolved.topology)?;
+        let public = topology.machine("coordinator")?;
+        let mut scientists = Vec::new();
+        for scientist in &resolved.scientists {
+            let machine = topology.machine(&scientist.host)?;
+            let place = place(dir, &scientist.host, &machine.netns)?;
+            scientists.push(Scientist::new(&scientist.user, place, machine, programs.clone()));
+        }
+        let mut volunteers = Vec::new();
+        for (index, volunteer) in resolved.volunteers.iter().enumerate() {
+            let machine = topology.machine(&volunteer.host)?;
+            let place = place(dir, &volunteer.host, &machine.netns)?;
+            let cores = u16::try_from(volunteer.cores).context("too many cores")?;
+            volunteers.push(Volunteer {
+                host: format!("vol-{}", index + 1),
+                machine,
+                place,
+                cores,
+                agent: None,
+            });
+        }
+        Ok(Self {
+            volunteers,
+            coordinator: None,
+            settings: resolved.coordinator.clone(),
+            public,
+            scientists,
+            dir: dir.to_owned(),
+            programs,
+            topology,
+        })
+    }
+
+    /// The index of the volunteer on that machine.
+    pub fn volunteer_named(&self, machine: &str) -> anyhow::Result<usize> {
+        let found = self.volunteers.iter().position(|v| v.machine.name == machine);
+        found.with_context(|| format!("{machine} is no volunteer's machine"))
+    }
+
+    /// Switches a volunteer's machine off. Nothing on it gets a last word out.
+    pub fn switch_off(&mut self, index: usize) -> anyhow::Result<()> {
+        let name = self.volunteers[index].machine.name.clone();
+        self.topology.apply(&Event::LinkDown(name))?;
+        self.volunteers[index].pull_the_plug();
+        Ok(())
+    }
+
+    /// Switches a volunteer's machine on: its agent starts.
+    pub fn switch_on(&mut self, index: usize) -> anyhow::Result<()> {
+        let name = self.volunteers[index].machine.name.clone();
+        self.topology.apply(&Event::LinkUp(name))?;
+        self.start_agent(index)
+    }
+
+    /// Stops everything on a machine where it is, as closing a laptop would.
+    pub fn suspend(&self, machine: &str) -> anyhow::Result<()> {
+        let machine = self.topology.machine(machine)?;
+        processes::suspend(&machine.netns, &self.dir.join(&machine.name));
+        Ok(())
+    }
+
+    /// Lets everything on a machine go on.
+    pub fn resume(&self, machine: &str) -> anyhow::Result<()> {
+        let machine = self.topology.machine(machine)?;
+        processes::resume(&machine.netns, &self.dir.join(&machine.name));
+        Ok(())
+    }
+
+    /// Does to the network what an event says.
+    pub fn apply(&mut self, event: &Event) -> anyhow::Result<()> {
+        self.topology.apply(event)?;
+        if let Event::Roam { host, .. } = event {
+            // Other addresses, other routers.
+            let machine = self.topology.machine(host)?;
+            let volunteers = self.volunteers.iter_mut().map(|v| &mut v.machine);
+            let machines = volunteers.chain(self.scientists.iter_mut().map(|s| &mut s.machine));
+            for known in machines.filter(|known| known.name == *host) {
+                *known = machine.clone();
+            }
+        }
+        Ok(())
+    }
+
+    /// The networks.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+}

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 use std::os::linux::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -31,6 +31,11 @@ impl Netns {
     /// A number that tells namespaces apart.
     pub fn inode(&self) -> io::Result<u64> {
         self.0.metadata().map(|meta| meta.st_ino())
+    }
+
+    /// It, as this process holds it open.
+    pub(crate) fn borrowed(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// This process's descriptor of it.

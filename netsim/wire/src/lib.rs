@@ -10,6 +10,7 @@ pub mod engine;
 pub mod forwarder;
 pub mod frame;
 pub mod nat;
+pub mod netem;
 pub mod netlink;
 pub mod notice;
 pub mod splice;

@@ -49,16 +49,24 @@ impl Cable<'_> {
             Ok((old, settings))
         })?;
         let peer = old.peer.ok_or_else(|| io::Error::other(format!("{name} is no cable")))?;
-        let port = within(far, || Netlink::new()?.numbered(peer))?;
+        let (port, far_settings) = within(far, || {
+            let netlink = Netlink::new()?;
+            let port = netlink.numbered(peer)?;
+            // Most are ports of a bridge, which have none.
+            let settings = netlink.settings(port.index)?;
+            Ok((port, settings))
+        })?;
         within(near, || Netlink::new()?.remove(old.index))?;
 
         let far = within(far, || {
             let tap = Tap::new(&port.name, port.hardware)?;
             let netlink = Netlink::new()?;
+            let index = netlink.interface(&port.name)?.index;
             if let Some(bridge) = port.bridge {
-                netlink.plug(netlink.interface(&port.name)?.index, bridge)?;
+                netlink.plug(index, bridge)?;
             }
             tap::set_up(&port.name, true)?;
+            netlink.settle(index, far_settings)?;
             Ok(tap)
         })?;
         let near = within(near, || {
@@ -68,18 +76,26 @@ impl Cable<'_> {
             netlink.settle(netlink.interface(name)?.index, settings)?;
             if let Some(address) = disowned {
                 netlink.disown(address)?;
+                // What comes back through a hairpin has that address for its source.
+                std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}/accept_local"), "1")?;
             }
             Ok(tap)
         })?;
         Ok(Spliced { near, far, hardware: old.hardware })
     }
 
-    /// Pulls the cable's plug out of the far end, or puts it back: the near end sees its carrier go,
-    /// and keeps addresses and routes.
-    pub fn set_plugged(self, is_plugged: bool) -> io::Result<()> {
+    /// The name of the far end.
+    pub fn other_end(self) -> io::Result<String> {
         let Self { near, name, far } = self;
         let peer = within(near, || Netlink::new()?.interface(name))?.peer;
         let peer = peer.ok_or_else(|| io::Error::other(format!("{name} is no cable")))?;
-        within(far, || tap::set_up(&Netlink::new()?.numbered(peer)?.name, is_plugged))
+        within(far, || Ok(Netlink::new()?.numbered(peer)?.name))
+    }
+
+    /// Pulls the cable's plug out of the far end, or puts it back: the near end sees its carrier go,
+    /// and keeps addresses and routes.
+    pub fn set_plugged(self, is_plugged: bool) -> io::Result<()> {
+        let other = self.other_end()?;
+        within(self.far, || tap::set_up(&other, is_plugged))
     }
 }

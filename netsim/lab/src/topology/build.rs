@@ -1,8 +1,9 @@
 //! From the simulator's words to namespaces, several at a time.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -11,7 +12,7 @@ use netsim_sim::{Firewall, NatProfile};
 use patchbay::{IpSupport, Nat, Router, RouterPreset};
 use tokio::io::AsyncWriteExt as _;
 
-use super::rules::{self, Beyond, Ruled};
+use super::rules::{self, Ruled};
 use super::{Gateway, MachinePart, Parts, RouterPart, Topology};
 use crate::netns::Netns;
 
@@ -23,9 +24,13 @@ const AT_ONCE: usize = 8;
 /// has (`198.18.0.10` to `.254`).
 const MAX_PUBLIC: usize = 245;
 
+/// How long the kernel may take to make an address ready. Chosen: without duplicate detection it is a
+/// matter of milliseconds, or of a busy machine's seconds.
+const SETTLED: Duration = Duration::from_secs(10);
+
 impl Topology {
     /// Adds routers, those further out first.
-    pub(super) fn add_routers(&self, specs: &[RouterSpec]) -> anyhow::Result<()> {
+    pub(super) fn wire_routers(&self, specs: &[RouterSpec]) -> anyhow::Result<()> {
         let mut rest = specs;
         while let Some(first) = rest.first() {
             // As many as do not stand behind each other.
@@ -56,7 +61,7 @@ impl Topology {
     }
 
     /// Adds machines. Those in the public realm get a router without NAT, `NAME-r0`.
-    pub(super) fn add_hosts(&self, specs: &[HostSpec]) -> anyhow::Result<()> {
+    pub(super) fn wire_hosts(&self, specs: &[HostSpec]) -> anyhow::Result<()> {
         let public = specs.iter().filter(|spec| spec.behind.is_none());
         let own: Vec<RouterSpec> = public
             .flat_map(|spec| spec.names().into_iter().map(move |name| (name, spec)))
@@ -67,7 +72,7 @@ impl Topology {
                 ..RouterSpec::default()
             })
             .collect();
-        self.add_routers(&own)?;
+        self.wire_routers(&own)?;
         let named: Vec<(String, &HostSpec)> = specs
             .iter()
             .flat_map(|spec| spec.names().into_iter().map(move |name| (name, spec)))
@@ -103,9 +108,6 @@ impl Topology {
 
     async fn wire_router(&self, spec: &RouterSpec) -> anyhow::Result<RouterPart> {
         let profile = spec.nat.profile();
-        if let Some(Beyond(axis)) = profile.and_then(|nat| rules::kernel_can(&nat).err()) {
-            bail!("its NAT is beyond the kernel's ({axis}), and there is no other yet");
-        }
         let support = if spec.ipv6 { IpSupport::DualStack } else { IpSupport::V4Only };
         let mut builder = self.lab.add_router(&spec.name);
         if profile.is_some() {
@@ -125,14 +127,14 @@ impl Topology {
         let gateway = gateway(&handle, spec, profile).await?;
         let ruled = Ruled {
             wan: &gateway.wan,
-            nat: profile,
+            nat: profile.filter(|nat| rules::kernel_can(nat).is_ok()),
             stateful: spec.stateful,
             firewall: spec.firewall,
             proxy: None,
         };
         set(&handle, ruled.settings()).await?;
         nft(&handle, ruled.text()).await?;
-        Ok(RouterPart { handle, spec: spec.clone(), gateway })
+        Ok(RouterPart { handle, spec: spec.clone(), gateway, region: None, line: None })
     }
 
     async fn machine_of(&self, name: &str, spec: &HostSpec) -> anyhow::Result<MachinePart> {
@@ -142,7 +144,11 @@ impl Topology {
             let device =
                 self.lab.add_device(name).iface(super::change::INTERFACE, id).build().await?;
             let netns = device.spawn(async |_| Netns::of_this_thread())?.await??;
-            anyhow::Ok(MachinePart { device, netns, router, preset: None })
+            if let Some(address) = device.ip6() {
+                device.spawn(async move |_| settled(address).await)?.await??;
+            }
+            let link = spec.link.profile();
+            anyhow::Ok(MachinePart { device, netns, router, preset: None, link, line: None })
         };
         wired.await.with_context(|| format!("cannot make the machine {name}"))
     }
@@ -175,6 +181,18 @@ impl Parts {
             proxy: Some(proxy),
         };
         Some(format!("delete table inet firewall\n{}", ruled.text()))
+    }
+}
+
+/// Waits until the kernel has taken in an address of this namespace, which it does in the background.
+async fn settled(address: Ipv6Addr) -> io::Result<()> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        match tokio::net::UdpSocket::bind((address, 0)).await {
+            Ok(_) => return Ok(()),
+            Err(error) if begun.elapsed() > SETTLED => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+        }
     }
 }
 

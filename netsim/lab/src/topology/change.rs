@@ -5,7 +5,7 @@ use netsim_sim::Event;
 use netsim_sim::topology::RouterSpec;
 
 use super::build::{nft, own_router};
-use super::rules::{MAPPINGS, Ruled};
+use super::rules::{self, MAPPINGS, Ruled};
 use super::{RouterPart, Topology, flush};
 
 /// Every machine's interface.
@@ -33,14 +33,16 @@ impl Topology {
         let router = behind.map_or_else(|| own_router(machine), str::to_owned);
         if behind.is_none() && !self.parts().routers.contains_key(&router) {
             let spec = RouterSpec { name: router.clone(), ipv6: true, ..RouterSpec::default() };
-            self.add_routers(&[spec])?;
+            self.wire_routers(&[spec])?;
         }
-        let (id, device) = {
+        let (id, device, line) = {
             let parts = self.parts();
-            let part = parts.machines.get(machine);
-            let part = part.with_context(|| format!("there is no machine {machine}"))?;
-            (parts.router(&router)?.handle.id(), part.device.clone())
+            let part = parts.machine_part(machine)?;
+            (parts.router(&router)?.handle.id(), part.device.clone(), part.line)
         };
+        if let Some(line) = line {
+            self.wires.remove(line)?;
+        }
         let interface = device.iface(INTERFACE).context("the machine has no interface")?;
         self.runtime
             .block_on(interface.replug(id))
@@ -48,17 +50,21 @@ impl Topology {
         if let Some(part) = self.parts().machines.get_mut(machine) {
             part.router = router;
             part.preset = None;
+            part.line = None;
         }
-        Ok(())
+        self.lay_all()
     }
 
     /// A router starts again and has forgotten its mappings.
     pub fn reboot_nat(&self, router: &str) -> anyhow::Result<()> {
-        let (handle, has_map) = {
+        let (handle, has_map, line) = {
             let parts = self.parts();
             let part = parts.router(router)?;
-            (part.handle.clone(), part.ruled().has_map())
+            (part.handle.clone(), part.ruled().has_map(), part.line)
         };
+        if let Some(line) = line {
+            self.wires.reboot_nat(line)?;
+        }
         self.runtime.block_on(async {
             if has_map {
                 nft(&handle, format!("flush map ip nat {MAPPINGS}\n")).await?;
@@ -69,20 +75,28 @@ impl Topology {
     }
 
     fn set_link(&self, machine: &str, is_up: bool) -> anyhow::Result<()> {
-        let device = {
+        let (near, far, line) = {
             let parts = self.parts();
-            let part = parts.machines.get(machine);
-            part.with_context(|| format!("there is no machine {machine}"))?.device.clone()
+            let part = parts.machine_part(machine)?;
+            let far = parts.router(&part.router)?.gateway.netns.clone();
+            (part.netns.clone(), far, part.line)
         };
-        let interface = device.iface(INTERFACE).context("the machine has no interface")?;
-        self.runtime.block_on(async {
-            if is_up { interface.link_up().await } else { interface.link_down().await }
-        })
+        self.set_line(line, (&near, INTERFACE, &far), is_up)
+            .with_context(|| format!("cannot change the link of {machine}"))
     }
 
-    fn set_uplink(&self, router: &str, _is_up: bool) -> anyhow::Result<()> {
-        let _ = self.router(router)?;
-        bail!("uplinks cannot be taken down yet")
+    fn set_uplink(&self, router: &str, is_up: bool) -> anyhow::Result<()> {
+        let (near, wan, far, line) = {
+            let parts = self.parts();
+            let part = parts.router(router)?;
+            let far = match &part.spec.behind {
+                Some(behind) => parts.router(behind)?.gateway.netns.clone(),
+                None => self.root.clone(),
+            };
+            (part.gateway.netns.clone(), part.gateway.wan.clone(), far, part.line)
+        };
+        self.set_line(line, (&near, &wan, &far), is_up)
+            .with_context(|| format!("cannot change the uplink of {router}"))
     }
 }
 
@@ -90,7 +104,7 @@ impl RouterPart {
     pub(super) fn ruled(&self) -> Ruled<'_> {
         Ruled {
             wan: &self.gateway.wan,
-            nat: self.gateway.nat,
+            nat: self.gateway.nat.filter(|nat| rules::kernel_can(nat).is_ok()),
             stateful: self.spec.stateful,
             firewall: self.spec.firewall,
             proxy: None,

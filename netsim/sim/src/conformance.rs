@@ -1,4 +1,4 @@
-//! Asks a NAT how it behaves, by probes alone.
+//! Asks a NAT how it behaves, by probes alone; [`link`] asks links.
 //!
 //! The suite knows nothing of what is behind [`NatProbe`]: the simulator, or a laboratory with the
 //! kernel's NATs. It wants two machines inside and two addresses outside:
@@ -11,6 +11,8 @@
 //!
 //! Every probe uses inner ports that no other one uses, so that mappings do not disturb each other,
 //! and none depends on what a filter lets in unless it is the filter that is asked about.
+
+pub mod link;
 
 mod observed;
 mod questions;

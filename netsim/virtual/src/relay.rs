@@ -14,6 +14,8 @@ pub const REFLECTOR_TOKEN: [u8; 16] = [0x70; 16];
 pub struct Relay {
     secret: u64,
     bound: BTreeMap<(u32, u8), SocketAddr>,
+    /// As of an older version: it knows no keepalives.
+    pub is_old: bool,
     /// A relay that does not run answers nothing.
     pub down: bool,
 }
@@ -46,11 +48,20 @@ impl Relay {
                     ControlFrame::BindAck { nonce, channel: ticket.channel, lifetime_s: 120 }
                 })
             }
+            ControlFrame::KeepAlive { nonce } => {
+                let channels = self.bound.values().filter(|bound| **bound == from).count();
+                let channels = u16::try_from(channels).unwrap_or(u16::MAX);
+                let ack =
+                    ControlFrame::KeepAliveAck { nonce, observed: from, channels, lifetime_s: 120 };
+                (channels > 0 && !self.is_old).then_some(ack)
+            }
+            // Answers from elsewhere are the reflector's of the laboratory.
+            ControlFrame::ReflectElsewhere { .. } => None,
             other @ (ControlFrame::ReflectRequest { .. }
-            | ControlFrame::ReflectElsewhere { .. }
             | ControlFrame::ReflectResponse { .. }
             | ControlFrame::BindChallenge { .. }
-            | ControlFrame::BindAck { .. }) => panic!("a node sent {other:?} to a relay"),
+            | ControlFrame::BindAck { .. }
+            | ControlFrame::KeepAliveAck { .. }) => panic!("a node sent {other:?} to a relay"),
         }
     }
 

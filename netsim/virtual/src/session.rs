@@ -20,6 +20,9 @@ const MAX_HELD: usize = 128;
 /// answer starts a handshake itself. As overlay/driver.
 const ANSWERER_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The same once it has had keys: they are too old, and both sides know it. As overlay/driver.
+const RENEWER_PATIENCE: Duration = Duration::from_millis(300);
+
 /// How long a repeated initiation is answered with the same response. As overlay/driver.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(10);
 
@@ -228,7 +231,11 @@ impl Session {
 
     /// When a side without keys begins a handshake without being told to.
     fn begins_at(&self) -> Option<Duration> {
-        let patience = if self.initiator { Duration::ZERO } else { ANSWERER_PATIENCE };
+        let patience = match (self.initiator, self.waits_since) {
+            (true, _) => Duration::ZERO,
+            (false, Some(_)) => ANSWERER_PATIENCE,
+            (false, None) => RENEWER_PATIENCE,
+        };
         let since = self.held_since.or(self.waits_since).filter(|_| !self.keyed)?;
         Some(since + patience)
     }

@@ -7,7 +7,7 @@ mod driver;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use netsim_sim::{Delivery, HostId, Link, NatProfile, Network, Outgoing, PUBLIC};
+use netsim_sim::{Delivery, HostId, HostState, Link, NatProfile, Network, Outgoing, PUBLIC};
 use overlay_core::{Input, MeshId, Node, NodeConfig, NodeId, Output, PairState, Path, SessionKey};
 
 use crate::node::VirtualNode;
@@ -211,12 +211,15 @@ impl World {
         true
     }
 
-    /// Feeds one input to a node and carries out its outputs.
+    /// Feeds one input to a node and carries out its outputs. One that stands still hears nothing.
     ///
     /// # Panics
     ///
     /// When the node breaks the contract with its driver: that is a defect of the overlay's core.
     pub fn input(&mut self, index: usize, input: Input<'_>) {
+        if self.net.state(self.nodes[index].host) == HostState::Suspended {
+            return;
+        }
         let now = self.start + self.now();
         let node = &mut self.nodes[index].node;
         let outputs: Vec<Output> = node.handle_input(now, input).collect();

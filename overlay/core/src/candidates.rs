@@ -1,80 +1,126 @@
 //! This node's own candidates, and which endpoints are worth a probe at all.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use crate::NodeId;
 use crate::netmap::{
     Candidate, CandidateKind, MAX_CANDIDATES, NatTraits, NodeCandidates, ObservedMapping,
 };
+use crate::tier::is_private;
 
 /// Ports below this are never probed: services and their gateways live there (a probe to port 162
 /// once tripped a router's SNMP helper), overlay sockets do not.
 const LOWEST_PORT: u16 = 1024;
 
+/// Host addresses that are announced; the rest of [`MAX_CANDIDATES`] is for what others see.
+const MAX_HOSTS: usize = 5;
+
+/// Endpoints of one further kind that are announced.
+const MAX_OF_KIND: usize = 2;
+
+/// How long a peer's word about this node's endpoint counts.
+const REPORT_LIFE: Duration = Duration::from_secs(120);
+
+/// Endpoints that peers have reported and that are remembered.
+const MAX_REPORTS: usize = 8;
+
 /// Where this node may be reached, as far as it knows.
-///
-/// The reflexive endpoint is what the coordinator saw; a second reflector on another port tells
-/// whether the mapping depends on the destination. When a later answer of the second reflector
-/// differs and the mapping did not depend on the destination, the node's address has changed.
 #[derive(Debug)]
 pub(crate) struct OwnCandidates {
     id: NodeId,
     hosts: Vec<SocketAddr>,
-    reflexive: Option<SocketAddr>,
-    second: Option<SocketAddr>,
+    port_mapped: Vec<SocketAddr>,
+    operator_set: Vec<SocketAddr>,
+    reports: Vec<Report>,
+    /// What the reflectors see, one for each family that they see this node in.
+    reflexive: Vec<SocketAddr>,
+    mapping: ObservedMapping,
+    nat: NatTraits,
     announced: Option<NodeCandidates>,
+}
+
+/// Peers saw this node's packets come from there.
+#[derive(Debug)]
+struct Report {
+    endpoint: SocketAddr,
+    first_by: NodeId,
+    /// Two peers say the same: one alone may lie, or have a mapping of its own.
+    agreed: bool,
+    last: Instant,
 }
 
 impl OwnCandidates {
     pub(crate) fn new(id: NodeId) -> Self {
-        Self { id, hosts: Vec::new(), reflexive: None, second: None, announced: None }
+        Self {
+            id,
+            hosts: Vec::new(),
+            port_mapped: Vec::new(),
+            operator_set: Vec::new(),
+            reports: Vec::new(),
+            reflexive: Vec::new(),
+            mapping: ObservedMapping::Unknown,
+            nat: NatTraits::default(),
+            announced: None,
+        }
     }
 
     /// The machine's own addresses; those that nobody else could use are left out.
     pub(crate) fn on_hosts(&mut self, hosts: Vec<SocketAddr>) {
-        self.hosts.clear();
-        for host in hosts {
-            if self.hosts.len() + 1 < MAX_CANDIDATES
-                && is_usable(host)
-                && !self.hosts.contains(&host)
-            {
-                self.hosts.push(host);
-            }
+        self.hosts = few(hosts, MAX_CANDIDATES - 1);
+    }
+
+    /// Mappings that a router gave on request.
+    pub(crate) fn on_port_mapped(&mut self, endpoints: Vec<SocketAddr>) {
+        self.port_mapped = few(endpoints, MAX_OF_KIND);
+    }
+
+    /// Endpoints that the operator named.
+    pub(crate) fn on_operator_set(&mut self, endpoints: Vec<SocketAddr>) {
+        self.operator_set = few(endpoints, MAX_OF_KIND);
+    }
+
+    /// What the reflectors make of it.
+    pub(crate) fn on_nat(
+        &mut self,
+        reflexive: Vec<SocketAddr>,
+        mapping: ObservedMapping,
+        nat: NatTraits,
+    ) {
+        self.reflexive = reflexive;
+        self.mapping = mapping;
+        self.nat = nat;
+    }
+
+    /// A peer saw this node's packets come from there.
+    pub(crate) fn on_peer_report(&mut self, now: Instant, by: NodeId, endpoint: SocketAddr) {
+        self.reports.retain(|report| now < report.last + REPORT_LIFE);
+        if let Some(report) = self.reports.iter_mut().find(|report| report.endpoint == endpoint) {
+            report.agreed |= report.first_by != by;
+            report.last = now;
+        } else if self.reports.len() < MAX_REPORTS && is_usable(endpoint) {
+            self.reports.push(Report { endpoint, first_by: by, agreed: false, last: now });
         }
     }
 
-    /// The coordinator saw this node there. What the other reflector said is of the past.
-    pub(crate) fn on_reflexive(&mut self, observed: SocketAddr) {
-        if self.reflexive != Some(observed) {
-            self.reflexive = Some(observed);
-            self.second = None;
-        }
-    }
-
-    /// The second reflector saw this node there.
-    pub(crate) fn on_second_reflection(&mut self, observed: SocketAddr) {
-        let moved = self.second.is_some_and(|before| before != observed);
-        if moved && self.second == self.reflexive {
-            self.reflexive = Some(observed);
-        }
-        self.second = Some(observed);
+    /// The machine's own addresses.
+    pub(crate) fn hosts(&self) -> &[SocketAddr] {
+        &self.hosts
     }
 
     /// The coordinator has said where it sees this node.
     pub(crate) fn is_complete(&self) -> bool {
-        self.reflexive.is_some()
+        !self.reflexive.is_empty()
     }
 
     /// What is known of the mapping behaviour.
     pub(crate) fn mapping(&self) -> ObservedMapping {
-        match (self.reflexive, self.second) {
-            (Some(reflexive), _) if self.hosts.contains(&reflexive) => ObservedMapping::None,
-            (Some(reflexive), Some(second)) if reflexive == second => {
-                ObservedMapping::EndpointIndependent
-            }
-            (Some(_), Some(_)) => ObservedMapping::EndpointDependent,
-            (Some(_), None) | (None, _) => ObservedMapping::Unknown,
-        }
+        self.mapping
+    }
+
+    /// What else is known of the NAT.
+    pub(crate) fn nat(&self) -> NatTraits {
+        self.nat
     }
 
     /// What was announced last.
@@ -84,34 +130,50 @@ impl OwnCandidates {
 
     /// The candidates to announce, none when nothing has changed since.
     pub(crate) fn take_announcement(&mut self) -> Option<NodeCandidates> {
-        let hosts = self.hosts.iter().map(|endpoint| (*endpoint, CandidateKind::Host));
-        // A reflexive endpoint that depends on the destination is announced all the same: a peer
-        // that filters by address must send to that address to let this node's packets in.
-        let reflexive = self
-            .reflexive
-            .filter(|endpoint| is_usable(*endpoint) && !self.hosts.contains(endpoint))
-            .map(|endpoint| (endpoint, CandidateKind::Reflexive));
-        let candidates: Vec<Candidate> =
-            hosts.chain(reflexive).map(|(endpoint, kind)| Candidate { endpoint, kind }).collect();
-        let mapping = self.mapping();
+        let candidates = self.candidates();
+        let (mapping, nat) = (self.mapping, self.nat);
         let sequence = match &self.announced {
-            Some(last) if last.candidates == candidates && last.mapping == mapping => return None,
+            Some(last)
+                if (&last.candidates, last.mapping, last.nat) == (&candidates, mapping, nat) =>
+            {
+                return None;
+            }
             Some(last) => last.sequence + 1,
             None if candidates.is_empty() => return None,
             None => 1,
         };
-        let announcement = NodeCandidates {
-            node: self.id,
-            sequence,
-            mapping,
-            nat: NatTraits::default(),
-            candidates,
-        };
+        let announcement = NodeCandidates { node: self.id, sequence, mapping, nat, candidates };
         self.announced = Some(announcement.clone());
         Some(announcement)
     }
 
-    /// Whether a peer's endpoint is worth a probe from here.
+    /// By kind, each endpoint once. A reflexive endpoint that depends on the destination is
+    /// announced all the same: a peer that filters by address must send to that address to let this
+    /// node's packets in.
+    fn candidates(&self) -> Vec<Candidate> {
+        let others = self.reflexive.len() + self.port_mapped.len() + self.operator_set.len();
+        let hosts = self.hosts.iter().take(MAX_HOSTS.max(MAX_CANDIDATES.saturating_sub(others)));
+        let reported = self.reports.iter().filter(|report| report.agreed);
+        let by_kind = [
+            (CandidateKind::Host, hosts.copied().collect::<Vec<_>>()),
+            (CandidateKind::Reflexive, self.reflexive.clone()),
+            (CandidateKind::PortMapped, self.port_mapped.clone()),
+            (CandidateKind::OperatorSet, self.operator_set.clone()),
+            (CandidateKind::PeerReported, reported.map(|report| report.endpoint).collect()),
+        ];
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (kind, endpoints) in by_kind {
+            for endpoint in endpoints {
+                let is_new = candidates.iter().all(|known| known.endpoint != endpoint);
+                if is_new && is_usable(endpoint) && candidates.len() < MAX_CANDIDATES {
+                    candidates.push(Candidate { endpoint, kind });
+                }
+            }
+        }
+        candidates
+    }
+
+    /// Whether a peer's endpoint may be probed from here at all.
     ///
     /// Not this node itself (homes use the same private addresses), not a family that this machine
     /// does not have, and the loopback only where this node's own candidates are there.
@@ -122,9 +184,50 @@ impl OwnCandidates {
             !endpoint.ip().is_loopback() || self.hosts.iter().any(|host| host.ip().is_loopback());
         is_usable(endpoint) && same_family && loopback_ok && !self.hosts.contains(&endpoint)
     }
+
+    /// Whether an announced endpoint of a peer that others see at `seen` is worth a probe.
+    ///
+    /// A private address is, where both may be on one site: seen at the same address, or on the same
+    /// network. Anywhere else a probe would only trouble a stranger's machine or this node's router.
+    pub(crate) fn is_worthwhile(&self, endpoint: SocketAddr, seen: &[SocketAddr]) -> bool {
+        let ip = endpoint.ip();
+        if !is_private(ip) || ip.is_loopback() || self.reflexive.is_empty() || seen.is_empty() {
+            return true;
+        }
+        let is_inside = |seen: &SocketAddr| is_private(seen.ip());
+        self.shares_address(seen)
+            || self.reflexive.iter().any(is_inside)
+            || seen.iter().any(is_inside)
+            || self.hosts.iter().any(|host| same_network(host.ip(), ip))
+    }
+
+    /// Whether others see both nodes at one address: they are behind one NAT.
+    pub(crate) fn shares_address(&self, seen: &[SocketAddr]) -> bool {
+        self.reflexive.iter().any(|own| seen.iter().any(|seen| seen.ip() == own.ip()))
+    }
 }
 
-fn is_usable(endpoint: SocketAddr) -> bool {
+/// The usable ones, each once.
+fn few(endpoints: Vec<SocketAddr>, most: usize) -> Vec<SocketAddr> {
+    let mut few = Vec::new();
+    for endpoint in endpoints {
+        if few.len() < most && is_usable(endpoint) && !few.contains(&endpoint) {
+            few.push(endpoint);
+        }
+    }
+    few
+}
+
+/// The usual size of a site's network: /24, and /64.
+fn same_network(a: IpAddr, b: IpAddr) -> bool {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..3] == b.octets()[..3],
+        (IpAddr::V6(a), IpAddr::V6(b)) => a.octets()[..8] == b.octets()[..8],
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    }
+}
+
+pub(crate) fn is_usable(endpoint: SocketAddr) -> bool {
     let ip = endpoint.ip();
     let link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
@@ -135,81 +238,4 @@ fn is_usable(endpoint: SocketAddr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn endpoint(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    fn behind_a_nat() -> OwnCandidates {
-        let mut own = OwnCandidates::new(NodeId([1; 32]));
-        own.on_hosts(vec![endpoint("192.168.1.2:4000")]);
-        own.on_reflexive(endpoint("203.0.113.1:4000"));
-        own
-    }
-
-    #[test]
-    fn mapping_is_what_the_second_reflector_makes_of_it() {
-        let mut own = behind_a_nat();
-        assert_eq!(own.mapping(), ObservedMapping::Unknown);
-        own.on_second_reflection(endpoint("203.0.113.1:4000"));
-        assert_eq!(own.mapping(), ObservedMapping::EndpointIndependent);
-
-        let mut own = behind_a_nat();
-        own.on_second_reflection(endpoint("203.0.113.1:5000"));
-        assert_eq!(own.mapping(), ObservedMapping::EndpointDependent);
-
-        let mut own = behind_a_nat();
-        own.on_reflexive(endpoint("192.168.1.2:4000"));
-        assert_eq!(own.mapping(), ObservedMapping::None);
-    }
-
-    #[test]
-    fn address_that_moves_is_announced_with_the_next_sequence() {
-        let mut own = behind_a_nat();
-        own.on_second_reflection(endpoint("203.0.113.1:4000"));
-        assert_eq!(own.take_announcement().unwrap().sequence, 1);
-        assert_eq!(own.take_announcement(), None);
-        own.on_second_reflection(endpoint("203.0.113.9:4000"));
-        let moved = own.take_announcement().unwrap();
-        assert_eq!(moved.sequence, 2);
-        assert_eq!(moved.candidates[1].endpoint, endpoint("203.0.113.9:4000"));
-        assert_eq!(moved.mapping, ObservedMapping::EndpointIndependent);
-    }
-
-    #[test]
-    fn announces_few_and_usable_endpoints() {
-        let mut own = OwnCandidates::new(NodeId([1; 32]));
-        let mut hosts: Vec<_> =
-            (1..=20).map(|host| SocketAddr::from(([10, 0, 0, host], 4000))).collect();
-        hosts.insert(0, endpoint("169.254.0.1:4000"));
-        hosts.insert(0, endpoint("[fe80::1]:4000"));
-        own.on_hosts(hosts);
-        own.on_reflexive(endpoint("203.0.113.1:4000"));
-        let announced = own.take_announcement().unwrap().candidates;
-        assert_eq!(announced.len(), MAX_CANDIDATES);
-        assert_eq!(announced[0].endpoint, endpoint("10.0.0.1:4000"));
-        assert_eq!(announced[MAX_CANDIDATES - 1].kind, CandidateKind::Reflexive);
-    }
-
-    #[test]
-    fn some_endpoints_are_not_worth_a_probe() {
-        let own = behind_a_nat();
-        for good in ["203.0.113.7:4000", "10.0.0.1:1024"] {
-            assert!(own.may_reach(endpoint(good)), "{good}");
-        }
-        let bad = [
-            "192.168.1.2:4000",
-            "127.0.0.1:4000",
-            "0.0.0.0:4000",
-            "224.0.0.1:4000",
-            "255.255.255.255:4000",
-            "10.0.0.1:161",
-            "[2001:db8::1]:4000",
-        ];
-        for bad in bad {
-            assert!(!own.may_reach(endpoint(bad)), "{bad}");
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,13 @@
 //! What a child of the node is lent while it works.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::NodeId;
+use crate::budget::PunchBudget;
 use crate::candidates::OwnCandidates;
 use crate::io::Output;
 use crate::node::Stats;
@@ -13,6 +16,15 @@ use crate::node::Stats;
 pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) own: &'a OwnCandidates,
+    pub(crate) budget: &'a mut PunchBudget,
+    /// Between pings on a direct path without data.
+    pub(crate) keepalive: Duration,
+    /// Where peers say that they see this node.
+    pub(crate) reports: &'a mut Vec<(NodeId, SocketAddr)>,
+    /// Peers that this node does not hear any more by any way: others may know them.
+    pub(crate) lost: &'a mut Vec<NodeId>,
+    /// Set when a path fell silent: this node's own address may have changed.
+    pub(crate) in_doubt: &'a mut bool,
     pub(crate) outputs: &'a mut Vec<Output>,
     pub(crate) stats: &'a mut Stats,
 }

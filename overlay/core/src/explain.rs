@@ -1,18 +1,22 @@
 //! One sentence that says why a pair is relayed.
 
-use crate::netmap::ObservedMapping;
+use crate::netmap::{NatTraits, ObservedMapping, ObservedPorts};
 
 /// What is known about the search for a direct path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
     pub(crate) own_mapping: ObservedMapping,
+    pub(crate) own_nat: NatTraits,
     pub(crate) peer_mapping: ObservedMapping,
+    pub(crate) peer_nat: NatTraits,
     /// The coordinator has said where it sees this node.
     pub(crate) own_known: bool,
     /// The peer's candidates have come.
     pub(crate) peer_known: bool,
     /// The search has ended for now.
     pub(crate) settled: bool,
+    /// The pair has no data.
+    pub(crate) resting: bool,
     /// A direct path was in use and fell silent.
     pub(crate) fell_silent: bool,
     /// Endpoints of the peer that were pinged, and with how many pings.
@@ -31,6 +35,17 @@ pub(crate) fn explain(evidence: &Evidence) -> String {
     }
     if !evidence.peer_known {
         return "the peer has announced no endpoints yet".into();
+    }
+    if is_random(evidence.own_mapping, evidence.own_nat)
+        && is_random(evidence.peer_mapping, evidence.peer_nat)
+    {
+        return "both NATs give a new random port per destination; a port mapping on either router \
+                would make it direct"
+            .into();
+    }
+    if evidence.resting {
+        return "idle, so that the relay holds the pair; its next data looks for a direct path"
+            .into();
     }
     if evidence.fell_silent {
         return "the direct path fell silent; it is tried again from time to time".into();
@@ -53,15 +68,17 @@ pub(crate) fn explain(evidence: &Evidence) -> String {
     match (evidence.own_mapping, evidence.peer_mapping) {
         (EndpointDependent, EndpointDependent) => format!(
             "both NATs use another port for every destination, so neither side can know where to \
-             send; {silence}"
+             send (a port mapping on either router would help); {silence}"
         ),
         (EndpointDependent, _) => format!(
             "this node's NAT uses another port for every destination and the peer's NAT or \
-             firewall lets in known ports only; {silence}"
+             firewall lets in known ports only (a port mapping on either router would help); \
+             {silence}"
         ),
         (_, EndpointDependent) => format!(
             "the peer's NAT uses another port for every destination and this node's NAT or \
-             firewall lets in known ports only; {silence}"
+             firewall lets in known ports only (a port mapping on either router would help); \
+             {silence}"
         ),
         (
             ObservedMapping::Unknown | ObservedMapping::None | ObservedMapping::EndpointIndependent,
@@ -76,6 +93,10 @@ pub(crate) fn explain(evidence: &Evidence) -> String {
     }
 }
 
+fn is_random(mapping: ObservedMapping, nat: NatTraits) -> bool {
+    mapping == ObservedMapping::EndpointDependent && nat.ports == ObservedPorts::Random
+}
+
 fn counted(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
@@ -84,12 +105,20 @@ fn counted(number: usize, noun: &str) -> String {
 mod tests {
     use super::*;
 
+    const UNKNOWN: NatTraits = NatTraits {
+        ports: ObservedPorts::Unknown,
+        filtering: crate::netmap::ObservedFiltering::Unknown,
+    };
+
     const SEARCHED: Evidence = Evidence {
         own_mapping: ObservedMapping::EndpointIndependent,
+        own_nat: UNKNOWN,
         peer_mapping: ObservedMapping::EndpointIndependent,
+        peer_nat: UNKNOWN,
         own_known: true,
         peer_known: true,
         settled: true,
+        resting: false,
         fell_silent: false,
         endpoints: 2,
         pings: 24,
@@ -114,6 +143,17 @@ mod tests {
             (Evidence { peer_known: false, ..SEARCHED }, "the peer has announced no endpoints"),
             (Evidence { own_known: false, ..SEARCHED }, "does not know its own endpoint"),
             (Evidence { fell_silent: true, ..SEARCHED }, "fell silent"),
+            (Evidence { resting: true, ..SEARCHED }, "idle"),
+            (
+                Evidence {
+                    own_mapping: hard,
+                    own_nat: NatTraits { ports: ObservedPorts::Random, ..UNKNOWN },
+                    peer_mapping: hard,
+                    peer_nat: NatTraits { ports: ObservedPorts::Random, ..UNKNOWN },
+                    ..SEARCHED
+                },
+                "both NATs give a new random port per destination; a port mapping on either router",
+            ),
             (Evidence { endpoints: 0, ..SEARCHED }, "none of the peer's endpoints"),
         ];
         for (evidence, expected) in table {

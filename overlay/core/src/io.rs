@@ -1,6 +1,7 @@
 //! Everything that can happen to a [`Node`](crate::Node), and everything it can ask of its driver.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::NodeId;
 use crate::control::PairReport;
@@ -35,6 +36,21 @@ pub enum Input<'a> {
         /// Shown to the reflector.
         reflector_token: [u8; 16],
     },
+    /// A further reflector, on another host or port, and what it wants to be shown.
+    Reflector {
+        /// Its endpoint.
+        at: SocketAddr,
+        /// Shown to it.
+        token: [u8; 16],
+    },
+    /// The endpoints that routers gave on request (PCP, NAT-PMP, UPnP); all of them each time.
+    PortMapped(Vec<SocketAddr>),
+    /// The endpoints that the operator says lead here; all of them each time.
+    OperatorEndpoints(Vec<SocketAddr>),
+    /// How long a mapping of the NAT in front of this node lives without packets, as measured.
+    MappingLifetime(Duration),
+    /// The machine was suspended and goes on. A clock that runs on meanwhile tells the node by itself.
+    Resumed,
     /// This node is about to enter a mesh with that private key's public part.
     JoinMesh(MeshId),
     /// A mesh's members. Ignored unless its epoch is newer and the node has joined that mesh.

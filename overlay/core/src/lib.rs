@@ -23,18 +23,22 @@ pub mod netmap;
 pub mod pattern;
 pub mod wire;
 
+mod budget;
 mod candidates;
 mod context;
 mod explain;
+mod keeper;
 mod ledger;
 mod mesh;
+mod nat;
 mod node;
 mod path;
 mod peer;
-mod reflect;
 mod relay_client;
+mod relays;
 mod search;
 mod session;
+mod tier;
 mod trial;
 
 pub use ids::{MeshId, NodeId, SessionKey, WireGuardKey};

@@ -1,10 +1,11 @@
 //! One mesh that this node has joined: which netmaps count, and what they change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use crate::NodeId;
 use crate::netmap::{MAX_MEMBERS, Member, NETMAP_VERSION, Netmap};
+use crate::pattern::Pattern;
 
 /// The most meshes that a node is in at once. Chosen: more jobs than a volunteer's machine has cores.
 pub(crate) const MAX_MESHES: usize = 64;
@@ -13,16 +14,19 @@ pub(crate) const MAX_MESHES: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Mesh {
     pub(crate) joined_at: Instant,
+    era: u64,
     /// Of the last netmap, 0 before the first.
     pub(crate) epoch: u64,
     /// The others.
     peers: BTreeMap<NodeId, Member>,
+    /// Those of them that are expected to talk with this node.
+    expected: BTreeSet<NodeId>,
 }
 
 /// Why a netmap is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NetmapRefused {
-    /// The epoch is not newer than the last one.
+    /// Era and epoch are not newer than the last ones.
     OldEpoch,
     /// Another version, too many members, or a member or an index twice.
     Malformed,
@@ -33,11 +37,13 @@ pub(crate) enum NetmapRefused {
 pub(crate) struct Changes {
     pub(crate) removed: Vec<NodeId>,
     pub(crate) added: Vec<Member>,
+    /// Of those that stay or are added: they are expected to talk with this node and were not before.
+    pub(crate) expected: Vec<NodeId>,
 }
 
 impl Mesh {
     pub(crate) fn new(joined_at: Instant) -> Self {
-        Self { joined_at, epoch: 0, peers: BTreeMap::new() }
+        Self { joined_at, era: 0, epoch: 0, peers: BTreeMap::new(), expected: BTreeSet::new() }
     }
 
     pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
@@ -46,11 +52,12 @@ impl Mesh {
 
     /// Takes a newer netmap. One without `own` removes everybody.
     pub(crate) fn apply(&mut self, own: NodeId, netmap: Netmap) -> Result<Changes, NetmapRefused> {
-        if netmap.epoch <= self.epoch {
+        if (netmap.era, netmap.epoch) <= (self.era, self.epoch) {
             return Err(NetmapRefused::OldEpoch);
         }
         let mut next = check(&netmap).ok_or(NetmapRefused::Malformed)?;
-        self.epoch = netmap.epoch;
+        let expected = expected(own, &netmap);
+        (self.era, self.epoch) = (netmap.era, netmap.epoch);
         if next.remove(&own).is_none() {
             next.clear();
         }
@@ -61,13 +68,32 @@ impl Mesh {
         };
         let removed = self.peers.values().filter(|old| !stays(old, next.get(&old.node)));
         let added = next.values().filter(|new| !stays(new, self.peers.get(&new.node)));
+        let added: Vec<Member> = added.cloned().collect();
+        let is_new = |node: &&NodeId| {
+            !self.expected.contains(node) || added.iter().any(|member| member.node == **node)
+        };
         let changes = Changes {
             removed: removed.map(|member| member.node).collect(),
-            added: added.cloned().collect(),
+            expected: expected.iter().filter(is_new).copied().collect(),
+            added,
         };
         self.peers = next;
+        self.expected = expected;
         Ok(changes)
     }
+}
+
+/// Those who are expected to talk with `own`. Ranks are places in the order of the indices.
+fn expected(own: NodeId, netmap: &Netmap) -> BTreeSet<NodeId> {
+    let pattern = netmap.pattern.unwrap_or(Pattern::All);
+    let mut members: Vec<_> = netmap.members.iter().map(|m| (m.index, m.node)).collect();
+    members.sort_unstable();
+    let size = members.len();
+    let Some(rank) = members.iter().position(|(_, node)| *node == own) else {
+        return BTreeSet::new();
+    };
+    let joined = |(other, _): &(usize, &(u16, NodeId))| pattern.joins(rank, *other, size);
+    members.iter().enumerate().filter(joined).map(|(_, (_, node))| *node).collect()
 }
 
 /// The members by node, none when the netmap contradicts itself.
@@ -77,8 +103,7 @@ fn check(netmap: &Netmap) -> Option<BTreeMap<NodeId, Member>> {
     }
     let members: BTreeMap<_, _> =
         netmap.members.iter().map(|member| (member.node, member.clone())).collect();
-    let indices: std::collections::BTreeSet<_> =
-        netmap.members.iter().map(|member| member.index).collect();
+    let indices: BTreeSet<_> = netmap.members.iter().map(|member| member.index).collect();
     let all_differ = members.len() == netmap.members.len() && indices.len() == members.len();
     all_differ.then_some(members)
 }
@@ -125,6 +150,31 @@ mod tests {
         let without_us = netmap(3, vec![member(2, 9)]);
         let changes = mesh.apply(OWN, without_us).unwrap();
         assert_eq!((changes.removed, changes.added), (vec![NodeId([2; 32])], vec![]));
+    }
+
+    #[test]
+    fn pattern_names_whom_to_connect_and_a_departure_closes_the_ring() {
+        let mut mesh = Mesh::new(Instant::now());
+        let ring =
+            |epoch, members| Netmap { pattern: Some(Pattern::Ring), ..netmap(epoch, members) };
+        let members: Vec<_> = (1..=5).map(|number| member(number, number)).collect();
+        let changes = mesh.apply(OWN, ring(1, members.clone())).unwrap();
+        assert_eq!(changes.added.len(), 4);
+        assert_eq!(changes.expected, [NodeId([2; 32]), NodeId([5; 32])]);
+        let changes = mesh.apply(OWN, ring(2, members[..4].to_vec())).unwrap();
+        assert_eq!(changes.removed, [NodeId([5; 32])]);
+        assert_eq!(changes.expected, [NodeId([4; 32])]);
+    }
+
+    #[test]
+    fn new_era_counts_from_one_and_the_old_one_is_over() {
+        let mut mesh = Mesh::new(Instant::now());
+        let of = |era, epoch| Netmap { era, ..netmap(epoch, vec![member(1, 1), member(2, 2)]) };
+        mesh.apply(OWN, of(0, 7)).unwrap();
+        mesh.apply(OWN, of(3, 1)).unwrap();
+        assert_eq!(mesh.apply(OWN, of(0, 8)), Err(NetmapRefused::OldEpoch));
+        assert_eq!(mesh.apply(OWN, of(3, 1)), Err(NetmapRefused::OldEpoch));
+        mesh.apply(OWN, of(3, 2)).unwrap();
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //! 3. Both sides ping every endpoint of the other *inside the session* (`search`, `trial`), which
 //!    opens both NATs from inside. An answered ping of full size proves an endpoint, and what is
 //!    sent moves there (`path`). Nothing is lost, since both sides receive on all paths.
-//! 4. Silence moves it back to the relay, at first with copies on both paths.
+//! 4. Silence moves it back to the relay, at first with copies on both paths. So does the end of the
+//!    data, silently: an idle pair costs nothing, and goes direct again with its next data.
 //!
 //! What is learned about endpoints, relays and NATs belongs to the pair of nodes (`peer`) and serves
 //! all meshes that both are in; only the session belongs to one mesh.
@@ -20,9 +21,11 @@
 //! - Nothing that comes from the network is an error: what is not understood, not asked for or too
 //!   much is counted in [`Stats`] and ignored.
 //! - Every collection has a limit ([`MAX_PEERS`], `MAX_MESHES`, `MAX_TRIALS`, `MAX_PINGS`,
-//!   [`MAX_CANDIDATES`](crate::netmap::MAX_CANDIDATES)).
+//!   `MAX_KEEPERS`, `MAX_REFLECTORS`, [`MAX_CANDIDATES`](crate::netmap::MAX_CANDIDATES)).
 //! - The same seed and inputs give the same outputs: one ChaCha8 stream per peer, ordered maps.
 //! - A wakeup makes progress: after it, no timer is due.
+
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -31,15 +34,21 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::budget::PunchBudget;
 use crate::candidates::OwnCandidates;
 use crate::context::{Context, earlier};
-use crate::io::{Input, Output, PairState, Path};
+use crate::io::{Input, Output, Path};
+use crate::keeper::{Keeper, Kept, MAX_KEEPERS};
 use crate::mesh::{MAX_MESHES, Mesh};
-use crate::netmap::{Netmap, NodeCandidates, ObservedMapping, RelayTicket};
-use crate::peer::Peer;
-use crate::reflect::ReflectClient;
+use crate::nat::{NatProbe, Taken};
+use crate::netmap::{Candidate, CandidateKind, Netmap, NodeCandidates, RelayTicket};
+use crate::path::KEEPALIVE;
+use crate::peer::{Joining, Peer};
+use crate::wire::probe::Purpose;
 use crate::wire::{ControlFrame, Probe, Ticket};
 use crate::{MeshId, NodeId, SessionKey};
+
+pub use view::{NodeView, Stats};
 
 /// The most peers that a node knows at once. Chosen: two meshes of the largest size.
 pub const MAX_PEERS: usize = 2 * crate::netmap::MAX_MEMBERS;
@@ -47,6 +56,19 @@ pub const MAX_PEERS: usize = 2 * crate::netmap::MAX_MEMBERS;
 /// A timer that is due although it has just fired is put off by this. Never happens unless a child is
 /// wrong, see [`Stats::stalled_timers`].
 const STALLED_TIMER: Duration = Duration::from_millis(1);
+
+/// A wakeup that comes later than this was slept through: the machine stood still. Chosen: far more than
+/// a busy machine's delays, far less than what a peer takes for death.
+const SLEPT_THROUGH: Duration = Duration::from_secs(5);
+
+/// Peers that are asked at a time to pass on where this node is.
+const HELPERS: usize = 2;
+
+/// The share of a mapping's life after which it is refreshed.
+const REFRESH_SHARE: f64 = 0.7;
+
+/// Bounds of the keepalive that a learned lifetime gives.
+const KEEPALIVE_RANGE: (Duration, Duration) = (Duration::from_secs(7), Duration::from_secs(25));
 
 /// What a [`Node`] is made from.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +85,17 @@ pub struct Node {
     config: NodeConfig,
     now: Instant,
     own: OwnCandidates,
-    reflect: ReflectClient,
+    nat: NatProbe,
+    budget: PunchBudget,
+    keepers: BTreeMap<SocketAddr, Keeper>,
+    keeper_rng: ChaCha8Rng,
+    keepalive: Duration,
+    /// Where peers have said that they see this node, since the last look.
+    reports: Vec<(NodeId, SocketAddr)>,
+    /// Peers that cannot be heard, since the last look.
+    lost: Vec<NodeId>,
+    /// A path fell silent: this node's own address may have changed.
+    in_doubt: bool,
     meshes: BTreeMap<MeshId, Mesh>,
     peers: BTreeMap<NodeId, Peer>,
     /// The next timer of each peer, in order.
@@ -88,48 +120,6 @@ impl Iterator for Outputs<'_> {
     }
 }
 
-/// Counters since the node was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Control frames that could not be read, or that nobody had asked for.
-    pub control_refused: u64,
-    /// Probes that could not be read, and pongs that nobody had asked for.
-    pub probes_refused: u64,
-    /// Endpoints of peers that were not worth a trial, or one too many.
-    pub endpoints_refused: u64,
-    /// Reports about sessions that this node does not have.
-    pub unknown_sessions: u64,
-    /// Netmaps that were too old, malformed, or of a mesh that this node has not joined.
-    pub netmaps_refused: u64,
-    /// Tickets that could not be read, and whatever was about one peer or mesh too many.
-    pub orders_refused: u64,
-    /// WireGuard initiations asked for.
-    pub initiations: u64,
-    /// Pings sent.
-    pub pings_sent: u64,
-    /// Times that a direct path was taken into use.
-    pub promotions: u64,
-    /// Times that a direct path was given up for the relay.
-    pub demotions: u64,
-    /// Timers that were still due after they had fired: a defect, to be reported.
-    pub stalled_timers: u64,
-}
-
-/// What a node knows, for status output.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NodeView {
-    /// The node's own candidates as last announced.
-    pub candidates: Option<NodeCandidates>,
-    /// What is known of the mapping behaviour of the NAT in front of it.
-    pub mapping: ObservedMapping,
-    /// The meshes that it has joined, with the epoch of the netmap (0: none yet).
-    pub meshes: Vec<(MeshId, u64)>,
-    /// Every pair.
-    pub pairs: Vec<(SessionKey, PairState)>,
-    /// Counters.
-    pub stats: Stats,
-}
-
 impl Node {
     /// A node that knows nothing yet.
     pub fn new(config: NodeConfig, now: Instant) -> Self {
@@ -137,7 +127,14 @@ impl Node {
             config,
             now,
             own: OwnCandidates::new(config.id),
-            reflect: ReflectClient::new(ChaCha8Rng::seed_from_u64(config.seed)),
+            nat: NatProbe::new(ChaCha8Rng::seed_from_u64(config.seed)),
+            budget: PunchBudget::default(),
+            keepers: BTreeMap::new(),
+            keeper_rng: keeper_stream(config.seed),
+            keepalive: KEEPALIVE,
+            reports: Vec::new(),
+            lost: Vec::new(),
+            in_doubt: false,
             meshes: BTreeMap::new(),
             peers: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -154,18 +151,36 @@ impl Node {
     /// second input cannot be applied before they are taken; those that are not taken are lost. A
     /// `now` earlier than the last one counts as the last one.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) -> Outputs<'_> {
+        let slept = self.next_wakeup().is_some_and(|wakeup| now > wakeup + SLEPT_THROUGH);
         self.now = self.now.max(now);
+        if slept {
+            self.on_resumed();
+        }
         match input {
             Input::HostEndpoints(endpoints) => {
                 self.own.on_hosts(endpoints);
-                self.reflect.check_now(self.now);
+                self.nat.on_hosts(self.own.hosts());
+                self.nat.check_now(self.now);
+                self.on_own_candidates();
+            }
+            Input::PortMapped(endpoints) => {
+                self.own.on_port_mapped(endpoints);
+                self.on_own_candidates();
+            }
+            Input::OperatorEndpoints(endpoints) => {
+                self.own.on_operator_set(endpoints);
                 self.on_own_candidates();
             }
             Input::Welcome { observed, reflector, reflector_token } => {
-                self.own.on_reflexive(observed);
-                self.reflect.on_reflector(self.now, reflector, reflector_token);
+                self.nat.on_welcome(self.now, observed, reflector, reflector_token);
                 self.on_own_candidates();
             }
+            Input::Reflector { at, token } => self.nat.add_reflector(self.now, at, token),
+            Input::MappingLifetime(lifetime) => {
+                let (least, most) = KEEPALIVE_RANGE;
+                self.keepalive = lifetime.mul_f64(REFRESH_SHARE).clamp(least, most);
+            }
+            Input::Resumed => self.on_resumed(),
             Input::JoinMesh(mesh) => self.on_join(mesh),
             Input::Netmap(netmap) => self.on_netmap(netmap),
             Input::LeaveMesh(mesh) => self.on_leave(mesh),
@@ -174,13 +189,13 @@ impl Node {
             }
             Input::Ticket(ticket) => self.on_ticket(&ticket),
             Input::Control { from, bytes } => self.on_control(from, bytes),
-            Input::Authenticated { session, via, data: _ } => {
+            Input::Authenticated { session, via, data } => {
                 self.with_session(session, |peer, ctx| {
-                    peer.on_authenticated(ctx, session.mesh, via)
+                    peer.on_authenticated(ctx, session.mesh, via, data)
                 });
             }
             Input::Sent(session) => {
-                self.with_session(session, |peer, _| peer.on_sent(session.mesh));
+                self.with_session(session, |peer, ctx| peer.on_sent(ctx, session.mesh));
             }
             Input::Probe { session, via, bytes } => self.on_probe(session, via, bytes),
             Input::Wakeup => {}
@@ -192,7 +207,8 @@ impl Node {
     /// When the node wants an [`Input::Wakeup`] at the latest; none: not before another input.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let peers = self.deadlines.first().map(|(at, _)| *at);
-        earlier(peers, self.reflect.next_timer())
+        let keepers = self.keepers.values().map(Keeper::next_timer).min();
+        earlier(earlier(peers, keepers), self.nat.next_timer())
     }
 
     /// Counters since the node was made.
@@ -205,24 +221,41 @@ impl Node {
         NodeView {
             candidates: self.own.announced().cloned(),
             mapping: self.own.mapping(),
+            nat: self.own.nat(),
+            udp_silent: self.nat.is_silent(),
+            relays: self
+                .keepers
+                .iter()
+                .filter(|(_, keeper)| keeper.is_keeping())
+                .map(|(relay, keeper)| (*relay, keeper.rtt()))
+                .collect(),
+            new_mappings: self.budget.spent(self.now),
             meshes: self.meshes.iter().map(|(id, mesh)| (*id, mesh.epoch)).collect(),
             pairs: self.peers.values().flat_map(|peer| peer.pairs(&self.own)).collect(),
             stats: self.stats,
         }
     }
 
+    /// The machine stood still, or the clock jumped: nothing that was known needs to hold any more.
+    fn on_resumed(&mut self) {
+        self.stats.resumptions += 1;
+        self.nat.check_now(self.now);
+        for keeper in self.keepers.values_mut() {
+            keeper.check_now(self.now);
+        }
+        self.with_all_peers(|peer, ctx| peer.on_resumed(ctx));
+    }
+
     fn on_own_candidates(&mut self) {
-        let before = self.own.announced().map(|last| last.candidates.clone());
+        self.own.on_nat(self.nat.reflexive(), self.nat.mapping(), self.nat.traits());
+        let before = self.own.announced().map(whereabouts);
         let Some(announcement) = self.own.take_announcement() else { return };
-        let has_moved = before.is_some_and(|before| before != announcement.candidates);
+        let has_moved = before.is_some_and(|before| before != whereabouts(&announcement));
         self.outputs.push(Output::Announce(announcement));
         if !has_moved {
             return;
         }
-        let peers: Vec<_> = self.peers.keys().copied().collect();
-        for id in peers {
-            self.with_peer(id, |peer, ctx| peer.on_local_change(ctx));
-        }
+        self.with_all_peers(|peer, ctx| peer.on_local_change(ctx));
     }
 
     fn on_join(&mut self, mesh: MeshId) {
@@ -234,7 +267,7 @@ impl Node {
             return;
         }
         self.meshes.insert(mesh, Mesh::new(self.now));
-        self.reflect.check_now(self.now);
+        self.nat.check_now(self.now);
     }
 
     fn on_netmap(&mut self, netmap: Netmap) {
@@ -253,9 +286,12 @@ impl Node {
         }
         let own = self.config.id;
         for member in changes.added {
-            self.with_peer(member.node, |peer, ctx| {
-                peer.add_session(ctx, own, id, joined_at, &member);
-            });
+            let lazy = !changes.expected.contains(&member.node);
+            let joining = Joining { mesh: id, joined_at, lazy };
+            self.with_peer(member.node, |peer, ctx| peer.add_session(ctx, own, joining, &member));
+        }
+        for node in changes.expected {
+            self.with_peer(node, |peer, ctx| peer.want(ctx, id));
         }
         self.forget_strangers();
     }
@@ -280,7 +316,12 @@ impl Node {
     fn on_control(&mut self, from: SocketAddr, bytes: &[u8]) {
         let taken = match ControlFrame::decode(bytes) {
             Ok(ControlFrame::ReflectResponse { nonce, observed }) => {
-                self.on_reflected(from, nonce, observed)
+                let is_active = self.needs_reflector();
+                let taken = self.nat.on_response(self.now, from, nonce, observed, is_active);
+                self.on_observed(taken)
+            }
+            Ok(ControlFrame::KeepAliveAck { nonce, observed, channels, lifetime_s: _ }) => {
+                self.on_kept(from, nonce, observed, channels.into())
             }
             Ok(frame) => self.on_relay_frame(from, &frame),
             Err(_) => false,
@@ -288,14 +329,16 @@ impl Node {
         self.stats.control_refused += u64::from(!taken);
     }
 
-    fn on_reflected(&mut self, from: SocketAddr, nonce: [u8; 8], observed: SocketAddr) -> bool {
-        let is_active = !self.meshes.is_empty();
-        let asked = self.reflect.on_response(self.now, from, nonce, is_active);
-        if asked {
-            self.own.on_second_reflection(observed);
+    fn on_observed(&mut self, taken: Taken) -> bool {
+        if taken == Taken::News {
             self.on_own_candidates();
         }
-        asked
+        taken != Taken::No
+    }
+
+    /// While a relay sees this node every 20 s, the reflectors need not.
+    fn needs_reflector(&self) -> bool {
+        !self.meshes.is_empty() && !self.keepers.values().any(Keeper::is_keeping)
     }
 
     fn on_relay_frame(&mut self, from: SocketAddr, frame: &ControlFrame) -> bool {
@@ -304,6 +347,11 @@ impl Node {
             let mut ctx = Context {
                 now: self.now,
                 own: &self.own,
+                budget: &mut self.budget,
+                keepalive: self.keepalive,
+                reports: &mut self.reports,
+                lost: &mut self.lost,
+                in_doubt: &mut self.in_doubt,
                 outputs: &mut self.outputs,
                 stats: &mut self.stats,
             };
@@ -314,28 +362,160 @@ impl Node {
         }
         if let Some(id) = taken_by {
             self.with_peer(id, |_, _| ());
+            if matches!(frame, ControlFrame::BindAck { .. }) {
+                self.on_bound(from, id);
+            }
         }
         taken_by.is_some()
     }
 
-    fn on_probe(&mut self, session: SessionKey, via: Path, bytes: &[u8]) {
-        match Probe::decode(bytes) {
-            Ok(probe) => {
-                self.with_session(session, |peer, ctx| peer.on_probe(ctx, session.mesh, via, probe))
+    /// A channel at that relay is bound: one keepalive is for all of them.
+    fn on_bound(&mut self, relay: SocketAddr, id: NodeId) {
+        let may_be_new = self.keepers.len() < MAX_KEEPERS;
+        match self.keepers.get(&relay) {
+            Some(keeper) if keeper.is_keeping() => {
+                self.with_peer(id, |peer, ctx| peer.on_kept(ctx, relay, true));
             }
-            Err(_) => self.stats.probes_refused += 1,
+            None if may_be_new => {
+                let keeper = Keeper::new(self.now, relay, &mut self.keeper_rng);
+                self.keepers.insert(relay, keeper);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn on_kept(
+        &mut self,
+        relay: SocketAddr,
+        nonce: [u8; 8],
+        observed: SocketAddr,
+        channels: usize,
+    ) -> bool {
+        let Some(keeper) = self.keepers.get_mut(&relay) else { return false };
+        if !keeper.on_ack(self.now, relay, nonce, &mut self.keeper_rng) {
+            return false;
+        }
+        let ours: usize = self.peers.values().map(|peer| peer.bound_at(relay)).sum();
+        // Fewer than this node believes: the relay has started again, or has dropped some.
+        let kept = channels >= ours;
+        self.with_all_peers(|peer, ctx| peer.on_kept(ctx, relay, kept));
+        let taken = self.nat.on_relay_saw(self.now, relay, observed);
+        self.on_observed(taken);
+        true
+    }
+
+    fn on_probe(&mut self, session: SessionKey, via: Path, bytes: &[u8]) {
+        let Ok(probe) = Probe::decode(bytes) else {
+            self.stats.probes_refused += 1;
+            return;
+        };
+        self.with_session(session, |peer, ctx| peer.on_probe(ctx, session.mesh, via, probe));
+        if let Probe::Hint { purpose, endpoints } = probe {
+            self.on_hint(session, purpose, &endpoints);
+        }
+    }
+
+    /// A member of the mesh says where it, or another member, is.
+    fn on_hint(&mut self, from: SessionKey, purpose: Purpose, endpoints: &[Option<SocketAddr>]) {
+        let is_member = |peers: &BTreeMap<NodeId, Peer>, node: &NodeId| {
+            peers.get(node).is_some_and(|peer| peer.is_established_in(from.mesh))
+        };
+        if !is_member(&self.peers, &from.peer) {
+            return;
+        }
+        match purpose {
+            Purpose::Here => {
+                self.with_peer(from.peer, |peer, ctx| peer.on_hint(ctx, endpoints));
+            }
+            Purpose::About(node) if is_member(&self.peers, &node) => {
+                self.with_peer(node, |peer, ctx| peer.on_hint(ctx, endpoints));
+            }
+            Purpose::PassOn(node) if is_member(&self.peers, &node) && node != from.peer => {
+                let mut may_ask = false;
+                self.with_peer(from.peer, |peer, ctx| may_ask = peer.may_ask(ctx.now));
+                if may_ask {
+                    let purpose = Purpose::About(from.peer);
+                    self.with_peer(node, |peer, ctx| peer.send_hint(ctx, purpose, endpoints));
+                }
+            }
+            Purpose::About(_) | Purpose::PassOn(_) => self.stats.probes_refused += 1,
+        }
+    }
+
+    /// Asks peers that can be heard to tell those that cannot where this node is.
+    fn seek_lost(&mut self) {
+        for lost in std::mem::take(&mut self.lost) {
+            let Some(meshes) = self.peers.get(&lost).map(Peer::meshes) else { continue };
+            let can_help = |(id, peer): &(&NodeId, &Peer)| {
+                **id != lost
+                    && peer.is_heard()
+                    && meshes.iter().any(|mesh| peer.is_established_in(*mesh))
+            };
+            let helpers: Vec<_> =
+                self.peers.iter().filter(can_help).map(|(id, _)| *id).take(HELPERS).collect();
+            for helper in helpers {
+                self.with_peer(helper, |peer, ctx| peer.ask_to_pass_on(ctx, lost));
+            }
         }
     }
 
     fn fire_due_timers(&mut self) {
-        let is_active = !self.meshes.is_empty();
-        if let Some((to, frame)) = self.reflect.fire_due_timers(self.now, is_active) {
-            self.outputs.push(Output::Transmit { to, bytes: frame.encode() });
-        }
         while let Some((at, id)) = self.deadlines.first().copied()
             && at <= self.now
         {
             self.with_peer(id, |_, _| ());
+        }
+        self.fire_keepers();
+        self.seek_lost();
+        let reports = std::mem::take(&mut self.reports);
+        if !reports.is_empty() {
+            for (by, endpoint) in reports {
+                self.own.on_peer_report(self.now, by, endpoint);
+            }
+            self.on_own_candidates();
+        }
+        if std::mem::take(&mut self.in_doubt) {
+            self.nat.check_now(self.now);
+        }
+        let is_active = self.needs_reflector();
+        let (requests, has_news) = self.nat.fire_due_timers(self.now, is_active);
+        for (to, frame) in requests {
+            self.outputs.push(Output::Transmit { to, bytes: frame.encode() });
+        }
+        if has_news {
+            self.on_own_candidates();
+        }
+    }
+
+    fn fire_keepers(&mut self) {
+        let due: Vec<_> = self
+            .keepers
+            .iter()
+            .filter(|(_, keeper)| keeper.next_timer() <= self.now)
+            .map(|(relay, _)| *relay)
+            .collect();
+        for relay in due {
+            if self.peers.values().all(|peer| peer.bound_at(relay) == 0) {
+                self.keepers.remove(&relay);
+                continue;
+            }
+            let Some(keeper) = self.keepers.get_mut(&relay) else { continue };
+            match keeper.fire_due_timers(self.now, &mut self.keeper_rng) {
+                Some(Kept::Request(frame)) => {
+                    self.outputs.push(Output::Transmit { to: relay, bytes: frame.encode() });
+                }
+                Some(Kept::Lost) => {
+                    self.with_all_peers(|peer, ctx| peer.on_kept(ctx, relay, false));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn with_all_peers(&mut self, mut act: impl FnMut(&mut Peer, &mut Context<'_>)) {
+        let peers: Vec<_> = self.peers.keys().copied().collect();
+        for id in peers {
+            self.with_peer(id, &mut act);
         }
     }
 
@@ -354,13 +534,18 @@ impl Node {
         let mut ctx = Context {
             now: self.now,
             own: &self.own,
+            budget: &mut self.budget,
+            keepalive: self.keepalive,
+            reports: &mut self.reports,
+            lost: &mut self.lost,
+            in_doubt: &mut self.in_doubt,
             outputs: &mut self.outputs,
             stats: &mut self.stats,
         };
         act(peer, &mut ctx);
         peer.fire_due_timers(&mut ctx);
         peer.report_changes(&mut ctx);
-        let mut next = peer.next_timer();
+        let mut next = peer.next_timer(&ctx);
         if next.is_some_and(|at| at <= self.now) {
             self.stats.stalled_timers += 1;
             next = Some(self.now + STALLED_TIMER);
@@ -403,6 +588,21 @@ impl Node {
             self.set_deadline(id, None);
         }
     }
+}
+
+/// What a node's paths depend on: its own addresses, and what its NAT makes of them.
+fn whereabouts(announced: &NodeCandidates) -> Vec<Candidate> {
+    let is_own = |candidate: &&Candidate| {
+        matches!(candidate.kind, CandidateKind::Host | CandidateKind::Reflexive)
+    };
+    announced.candidates.iter().filter(is_own).copied().collect()
+}
+
+/// The last stream: peers' streams begin at 1 and hardly reach it.
+fn keeper_stream(seed: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(u64::MAX);
+    rng
 }
 
 /// A random stream of its own for each peer, so that one peer's doings do not change another's draws.

@@ -8,6 +8,7 @@
 //!
 //! A refresh is the same exchange as the first binding, so a relay that has restarted and forgotten
 //! everything is bound again by the next one; [`RelayChannel::refresh_now`] makes it come at once.
+//! Where the relay takes one keepalive for all channels (`keeper`), a bound channel sends nothing.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -35,6 +36,10 @@ const LADDER_REST: Duration = Duration::from_secs(5);
 /// NATs forget a UDP mapping.
 const REFRESH: Duration = Duration::from_secs(20);
 
+/// Within this time after a new ticket a channel that is kept alive binds again, lest the relay's
+/// state end with the old ticket. Chosen: far less than what is left of it, and spread widely.
+const RENEW_WITHIN_S: u64 = 300;
+
 /// Unanswered requests after which the binding counts as lost: 3.1 s by the ladder.
 const LOST_AFTER: u32 = 5;
 
@@ -46,22 +51,50 @@ pub(crate) struct RelayChannel {
     nonce: [u8; 8],
     /// Requests of the exchange that is running, 0 when none is.
     attempt: u32,
-    due: Instant,
+    due: Option<Instant>,
     bound: bool,
+    /// One keepalive holds all channels at that relay.
+    kept: bool,
 }
 
 impl RelayChannel {
     pub(crate) fn new(now: Instant, relay: SocketAddr, ticket: Ticket) -> Self {
-        Self { relay, ticket, nonce: [0; 8], attempt: 0, due: now, bound: false }
+        Self { relay, ticket, nonce: [0; 8], attempt: 0, due: Some(now), bound: false, kept: false }
     }
 
     /// A newer ticket. Whether it is for the same channel, which then stays bound.
-    pub(crate) fn renew(&mut self, relay: SocketAddr, ticket: Ticket) -> bool {
+    pub(crate) fn renew(
+        &mut self,
+        now: Instant,
+        relay: SocketAddr,
+        ticket: Ticket,
+        rng: &mut ChaCha8Rng,
+    ) -> bool {
         let same = self.relay == relay && self.ticket.channel == ticket.channel;
         if same {
+            let is_newer = self.ticket.expires_unix != ticket.expires_unix;
             self.ticket = ticket;
+            if is_newer && self.due.is_none() {
+                let spread = Duration::from_secs(rng.random_range(0..RENEW_WITHIN_S));
+                self.due = Some(now + spread);
+            }
         }
         same
+    }
+
+    pub(crate) fn relay(&self) -> SocketAddr {
+        self.relay
+    }
+
+    /// Whether one keepalive holds all channels at that relay from now on.
+    pub(crate) fn set_kept(&mut self, now: Instant, kept: bool) {
+        if kept && !self.kept && self.bound && self.attempt == 0 {
+            self.due = None;
+        }
+        self.kept = kept;
+        if !kept {
+            self.refresh_now(now);
+        }
     }
 
     pub(crate) fn path(&self) -> Path {
@@ -76,16 +109,22 @@ impl RelayChannel {
     /// The binding may be gone: do not wait for the next refresh.
     pub(crate) fn refresh_now(&mut self, now: Instant) {
         if self.attempt == 0 {
-            self.due = now;
+            self.due = Some(now);
         }
     }
 
-    pub(crate) fn next_timer(&self) -> Instant {
+    /// The network has changed: whatever is running begins anew.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        self.attempt = 0;
+        self.due = Some(now);
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
         self.due
     }
 
     pub(crate) fn fire_due_timers(&mut self, rng: &mut ChaCha8Rng, ctx: &mut Context<'_>) {
-        if ctx.now < self.due {
+        if self.due.is_none_or(|due| ctx.now < due) {
             return;
         }
         if self.attempt == 0 {
@@ -96,7 +135,7 @@ impl RelayChannel {
         }
         let gap = rung(&LADDER, jittered(rng, LADDER_REST), self.attempt);
         self.attempt = self.attempt.saturating_add(1);
-        self.due = ctx.now + gap;
+        self.due = Some(ctx.now + gap);
         self.send(ControlFrame::BindRequest { ticket: self.ticket, nonce: self.nonce }, ctx);
     }
 
@@ -121,7 +160,8 @@ impl RelayChannel {
             {
                 self.bound = true;
                 self.attempt = 0;
-                self.due = ctx.now + REFRESH.mul_f64(rng.random_range(0.9..1.0));
+                let refresh = REFRESH.mul_f64(rng.random_range(0.9..1.0));
+                self.due = (!self.kept).then(|| ctx.now + refresh);
                 true
             }
             ControlFrame::BindChallenge { .. }
@@ -130,7 +170,9 @@ impl RelayChannel {
             | ControlFrame::ReflectElsewhere { .. }
             | ControlFrame::ReflectResponse { .. }
             | ControlFrame::BindRequest { .. }
-            | ControlFrame::BindAnswer { .. } => false,
+            | ControlFrame::BindAnswer { .. }
+            | ControlFrame::KeepAlive { .. }
+            | ControlFrame::KeepAliveAck { .. } => false,
         }
     }
 

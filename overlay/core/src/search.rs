@@ -1,12 +1,16 @@
 //! The search for a direct path to one peer: which endpoints are on trial, and when again.
 //!
 //! It starts when the first session with the peer is up, since its pings travel inside it. Every
-//! candidate that the peer has announced, and every endpoint from which an authentic ping of the peer
-//! has come (*peer-reflexive*: what a NAT made of the peer's ping to us), gets a [`Trial`]. Both
-//! sides do that at the same time, so both NATs are opened from inside. The search is *settled* when a
-//! direct path is in use, or when nothing is expected of any endpoint soon while both sides'
-//! candidates are known. A search without success rests and is repeated with small budgets after
-//! 5 s, 60 s, and then every 10 minutes; new candidates renew it at once.
+//! candidate of the peer that is worth it (`plan`), and every endpoint from which an authentic packet
+//! of the peer has come (*peer-reflexive*: what a NAT made of the peer's ping to us), gets a
+//! [`Trial`]. Both sides do that at the same time, so both NATs are opened from inside.
+//!
+//! The search is *settled* when a direct path is in use, or when nothing is expected of any endpoint
+//! soon while both sides' candidates are known. A search without success is repeated with small
+//! budgets after 5 s, 60 s, and then every 10 minutes, as long as the pair has data to send; new
+//! candidates renew it at once. A pair without data rests: nothing is sent, nothing is forgotten.
+
+mod plan;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,45 +19,49 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
 
 use crate::candidates::OwnCandidates;
-use crate::context::{earlier, jittered, rung};
+use crate::context::{Context, earlier, jittered, rung};
 use crate::explain::Evidence;
-use crate::netmap::{MAX_CANDIDATES, NodeCandidates, ObservedMapping};
+use crate::netmap::{Candidate, CandidateKind, MAX_CANDIDATES, NodeCandidates};
+use crate::tier::{Standing, Tier};
 use crate::trial::{Origin, Trial};
+use plan::Known;
 
-/// The most endpoints of one peer on trial: its candidates and as many peer-reflexive ones.
-pub(crate) const MAX_TRIALS: usize = 2 * MAX_CANDIDATES;
+/// The most endpoints of one peer on trial: its candidates, guesses, and as many peer-reflexive ones.
+pub(crate) const MAX_TRIALS: usize = 2 * MAX_CANDIDATES + plan::MAX_GUESSES;
 
 /// Between searches without success (reference: overlay §2.4, t5).
 const RETRY_GAPS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
 const RETRY_REST: Duration = Duration::from_secs(600);
 
+/// How often the proven paths that are not in use are asked whether they have become better.
+const RECHECK: Duration = Duration::from_secs(60);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Search {
     started: bool,
+    resting: bool,
     settled: bool,
     fell_silent: bool,
-    /// Of the candidates that were taken last.
-    sequence: Option<u64>,
-    mapping: ObservedMapping,
-    announced: Vec<SocketAddr>,
+    known: Known,
     trials: BTreeMap<SocketAddr, Trial>,
     retries: u32,
     retry_at: Option<Instant>,
+    recheck_at: Option<Instant>,
 }
 
 impl Search {
     pub(crate) fn new() -> Self {
         Self {
             started: false,
+            resting: false,
             settled: false,
             fell_silent: false,
-            sequence: None,
-            mapping: ObservedMapping::Unknown,
-            announced: Vec::new(),
+            known: Known::default(),
             trials: BTreeMap::new(),
             retries: 0,
             retry_at: None,
+            recheck_at: None,
         }
     }
 
@@ -66,15 +74,21 @@ impl Search {
         self.trials.get(&endpoint)
     }
 
+    /// How an endpoint compares with others.
+    pub(crate) fn standing(&self, endpoint: SocketAddr) -> Standing {
+        let tier = Tier::of(endpoint, self.known.kind(endpoint));
+        Standing { tier, rtt: self.trial(endpoint).and_then(Trial::rtt) }
+    }
+
     /// The peer's announced endpoints, for a handshake without a relay.
-    pub(crate) fn announced(&self) -> &[SocketAddr] {
-        &self.announced
+    pub(crate) fn announced(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.known.candidates().iter().map(|candidate| candidate.endpoint)
     }
 
     /// The peer's candidates, unless they are those already known.
     ///
-    /// The control stream keeps the order, so any other sequence is taken as newer: a peer that
-    /// has started again counts from 1.
+    /// The control stream keeps the order, so any other sequence is taken as newer: a peer or a
+    /// coordinator that has started again counts anew.
     pub(crate) fn on_candidates(
         &mut self,
         now: Instant,
@@ -82,24 +96,32 @@ impl Search {
         own: &OwnCandidates,
         rng: &mut ChaCha8Rng,
     ) -> bool {
-        let mut announced: Vec<SocketAddr> =
-            candidates.candidates.iter().map(|candidate| candidate.endpoint).collect();
-        announced.truncate(MAX_CANDIDATES);
-        if self.sequence == Some(candidates.sequence)
-            && self.announced == announced
-            && self.mapping == candidates.mapping
-        {
+        if !self.known.take(candidates) {
             return false;
         }
-        self.sequence = Some(candidates.sequence);
-        self.mapping = candidates.mapping;
-        self.announced = announced;
-        let announced = &self.announced;
+        let known = &self.known;
         self.trials.retain(|endpoint, trial| {
-            trial.is_proven() || trial.origin != Origin::Announced || announced.contains(endpoint)
+            trial.is_proven()
+                || trial.origin != Origin::Announced
+                || known.kind(*endpoint).is_some()
         });
         self.renew(now, own, rng);
         true
+    }
+
+    /// The peer itself, or another peer, names endpoints: each is worth a trial, nothing more.
+    pub(crate) fn on_hint(
+        &mut self,
+        now: Instant,
+        candidates: &[Candidate],
+        own: &OwnCandidates,
+        rng: &mut ChaCha8Rng,
+    ) {
+        for candidate in candidates.iter().take(MAX_CANDIDATES) {
+            if own.is_worthwhile(candidate.endpoint, &self.known.seen()) {
+                self.poke(now, candidate.endpoint, own, rng);
+            }
+        }
     }
 
     /// The first session is up: pings can be sent.
@@ -112,12 +134,8 @@ impl Search {
 
     /// No session is left.
     pub(crate) fn stop(&mut self) {
-        self.started = false;
-        self.settled = false;
-        self.fell_silent = false;
-        self.retries = 0;
-        self.retry_at = None;
-        self.trials.clear();
+        let known = std::mem::take(&mut self.known);
+        *self = Self { known, ..Self::new() };
     }
 
     /// Something has changed, here or there: every endpoint gets a whole budget again.
@@ -127,16 +145,32 @@ impl Search {
         }
         self.retries = 0;
         self.retry_at = None;
+        let planned = self.known.plan(own);
         for trial in self.trials.values_mut() {
-            trial.renew(now);
+            if trial.origin != Origin::Announced || self.known.kind(trial.endpoint).is_some() {
+                trial.renew(now);
+            }
         }
-        for endpoint in self.announced.clone() {
-            self.add(now, endpoint, Origin::Announced, own, rng);
+        for planned in planned {
+            self.add(now, planned.endpoint, planned.origin, planned.delay, own, rng);
+        }
+        if self.resting {
+            self.rest();
         }
     }
 
-    /// An authentic ping of the peer came directly from there. Whether the endpoint is on trial now.
+    /// An authentic packet of the peer came directly from there. Whether the endpoint is on trial now.
     pub(crate) fn on_peer_ping(
+        &mut self,
+        now: Instant,
+        endpoint: SocketAddr,
+        own: &OwnCandidates,
+        rng: &mut ChaCha8Rng,
+    ) -> bool {
+        self.poke(now, endpoint, own, rng)
+    }
+
+    fn poke(
         &mut self,
         now: Instant,
         endpoint: SocketAddr,
@@ -148,7 +182,7 @@ impl Search {
                 trial.on_peer_ping(now);
                 true
             }
-            None => self.add(now, endpoint, Origin::PeerReflexive, own, rng),
+            None => self.add(now, endpoint, Origin::PeerReflexive, Duration::ZERO, own, rng),
         }
     }
 
@@ -166,10 +200,11 @@ impl Search {
     }
 
     /// A direct path is in use: the search has succeeded.
-    pub(crate) fn on_promoted(&mut self) {
+    pub(crate) fn on_promoted(&mut self, now: Instant) {
         self.fell_silent = false;
         self.retries = 0;
         self.retry_at = None;
+        self.recheck_at = Some(now + RECHECK);
         for trial in self.trials.values_mut() {
             trial.ease();
         }
@@ -187,29 +222,73 @@ impl Search {
         }
     }
 
+    /// The pair has no data: silence, until there is some.
+    pub(crate) fn rest(&mut self) {
+        self.resting = true;
+        self.retry_at = None;
+        self.recheck_at = None;
+        self.trials.values_mut().for_each(Trial::rest);
+        self.settled |= self.started;
+    }
+
+    pub(crate) fn is_resting(&self) -> bool {
+        self.resting
+    }
+
+    /// The pair has data again: what worked before is tried at once, the rest as after a first failure.
+    pub(crate) fn wake(&mut self, now: Instant, own: &OwnCandidates, rng: &mut ChaCha8Rng) {
+        if !std::mem::take(&mut self.resting) {
+            return;
+        }
+        // What was announced meanwhile is new.
+        for planned in self.known.plan(own) {
+            self.add(now, planned.endpoint, planned.origin, planned.delay, own, rng);
+        }
+        for trial in self.trials.values_mut().filter(|trial| trial.has_carried()) {
+            trial.wake(now);
+        }
+        let gap = rung(&RETRY_GAPS, RETRY_REST, self.retries);
+        self.retry_at = Some(now + jittered(rng, gap));
+    }
+
     /// The pings that are due. `patience` is how long their answers may take.
     pub(crate) fn fire_due_timers(
         &mut self,
-        now: Instant,
         patience: Duration,
         is_direct: bool,
-        own: &OwnCandidates,
         rng: &mut ChaCha8Rng,
+        ctx: &mut Context<'_>,
     ) -> Vec<(SocketAddr, usize)> {
-        if !self.started {
+        let now = ctx.now;
+        if !self.started || self.resting {
             return Vec::new();
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             self.retries = self.retries.saturating_add(1);
+            let planned = self.known.plan(ctx.own);
+            self.trials.retain(|endpoint, trial| {
+                trial.is_answered()
+                    || trial.origin == Origin::Announced
+                        && planned.iter().any(|planned| planned.endpoint == *endpoint)
+            });
             self.trials.values_mut().for_each(|trial| trial.retry(now));
         }
-        let due: Vec<_> = self
-            .trials
-            .values_mut()
-            .filter_map(|trial| Some((trial.endpoint, trial.fire_due_timers(now, patience)?)))
-            .collect();
-        let is_known = self.sequence.is_some() && own.is_complete();
+        if self.recheck_at.is_some_and(|at| at <= now) {
+            self.recheck_at = is_direct.then_some(now + RECHECK);
+            self.trials.values_mut().for_each(|trial| trial.recheck(now));
+        }
+        let mut due = Vec::new();
+        for trial in self.trials.values_mut() {
+            if trial.is_due(now)
+                && let Err(later) = ctx.budget.admit(now, trial.endpoint)
+            {
+                ctx.stats.pings_postponed += 1;
+                trial.postpone(jitter_after(rng, now, later));
+            }
+            due.extend(trial.fire_due_timers(now, patience).map(|size| (trial.endpoint, size)));
+        }
+        let is_known = self.known.is_announced() && ctx.own.is_complete();
         let all_settled = self.trials.values().all(Trial::is_settled);
         self.settled |= is_direct || (is_known && all_settled);
         let rests = self.trials.values().all(Trial::is_at_rest) && !self.trials.is_empty();
@@ -223,8 +302,11 @@ impl Search {
     }
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {
+        if self.resting || !self.started {
+            return None;
+        }
         let trials = self.trials.values().filter_map(Trial::next_timer).min();
-        earlier(trials, self.retry_at)
+        earlier(trials, earlier(self.retry_at, self.recheck_at))
     }
 
     /// For the sentence that explains a relayed pair.
@@ -232,10 +314,13 @@ impl Search {
         let small_only = |trial: &&Trial| trial.is_answered() && !trial.is_proven();
         Evidence {
             own_mapping: own.mapping(),
-            peer_mapping: self.mapping,
+            own_nat: own.nat(),
+            peer_mapping: self.known.mapping(),
+            peer_nat: self.known.nat(),
             own_known: own.is_complete(),
-            peer_known: self.sequence.is_some(),
+            peer_known: self.known.is_announced(),
             settled: self.settled,
+            resting: self.resting,
             fell_silent: self.fell_silent,
             endpoints: self.trials.len(),
             pings: self.trials.values().map(Trial::sent_ever).sum(),
@@ -248,10 +333,11 @@ impl Search {
         now: Instant,
         endpoint: SocketAddr,
         origin: Origin,
+        delay: Duration,
         own: &OwnCandidates,
         rng: &mut ChaCha8Rng,
     ) -> bool {
-        if !self.started || !own.may_reach(endpoint) {
+        if !self.started || self.resting || !own.may_reach(endpoint) {
             return false;
         }
         if self.trials.contains_key(&endpoint) {
@@ -260,16 +346,33 @@ impl Search {
         if self.trials.len() >= MAX_TRIALS && !self.forget_one() {
             return false;
         }
-        self.trials.insert(endpoint, Trial::new(now, endpoint, origin, rng));
+        self.trials.insert(endpoint, Trial::new(now, endpoint, origin, delay, rng));
         true
     }
 
-    /// Makes room by forgetting a peer-reflexive endpoint that has come to nothing.
+    /// Makes room by forgetting an endpoint that nobody announced and that has come to nothing.
     fn forget_one(&mut self) -> bool {
         let is_dead = |trial: &&Trial| {
-            trial.origin == Origin::PeerReflexive && trial.is_at_rest() && !trial.is_answered()
+            trial.origin != Origin::Announced && trial.is_at_rest() && !trial.is_answered()
         };
         let dead = self.trials.values().find(is_dead).map(|trial| trial.endpoint);
         dead.is_some_and(|endpoint| self.trials.remove(&endpoint).is_some())
+    }
+}
+
+/// A little after that time: those that wait for it do not all come at once.
+fn jitter_after(rng: &mut ChaCha8Rng, now: Instant, at: Instant) -> Instant {
+    let wait = at.saturating_duration_since(now);
+    now + wait + jittered(rng, Duration::from_millis(200))
+}
+
+/// The kinds that only the peer's NAT gives.
+pub(crate) fn is_translated(kind: CandidateKind) -> bool {
+    match kind {
+        CandidateKind::Reflexive | CandidateKind::PeerReported => true,
+        CandidateKind::Host
+        | CandidateKind::PortMapped
+        | CandidateKind::OperatorSet
+        | CandidateKind::Other => false,
     }
 }

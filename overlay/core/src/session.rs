@@ -3,6 +3,9 @@
 //! The node with the lower id is the initiator, so that two initiations never cross. It initiates
 //! over the relay as soon as the channel is bound; when there is no relay after a second, or the
 //! relay has not brought an answer after five attempts, also over the peer's candidates.
+//!
+//! A *lazy* session, between members that are not expected to talk, begins with the first data of
+//! either side. Either side may start it then, the one that is not the initiator a little later.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +16,16 @@ use crate::ids::WireGuardKey;
 use crate::io::PairState;
 
 /// Gaps between initiations, then [`LADDER_REST`] with jitter.
-const LADDER: [Duration; 6] = [
+const LADDER: [Duration; 9] = [
     Duration::from_millis(100),
     Duration::from_millis(100),
     Duration::from_millis(200),
     Duration::from_millis(400),
     Duration::from_millis(800),
     Duration::from_millis(1600),
+    Duration::from_millis(1600),
+    Duration::from_millis(2400),
+    Duration::from_millis(2400),
 ];
 const LADDER_REST: Duration = Duration::from_secs(5);
 
@@ -29,6 +35,9 @@ const RELAY_PATIENCE: Duration = Duration::from_secs(1);
 /// Attempts over the relay alone.
 const RELAY_ATTEMPTS: u32 = 5;
 
+/// The other side's advantage over this one, where both may want a lazy session at the same time.
+const COURTESY: Duration = Duration::from_millis(400);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -36,6 +45,7 @@ pub(crate) struct Session {
     pub(crate) index: u16,
     pub(crate) reported: Option<PairState>,
     initiator: bool,
+    lazy: bool,
     joined_at: Instant,
     /// When the peer became known: the relay gets its time from then.
     added_at: Instant,
@@ -51,6 +61,7 @@ impl Session {
         initiator: bool,
         peer_key: WireGuardKey,
         index: u16,
+        lazy: bool,
     ) -> Self {
         Self {
             peer_key,
@@ -61,7 +72,24 @@ impl Session {
             added_at: now,
             established_after: None,
             attempt: 0,
-            due: initiator.then_some(now),
+            due: (initiator && !lazy).then_some(now),
+            lazy,
+        }
+    }
+
+    /// The session is expected to be used: no more waiting for data.
+    pub(crate) fn want(&mut self, now: Instant) {
+        if std::mem::take(&mut self.lazy) && self.initiator && !self.is_established() {
+            self.added_at = now;
+            self.due = Some(now);
+        }
+    }
+
+    /// The job has something to send.
+    pub(crate) fn on_sent(&mut self, now: Instant) {
+        if self.lazy && !self.is_established() && self.due.is_none() {
+            self.added_at = now;
+            self.due = Some(if self.initiator { now } else { now + COURTESY });
         }
     }
 
@@ -97,7 +125,7 @@ impl Session {
 
     /// The keys may be gone at the other end: shake hands again.
     pub(crate) fn renew_keys(&mut self, now: Instant) {
-        if self.initiator && self.due.is_none() {
+        if self.initiator && self.due.is_none() && self.is_established() {
             self.due = Some(now);
         }
     }

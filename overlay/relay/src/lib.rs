@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod holders;
 mod keys;
 mod limits;
 mod moment;

@@ -4,6 +4,7 @@
 //!   nothing ──BindRequest, valid ticket──▶ nothing      answered by a cookie over (ticket, nonce, source)
 //!   nothing ──BindAnswer, ticket + cookie─▶ bound       (channel, side) ↦ source, for 120 s
 //!   bound ────packet from that source─────▶ bound       passed on to the other side, 120 s again
+//!   bound ────keepalive of that source────▶ bound       answered; every side of that source lives on
 //!   bound ────120 s of silence, or the ticket's end──▶ nothing
 //! ```
 //!
@@ -20,6 +21,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use subtle::ConstantTimeEq;
 
+use crate::holders::Holders;
 use crate::keys::{self, RelayKeys, TicketError};
 use crate::limits::{Bucket, RelayLimits};
 use crate::moment::Moment;
@@ -90,6 +92,7 @@ pub struct RelayState {
     keys: RelayKeys,
     limits: RelayLimits,
     channels: HashMap<u32, Channel>,
+    holders: Holders,
     bucket: Bucket,
     rng: ChaCha12Rng,
     /// The current cookie secret and the one before.
@@ -107,6 +110,7 @@ impl RelayState {
             keys,
             limits,
             channels: HashMap::new(),
+            holders: Holders::default(),
             bucket: Bucket::full(&limits.total_rate, now.instant),
             secrets: [rng.random(), rng.random()],
             rng,
@@ -157,9 +161,9 @@ impl RelayState {
         let now = now.instant;
         let (channel, _) = relay::parse(datagram).ok_or(DropReason::Malformed)?;
         let channel = self.channels.get_mut(&channel).ok_or(DropReason::Unbound)?;
-        let lifetime = self.limits.bind_lifetime;
+        let (lifetime, holders) = (self.limits.bind_lifetime, &self.holders);
         let is_sender =
-            |bind: &Bind| bind.route.remote == from.remote && bind.is_alive(now, lifetime);
+            |bind: &Bind| bind.route.remote == from.remote && bind.is_alive(now, lifetime, holders);
         let [lower, higher] = &mut channel.sides;
         let (sender, receiver) = if lower.as_ref().is_some_and(is_sender) {
             (lower, higher)
@@ -171,7 +175,7 @@ impl RelayState {
         if let Some(sender) = sender {
             sender.heard_at = now;
         }
-        let receiver = receiver.as_ref().filter(|bind| bind.is_alive(now, lifetime));
+        let receiver = receiver.as_ref().filter(|bind| bind.is_alive(now, lifetime, holders));
         let to = receiver.ok_or(DropReason::PeerUnbound)?.route;
         let bytes = datagram.len() as u64;
         let carried = channel.carried + bytes;
@@ -226,10 +230,19 @@ impl RelayState {
                 let lifetime_s = u16::try_from(lifetime_s).unwrap_or(u16::MAX);
                 ControlFrame::BindAck { nonce, channel: ticket.channel, lifetime_s }
             }
+            Ok(ControlFrame::KeepAlive { nonce }) => {
+                let channels =
+                    self.holders.hear(now.instant, from.remote, self.limits.bind_lifetime);
+                let channels = channels.ok_or(DropReason::Unbound)?;
+                let lifetime_s = self.limits.bind_lifetime.as_secs();
+                let lifetime_s = u16::try_from(lifetime_s).unwrap_or(u16::MAX);
+                ControlFrame::KeepAliveAck { nonce, observed: from.remote, channels, lifetime_s }
+            }
             Ok(
                 ControlFrame::ReflectResponse { .. }
                 | ControlFrame::BindChallenge { .. }
-                | ControlFrame::BindAck { .. },
+                | ControlFrame::BindAck { .. }
+                | ControlFrame::KeepAliveAck { .. },
             )
             | Err(_) => return Err(DropReason::Malformed),
         };
@@ -276,11 +289,15 @@ impl RelayState {
         // A NAT may give one node's old endpoint to the other: the newer claim is the true one.
         if other.as_ref().is_some_and(|bind| bind.route.remote == from.remote) {
             *other = None;
+            self.holders.leave(from.remote);
         }
         let left_s = ticket.expires_unix.saturating_sub(now.unix_s());
         let ends_at = at.checked_add(Duration::from_secs(left_s));
         let ends_at = ends_at.unwrap_or(at + self.limits.bind_lifetime);
-        *own = Some(Bind { route: from, heard_at: at, ends_at });
+        self.holders.enter(at, from.remote);
+        if let Some(before) = own.replace(Bind { route: from, heard_at: at, ends_at }) {
+            self.holders.leave(before.route.remote);
+        }
         Ok(())
     }
 
@@ -304,8 +321,18 @@ impl RelayState {
 
     fn sweep(&mut self, now: Instant) {
         let lifetime = self.limits.bind_lifetime;
-        self.channels
-            .retain(|_, channel| channel.sides.iter().flatten().any(|b| b.is_alive(now, lifetime)));
+        let mut gone = Vec::new();
+        self.channels.retain(|_, channel| {
+            let is_alive = |bind: &Bind| bind.is_alive(now, lifetime, &self.holders);
+            let lives = channel.sides.iter().flatten().any(is_alive);
+            if !lives {
+                gone.extend(channel.sides.iter().flatten().map(|bind| bind.route.remote));
+            }
+            lives
+        });
+        for address in gone {
+            self.holders.leave(address);
+        }
         self.swept_at = now;
     }
 }
@@ -320,8 +347,10 @@ fn elsewhere(from: Route, port: u16) -> Option<Route> {
 }
 
 impl Bind {
-    fn is_alive(&self, now: Instant, lifetime: Duration) -> bool {
-        now < self.ends_at && now < self.heard_at + lifetime
+    fn is_alive(&self, now: Instant, lifetime: Duration, holders: &Holders) -> bool {
+        let is_heard =
+            || now < self.heard_at + lifetime || holders.is_alive(now, self.route.remote, lifetime);
+        now < self.ends_at && is_heard()
     }
 }
 

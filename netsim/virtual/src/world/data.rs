@@ -1,6 +1,7 @@
 //! What scenarios make nodes do, beside what the coordinator says.
 
-use overlay_core::MeshId;
+use netsim_sim::Change;
+use overlay_core::{Input, MeshId};
 
 use super::World;
 use crate::wireguard::Inner;
@@ -16,6 +17,18 @@ impl World {
     pub fn send_inner(&mut self, mesh: MeshId, from: usize, to: usize, inner: Inner) {
         let key = self.key(mesh, to);
         self.with_session(from, key, |session, now, wants| session.send(now, inner, wants));
+    }
+
+    /// A node's machine stands still: it sends and hears nothing, and no timer of it fires.
+    pub fn suspend(&mut self, index: usize) {
+        self.net.apply(Change::Suspend(self.nodes[index].host));
+        self.timers.set(index, None);
+    }
+
+    /// It goes on, and its driver fires the timers that are long due.
+    pub fn resume(&mut self, index: usize) {
+        self.net.apply(Change::Resume(self.nodes[index].host));
+        self.input(index, Input::Wakeup);
     }
 
     /// A node's process starts again and has no keys.

@@ -49,7 +49,9 @@ impl Peer {
             Some(Path::Direct(endpoint)) => {
                 (self.search.trial(endpoint).and_then(|trial| trial.rtt()), String::new())
             }
-            Some(Path::Relayed { .. }) => (self.relay_rtt, explain(&self.search.evidence(own))),
+            Some(path @ Path::Relayed { .. }) => {
+                (self.relays.rtt(path), explain(&self.search.evidence(own)))
+            }
             None => (None, self.explain_silence()),
         };
         PairState {
@@ -66,10 +68,12 @@ impl Peer {
 
     /// Why the handshake has not been answered yet.
     fn explain_silence(&self) -> String {
-        match &self.relay {
-            None => "no relay channel to the peer yet".into(),
-            Some(channel) if !channel.is_bound() => "the relay does not answer".into(),
-            Some(_) => "the peer has not answered through the relay yet".into(),
+        if self.relays.is_empty() {
+            "no relay channel to the peer yet".into()
+        } else if self.relays.best().is_none() {
+            "the relay does not answer".into()
+        } else {
+            "the peer has not answered through the relay yet".into()
         }
     }
 }

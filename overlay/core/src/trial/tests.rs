@@ -7,7 +7,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 fn trial(now: Instant) -> Trial {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let endpoint = "203.0.113.1:4000".parse().unwrap();
-    let mut trial = Trial::new(now, endpoint, Origin::Announced, &mut rng);
+    let mut trial = Trial::new(now, endpoint, Origin::Announced, Duration::ZERO, &mut rng);
     trial.due = Some(now);
     trial
 }
@@ -80,4 +80,45 @@ fn peer_that_pings_all_the_time_does_not_make_us_ping_all_the_time() {
         sent += u32::from(trial.fire_due_timers(now, PATIENCE).is_some());
     }
     assert!(sent <= BUDGET + 12 * RETRY_BUDGET, "{sent} pings in a minute");
+}
+
+#[test]
+fn largest_size_that_passes_is_the_mtu() {
+    for (passes, expected) in [
+        (1279, None),
+        (1280, Some(1280)),
+        (1359, Some(1280)),
+        (1360, Some(1360)),
+        (1412, Some(1412)),
+    ] {
+        let start = Instant::now();
+        let mut trial = trial(start);
+        let mut sent = 0;
+        while let Some(at) = trial.next_timer() {
+            if let Some(size) = trial.fire_due_timers(at, PATIENCE) {
+                sent += 1;
+                if size <= passes {
+                    trial.on_pong(at, size, Duration::ZERO);
+                }
+            }
+        }
+        assert_eq!(trial.mtu(), expected, "{passes} bytes pass");
+        assert!(sent <= 12 && trial.is_settled(), "{sent} pings");
+    }
+}
+
+#[test]
+fn woken_endpoint_is_asked_at_once_with_the_size_that_it_carried() {
+    let start = Instant::now();
+    let mut trial = trial(start);
+    run(&mut trial, start, Duration::ZERO);
+    trial.on_pong(start, MIN_PING, Duration::ZERO);
+    trial.on_pong(start, 1360, Duration::ZERO);
+    trial.rest();
+    assert_eq!(trial.next_timer(), None);
+    trial.wake(start);
+    assert!(!trial.is_proven());
+    assert_eq!(run(&mut trial, start, Duration::from_millis(200)), [(0, 1360), (200, MIN_PING)]);
+    trial.on_pong(start, 1360, Duration::ZERO);
+    assert_eq!(trial.mtu(), Some(1360));
 }

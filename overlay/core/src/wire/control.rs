@@ -8,7 +8,11 @@
 //! ```
 //!
 //! Each frame is [`MAGIC`], a type byte and fields of fixed length; requests are padded so that no
-//! answer is longer than what asked for it. Lengths are exact; what the padding holds is ignored.
+//! answer is longer than what asked for it. Lengths are exact; what the padding holds is ignored, so
+//! that later versions may say more there.
+//!
+//! One keepalive serves all channels of a node at a relay: the relay answers to addresses that are
+//! bound only, and takes it as a sign of life of each of their channels.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,6 +31,9 @@ pub const TICKET_VERSION: u8 = 1;
 
 /// The length of a reflect request, padded above that of the response.
 pub const REFLECT_REQUEST_LEN: usize = 48;
+
+/// The length of a keepalive, padded above that of its answer.
+pub const KEEPALIVE_LEN: usize = 48;
 
 /// The length of a bind request and of a bind answer.
 pub const BIND_LEN: usize = 64;
@@ -173,6 +180,22 @@ pub enum ControlFrame {
         /// How long the binding lives without packets, seconds.
         lifetime_s: u16,
     },
+    /// Keeps every channel alive that the sender's address is bound to.
+    KeepAlive {
+        /// Returned in the answer.
+        nonce: [u8; 8],
+    },
+    /// The channels are alive.
+    KeepAliveAck {
+        /// Of the keepalive.
+        nonce: [u8; 8],
+        /// The source of the keepalive.
+        observed: SocketAddr,
+        /// How many channels that address is bound to.
+        channels: u16,
+        /// How long they live without packets, seconds.
+        lifetime_s: u16,
+    },
 }
 
 /// Names the kind only: tokens, tickets and cookies are secrets.
@@ -186,6 +209,8 @@ impl fmt::Debug for ControlFrame {
             Self::BindChallenge { .. } => "BindChallenge",
             Self::BindAnswer { .. } => "BindAnswer",
             Self::BindAck { .. } => "BindAck",
+            Self::KeepAlive { .. } => "KeepAlive",
+            Self::KeepAliveAck { .. } => "KeepAliveAck",
         })
     }
 }
@@ -208,7 +233,7 @@ pub enum DecodeControlError {
         len: usize,
     },
     /// The address family is neither 4 nor 6.
-    #[error("unknown address family in a reflect response")]
+    #[error("unknown address family in a control frame")]
     UnknownFamily,
 }
 
@@ -251,6 +276,13 @@ impl ControlFrame {
                 bytes.extend_from_slice(&channel.to_be_bytes());
                 bytes.extend_from_slice(&lifetime_s.to_be_bytes());
             }
+            Self::KeepAlive { nonce } => bytes.extend_from_slice(nonce),
+            Self::KeepAliveAck { nonce, observed, channels, lifetime_s } => {
+                bytes.extend_from_slice(nonce);
+                bytes.extend_from_slice(&address::encode(Some(*observed)));
+                bytes.extend_from_slice(&channels.to_be_bytes());
+                bytes.extend_from_slice(&lifetime_s.to_be_bytes());
+            }
         }
         if let Some(len) = wire_len(self.kind()) {
             bytes.resize(len, 0);
@@ -275,12 +307,10 @@ impl ControlFrame {
             1 => Self::ReflectRequest { token: fields.take()?, nonce: fields.take()? },
             2 => {
                 let nonce = fields.take()?;
-                match address::decode(&fields.take()?) {
-                    Ok(Some(observed)) => Self::ReflectResponse { nonce, observed },
-                    Ok(None) | Err(address::UnknownFamily) => {
-                        return Some(Err(DecodeControlError::UnknownFamily));
-                    }
-                }
+                let Some(observed) = fields.take_address()? else {
+                    return Some(Err(DecodeControlError::UnknownFamily));
+                };
+                Self::ReflectResponse { nonce, observed }
             }
             3 => Self::BindRequest { ticket: Ticket::read(&mut fields)?, nonce: fields.take()? },
             4 => Self::BindChallenge { nonce: fields.take()?, cookie: fields.take()? },
@@ -300,6 +330,16 @@ impl ControlFrame {
                 port: u16::from_be_bytes(fields.take()?),
                 from_other: fields.take::<1>()? != [0],
             },
+            8 => Self::KeepAlive { nonce: fields.take()? },
+            9 => {
+                let nonce = fields.take()?;
+                let Some(observed) = fields.take_address()? else {
+                    return Some(Err(DecodeControlError::UnknownFamily));
+                };
+                let channels = u16::from_be_bytes(fields.take()?);
+                let lifetime_s = u16::from_be_bytes(fields.take()?);
+                Self::KeepAliveAck { nonce, observed, channels, lifetime_s }
+            }
             other => return Some(Err(DecodeControlError::UnknownType(other))),
         }))
     }
@@ -313,6 +353,8 @@ impl ControlFrame {
             Self::BindAnswer { .. } => 5,
             Self::BindAck { .. } => 6,
             Self::ReflectElsewhere { .. } => 7,
+            Self::KeepAlive { .. } => 8,
+            Self::KeepAliveAck { .. } => 9,
         }
     }
 }
@@ -325,6 +367,8 @@ fn wire_len(kind: u8) -> Option<usize> {
         3 | 5 => BIND_LEN,
         4 => 5 + 8 + 16,
         6 => 5 + 8 + 4 + 2,
+        8 => KEEPALIVE_LEN,
+        9 => 5 + 8 + address::LEN + 2 + 2,
         _ => return None,
     })
 }
@@ -337,6 +381,12 @@ impl Fields<'_> {
         let (field, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*field)
+    }
+
+    /// The inner none: of no known family.
+    fn take_address(&mut self) -> Option<Option<SocketAddr>> {
+        let bytes = self.take()?;
+        Some(address::decode(&bytes).ok().flatten())
     }
 }
 

@@ -4,10 +4,17 @@
 //! job can use: header (40 bytes, next header 59 = none), magic `CHPR`, version 1, kind, flags
 //! (`u16`, zero), transaction (8 bytes); then for a ping zeros up to the wanted size, for a pong the
 //! endpoint from which the ping came (none when it came through the relay).
+//!
+//! A *hint* has the same head; then its purpose (0: the sender is at these endpoints; 1: tell that
+//! node so; 2: that node is), a node (32 bytes, zeros for purpose 0) and eight endpoints. It serves
+//! where the coordinator does not: hints are worth a ping, nothing more. Versions that do not know
+//! them count them as refused.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
 use super::address;
+use crate::NodeId;
+use crate::netmap::MAX_CANDIDATES;
 
 /// The inner source of every probe.
 pub const SOURCE: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1);
@@ -29,10 +36,13 @@ const KIND_PING: u8 = 1;
 const KIND_PONG: u8 = 2;
 /// Where what depends on the kind begins: header, magic, version, kind, flags, transaction.
 const BODY: usize = IPV6_HEADER + 16;
+const KIND_HINT: u8 = 3;
 const PONG_LEN: usize = BODY + address::LEN;
+const HINT_LEN: usize = BODY + 1 + 32 + MAX_CANDIDATES * address::LEN;
 const NO_NEXT_HEADER: u8 = 59;
 
 /// A probe.
+#[expect(clippy::large_enum_variant, reason = "short-lived, on the stack, and free of allocation")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// Asks for a [`Probe::Pong`] on the same path.
@@ -49,6 +59,24 @@ pub enum Probe {
         /// Where the ping came from; none when it came through a relay.
         observed: Option<SocketAddr>,
     },
+    /// Where a node is, without the coordinator.
+    Hint {
+        /// Whose endpoints, and what for.
+        purpose: Purpose,
+        /// The endpoints.
+        endpoints: [Option<SocketAddr>; MAX_CANDIDATES],
+    },
+}
+
+/// What a [`Probe::Hint`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The sender is there.
+    Here,
+    /// Tell that node that the sender is there: the two do not hear each other.
+    PassOn(NodeId),
+    /// That node is there, as it says.
+    About(NodeId),
 }
 
 /// Why bytes are no probe.
@@ -79,6 +107,7 @@ impl Probe {
         let len = match self {
             Self::Ping { size, .. } => (*size).clamp(MIN_PING, MESH_MTU),
             Self::Pong { .. } => PONG_LEN,
+            Self::Hint { .. } => HINT_LEN,
         };
         let mut bytes = vec![0u8; len];
         bytes[0] = 0x60;
@@ -99,6 +128,20 @@ impl Probe {
                 bytes[45] = KIND_PONG;
                 bytes[48..BODY].copy_from_slice(transaction);
                 bytes[BODY..].copy_from_slice(&address::encode(*observed));
+            }
+            Self::Hint { purpose, endpoints } => {
+                bytes[45] = KIND_HINT;
+                let (number, node) = match purpose {
+                    Purpose::Here => (0, NodeId([0; 32])),
+                    Purpose::PassOn(node) => (1, *node),
+                    Purpose::About(node) => (2, *node),
+                };
+                bytes[BODY] = number;
+                bytes[BODY + 1..BODY + 33].copy_from_slice(&node.0);
+                let slots = bytes[BODY + 33..].chunks_exact_mut(address::LEN);
+                for (slot, endpoint) in slots.zip(endpoints) {
+                    slot.copy_from_slice(&address::encode(*endpoint));
+                }
             }
         }
         bytes
@@ -135,8 +178,30 @@ impl Probe {
                     .map_err(|address::UnknownFamily| DecodeProbeError::UnknownFormat)?;
                 Ok(Self::Pong { transaction, observed })
             }
+            KIND_HINT => Self::decode_hint(&packet[BODY..]),
             _ => Err(DecodeProbeError::UnknownFormat),
         }
+    }
+
+    fn decode_hint(body: &[u8]) -> Result<Self, DecodeProbeError> {
+        if body.len() != HINT_LEN - BODY {
+            return Err(DecodeProbeError::WrongLength);
+        }
+        let mut node = [0u8; 32];
+        node.copy_from_slice(&body[1..33]);
+        let purpose = match body[0] {
+            0 => Purpose::Here,
+            1 => Purpose::PassOn(NodeId(node)),
+            2 => Purpose::About(NodeId(node)),
+            _ => return Err(DecodeProbeError::UnknownFormat),
+        };
+        let mut endpoints = [None; MAX_CANDIDATES];
+        let (slots, _) = body[33..].as_chunks::<{ address::LEN }>();
+        for (endpoint, slot) in endpoints.iter_mut().zip(slots) {
+            *endpoint = address::decode(slot)
+                .map_err(|address::UnknownFamily| DecodeProbeError::UnknownFormat)?;
+        }
+        Ok(Self::Hint { purpose, endpoints })
     }
 }
 
@@ -166,6 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn hints_read_back() {
+        let mut endpoints = [None; MAX_CANDIDATES];
+        endpoints[0] = Some("192.0.2.7:9000".parse().unwrap());
+        endpoints[7] = Some("[2001:db8::1]:9000".parse().unwrap());
+        for purpose in
+            [Purpose::Here, Purpose::PassOn(NodeId([2; 32])), Purpose::About(NodeId([3; 32]))]
+        {
+            let hint = Probe::Hint { purpose, endpoints };
+            let bytes = hint.encode();
+            assert_eq!((bytes.len(), Probe::decode(&bytes)), (HINT_LEN, Ok(hint)));
+        }
+        let mut bad = Probe::Hint { purpose: Purpose::Here, endpoints }.encode();
+        bad[BODY] = 3;
+        assert_eq!(Probe::decode(&bad), Err(DecodeProbeError::UnknownFormat));
+    }
+
+    #[test]
     fn pings_read_back_at_every_size() {
         for size in MIN_PING..=MESH_MTU {
             let ping = Probe::Ping { transaction: [7; 8], size };
@@ -181,6 +263,7 @@ mod tests {
         let probes = [
             Probe::Ping { transaction: [1; 8], size: 200 },
             Probe::Pong { transaction: [1; 8], observed: None },
+            Probe::Hint { purpose: Purpose::Here, endpoints: [None; MAX_CANDIDATES] },
         ];
         for probe in probes {
             let bytes = probe.encode();
@@ -195,7 +278,7 @@ mod tests {
     fn other_packets_are_refused() {
         let good = Probe::Pong { transaction: [1; 8], observed: None }.encode();
         for (index, value) in
-            [(0, 0x45), (6, 17), (23, 9), (39, 9), (40, 0), (44, 2), (45, 3), (BODY, 7)]
+            [(0, 0x45), (6, 17), (23, 9), (39, 9), (40, 0), (44, 2), (45, 4), (BODY, 7)]
         {
             let mut bad = good.clone();
             bad[index] = value;

@@ -170,8 +170,17 @@ impl Subject {
                     Ok(ControlFrame::BindAnswer { nonce, ticket, .. }) => {
                         ControlFrame::BindAck { nonce, channel: ticket.channel, lifetime_s: 120 }
                     }
+                    Ok(ControlFrame::KeepAlive { nonce }) => ControlFrame::KeepAliveAck {
+                        nonce,
+                        observed: endpoint(number),
+                        channels: number.into(),
+                        lifetime_s: 120,
+                    },
+                    Ok(ControlFrame::ReflectElsewhere { nonce, .. }) => {
+                        ControlFrame::ReflectResponse { nonce, observed: endpoint(number) }
+                    }
                     Ok(
-                        ControlFrame::ReflectElsewhere { .. }
+                        ControlFrame::KeepAliveAck { .. }
                         | ControlFrame::ReflectResponse { .. }
                         | ControlFrame::BindChallenge { .. }
                         | ControlFrame::BindAck { .. },

@@ -128,7 +128,7 @@ fn two_meshes_on_one_pair_share_the_path() {
     for index in 0..2 {
         world.input(index, Input::LeaveMesh(first));
     }
-    world.run_for(Duration::from_secs(60));
+    world.run_for(Duration::from_secs(25));
     assert!(world.is_direct(second, 0, 1) && world.is_direct(second, 1, 0));
     let (stats, key) = (*world.nodes[0].node.stats(), world.key(first, 1));
     assert_eq!(stats.demotions, 0);

@@ -9,9 +9,11 @@ use overlay_core::MeshId;
 mod any_order;
 mod bootstrap;
 mod hostile;
+mod idle;
 mod liveness;
 mod matrix;
 mod promotion;
+mod resume;
 
 /// A world without nodes.
 fn world(seed: u64) -> World {

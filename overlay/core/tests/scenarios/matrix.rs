@@ -67,7 +67,7 @@ fn explanation_names_the_nat_that_stands_in_the_way() {
     let hard: &[NatProfile] = &[NatProfile::SYMMETRIC];
     let home: &[NatProfile] = &[NatProfile::HOME];
     for (a, b, expected) in [
-        (hard, hard, "both NATs use another port"),
+        (hard, hard, "both NATs give a new random port per destination"),
         (hard, home, "this node's NAT uses another port"),
         (home, hard, "the peer's NAT uses another port"),
     ] {

@@ -64,7 +64,7 @@ fn lossy_direct_path_in_use_is_not_given_up() {
 #[test]
 fn path_that_carries_only_small_packets_is_not_taken() {
     let mut world = world(1);
-    world.direct_mtu = 1300;
+    world.direct_mtu = 1279;
     world.add_node(&[], LINK);
     world.add_node(&[], LINK);
     world.run_for(Duration::from_secs(2));
@@ -74,18 +74,6 @@ fn path_that_carries_only_small_packets_is_not_taken() {
     assert!(!world.is_direct(mesh, 0, 1));
     let pair = world.pair(mesh, 0, 1);
     assert!(pair.settled && pair.explain.contains("full size"), "{:?}", pair.explain);
-}
-
-#[test]
-fn idle_pair_says_little() {
-    let (mut world, mesh) = with_mesh(2, &[HOME, HOME], LINK);
-    world.run_for(Duration::from_secs(30));
-    assert!(world.is_direct(mesh, 0, 1));
-    let before = world.nodes[0].node.stats().pings_sent;
-    world.run_for(Duration::from_secs(600));
-    assert!(world.is_direct(mesh, 0, 1));
-    let pings = world.nodes[0].node.stats().pings_sent - before;
-    assert!((39..=41).contains(&pings), "{pings} pings in ten idle minutes");
 }
 
 #[test]

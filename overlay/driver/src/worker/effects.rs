@@ -184,7 +184,10 @@ fn carry_out(now: Instant, plane: &mut Plane, output: Output) {
             tracing::debug!(?peer, ?primary, ?also, "path selected");
             plane.use_path(peer, primary, also);
         }
-        Output::RouteMtu { peer, mtu } => tracing::debug!(?peer, mtu, "route MTU"),
+        Output::RouteMtu { peer, mtu } => {
+            tracing::debug!(?peer, mtu, "route MTU");
+            plane.set_route_mtu(peer, mtu);
+        }
         Output::Announce(candidates) => plane.announce_candidates(candidates),
         Output::PairChanged(session, state) => plane.pair_changed(session, state),
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overlay_core::control::PairReport;
+use overlay_core::wire::probe::MESH_MTU;
 use overlay_core::{
     MeshId, Netmap, NodeCandidates, NodeId, PairState, Path, SessionKey, WireGuardKey,
 };
@@ -39,6 +40,8 @@ pub(super) struct Plane {
     session_slots: HashMap<SessionKey, usize>,
     receivers: HashMap<u32, usize>,
     paths: HashMap<NodeId, Selected>,
+    /// What the selected paths carry, where that is less than usual.
+    mtus: HashMap<NodeId, usize>,
     /// The relay channels of the peers, by the newest ticket.
     channels: HashMap<NodeId, Path>,
     merger: Merger<usize>,
@@ -62,6 +65,7 @@ impl Plane {
             session_slots: HashMap::new(),
             receivers: HashMap::new(),
             paths: HashMap::new(),
+            mtus: HashMap::new(),
             channels: HashMap::new(),
             merger: Merger::new(usize::MAX),
             plain: vec![0; FRAME_BYTES].into_boxed_slice(),
@@ -141,6 +145,9 @@ impl Plane {
         let config = SessionConfig { key, mesh, index, peer_key, initiator };
         let mut session = Session::new(now, config, port.secret.inner(), receiver);
         session.fallback = self.channels.get(&key.peer).copied();
+        if let Some(mtu) = self.mtus.get(&key.peer) {
+            session.route_mtu = *mtu;
+        }
         if let Some(selected) = self.paths.get(&key.peer) {
             session.select(&mut self.net, *selected);
         }
@@ -171,6 +178,18 @@ impl Plane {
         self.paths.insert(peer, selected);
         for (_, session) in self.sessions.iter_mut().filter(|(_, s)| s.key.peer == peer) {
             session.select(&mut self.net, selected);
+        }
+    }
+
+    /// Longer packets do not pass on the path to that peer.
+    pub(super) fn set_route_mtu(&mut self, peer: NodeId, mtu: usize) {
+        if mtu >= MESH_MTU {
+            self.mtus.remove(&peer);
+        } else if self.mtus.len() < MAX_REMEMBERED_PATHS {
+            self.mtus.insert(peer, mtu);
+        }
+        for (_, session) in self.sessions.iter_mut().filter(|(_, s)| s.key.peer == peer) {
+            session.route_mtu = mtu;
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
-use overlay_core::wire::probe::uses_probe_address;
+use overlay_core::wire::probe::{MESH_MTU, uses_probe_address};
 use overlay_core::{Path, SessionKey, WireGuardKey};
 
 use super::net::Net;
@@ -29,6 +29,10 @@ const MAX_HELD: usize = 128;
 /// How long packets wait, or a new session stays without keys, before the side that should only answer
 /// starts a handshake itself: the other side does not know when this one has started again.
 const ANSWERER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same once it has had keys: they are too old, and both sides know it. Chosen: time for the other
+/// side, which may have something to send at the same moment.
+const RENEWER_PATIENCE: Duration = Duration::from_millis(300);
 
 /// How long a repeated initiation is answered with the same response. Copies of one initiation arrive
 /// on several paths at about the same time.
@@ -67,6 +71,8 @@ pub(super) struct Session {
     pub(super) selected: Option<Selected>,
     /// Where handshakes go before a path is selected: the pair's relay channel.
     pub(super) fallback: Option<Path>,
+    /// Longer packets do not pass on the selected path: they take the relay.
+    pub(super) route_mtu: usize,
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
     pub(super) reports: Reports,
@@ -114,6 +120,7 @@ impl Session {
             receiver,
             selected: None,
             fallback: None,
+            route_mtu: MESH_MTU,
             sent_bytes: 0,
             received_bytes: 0,
             reports: Reports::new(config.key),
@@ -154,7 +161,10 @@ impl Session {
         net.stats.tun_sent_bytes += packet.len() as u64;
         self.reports.sent(now, notices);
         match self.selected {
-            Some(selected) if self.keyed => self.seal(net, selected, packet),
+            Some(selected) if self.keyed => {
+                let selected = self.wide_enough(selected, packet.len());
+                self.seal(net, selected, packet);
+            }
             _ => self.hold(net, now, packet),
         }
     }
@@ -260,7 +270,11 @@ impl Session {
             | TunnResult::WriteToTunnelV6(..) => {}
         }
         self.refresh_keys();
-        let patience = if self.initiator { Duration::ZERO } else { ANSWERER_PATIENCE };
+        let patience = match (self.initiator, self.waits_since) {
+            (true, _) => Duration::ZERO,
+            (false, Some(_)) => ANSWERER_PATIENCE,
+            (false, None) => RENEWER_PATIENCE,
+        };
         let relayed = self.fallback.map(|primary| Selected { primary, also: None });
         if let (Some(since), Some(selected)) =
             (self.held_since.or(self.waits_since), self.selected.or(relayed))
@@ -284,6 +298,14 @@ impl Session {
             net.push_copy(via, &answer.response);
         }
         known.is_some()
+    }
+
+    /// The selected path, or the relay for packets that do not pass there.
+    fn wide_enough(&self, selected: Selected, len: usize) -> Selected {
+        match self.fallback {
+            Some(primary) if len > self.route_mtu => Selected { primary, also: None },
+            Some(_) | None => selected,
+        }
     }
 
     fn seal(&mut self, net: &mut Net, selected: Selected, packet: &[u8]) {
@@ -317,6 +339,7 @@ impl Session {
         let Some(selected) = self.selected.filter(|_| self.keyed) else { return };
         self.held_since = None;
         for packet in mem::take(&mut self.held) {
+            let selected = self.wide_enough(selected, packet.len());
             self.seal(net, selected, &packet);
         }
     }

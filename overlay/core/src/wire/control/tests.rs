@@ -94,7 +94,7 @@ fn any_other_length_is_refused() {
 
 #[test]
 fn answers_are_no_longer_than_requests() {
-    for (question, answer) in [(1, 2), (7, 2), (3, 4), (5, 6)] {
+    for (question, answer) in [(1, 2), (7, 2), (3, 4), (5, 6), (8, 9)] {
         assert!(wire_len(answer) <= wire_len(question));
     }
 }
@@ -102,8 +102,8 @@ fn answers_are_no_longer_than_requests() {
 #[test]
 fn unknown_types_and_families_are_refused() {
     assert_eq!(
-        ControlFrame::decode(&hex!("0b434801 08 00")),
-        Err(DecodeControlError::UnknownType(8))
+        ControlFrame::decode(&hex!("0b434801 0a 00")),
+        Err(DecodeControlError::UnknownType(10))
     );
     let mut bytes = frames()[2].1.clone();
     bytes[13] = 5;

@@ -1,4 +1,4 @@
-//! Asks the second reflector how it sees this node's socket.
+//! Asks one reflector how it sees this node's socket.
 //!
 //! ```text
 //!   asleep ──due──▶ asking (at most 6 requests) ──answer──▶ asleep until the next check
@@ -23,6 +23,9 @@ const LADDER: [Duration; 5] = [
     Duration::from_millis(1600),
 ];
 
+/// How long the answer to the last request is waited for.
+const LAST_GAP: Duration = Duration::from_millis(1600);
+
 /// Requests of one check: that many and the ladder's gaps make 3.1 s.
 const ATTEMPTS: u32 = 6;
 
@@ -35,76 +38,79 @@ const CHECK_IDLE: Duration = Duration::from_secs(300);
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct ReflectClient {
-    rng: ChaCha8Rng,
-    reflector: Option<(SocketAddr, [u8; 16])>,
+pub(super) struct Reflector {
+    pub(super) at: SocketAddr,
+    pub(super) token: [u8; 16],
     nonce: [u8; 8],
     attempt: u32,
     due: Option<Instant>,
+    failed: bool,
 }
 
-impl ReflectClient {
-    pub(crate) fn new(rng: ChaCha8Rng) -> Self {
-        Self { rng, reflector: None, nonce: [0; 8], attempt: 0, due: None }
-    }
-
-    /// There is a reflector, perhaps a new one: ask at once.
-    pub(crate) fn on_reflector(&mut self, now: Instant, at: SocketAddr, token: [u8; 16]) {
-        self.reflector = Some((at, token));
-        self.check_now(now);
+impl Reflector {
+    /// It is asked at once.
+    pub(super) fn new(now: Instant, at: SocketAddr, token: [u8; 16]) -> Self {
+        let (nonce, due) = ([0; 8], Some(now));
+        Self { at, token, nonce, attempt: 0, due, failed: false }
     }
 
     /// Something about the network may have changed.
-    pub(crate) fn check_now(&mut self, now: Instant) {
-        if self.reflector.is_some() {
-            self.attempt = 0;
-            self.due = Some(now);
-        }
+    pub(super) fn check_now(&mut self, now: Instant) {
+        self.attempt = 0;
+        self.due = Some(now);
+    }
+
+    /// The last check has ended without an answer.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Whether that is the answer to the check that is running.
-    pub(crate) fn on_response(
+    pub(super) fn on_response(
         &mut self,
         now: Instant,
         from: SocketAddr,
         nonce: [u8; 8],
         is_active: bool,
+        rng: &mut ChaCha8Rng,
     ) -> bool {
-        let asked = self.reflector.is_some_and(|(at, _)| at == from);
-        if !asked || self.attempt == 0 || nonce != self.nonce {
+        if self.at != from || self.attempt == 0 || nonce != self.nonce {
             return false;
         }
-        self.sleep(now, is_active);
+        self.failed = false;
+        self.sleep(now, is_active, rng);
         true
     }
 
     /// The next request, if it is time.
-    pub(crate) fn fire_due_timers(
+    pub(super) fn fire_due_timers(
         &mut self,
         now: Instant,
         is_active: bool,
+        rng: &mut ChaCha8Rng,
     ) -> Option<(SocketAddr, ControlFrame)> {
-        let (at, token) = self.reflector?;
         self.due.filter(|due| *due <= now)?;
         if self.attempt >= ATTEMPTS {
-            self.sleep(now, is_active);
+            self.failed = true;
+            self.sleep(now, is_active, rng);
             return None;
         }
         if self.attempt == 0 {
-            self.nonce = self.rng.random();
+            self.nonce = rng.random();
         }
-        self.due = Some(now + rung(&LADDER, CHECK_ACTIVE, self.attempt));
+        self.due = Some(now + rung(&LADDER, LAST_GAP, self.attempt));
         self.attempt += 1;
-        Some((at, ControlFrame::ReflectRequest { token, nonce: self.nonce }))
+        let (token, nonce) = (self.token, self.nonce);
+        Some((self.at, ControlFrame::ReflectRequest { token, nonce }))
     }
 
-    pub(crate) fn next_timer(&self) -> Option<Instant> {
+    pub(super) fn next_timer(&self) -> Option<Instant> {
         self.due
     }
 
-    fn sleep(&mut self, now: Instant, is_active: bool) {
+    fn sleep(&mut self, now: Instant, is_active: bool, rng: &mut ChaCha8Rng) {
         let gap = if is_active { CHECK_ACTIVE } else { CHECK_IDLE };
         self.attempt = 0;
-        self.due = Some(now + jittered(&mut self.rng, gap));
+        self.due = Some(now + jittered(rng, gap));
     }
 }

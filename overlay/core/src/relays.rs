@@ -1,0 +1,231 @@
+//! The relay channels of one peer: which of them to use.
+//!
+//! All are bound, so that the other side can be heard on each of them; this side sends on one. That
+//! is the fastest by a margin, or the first that works. When it falls silent, another one takes over
+//! (`path`), which needs no exchange with anybody.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::context::Context;
+use crate::io::Path;
+use crate::relay_client::RelayChannel;
+use crate::wire::{ControlFrame, Ticket};
+
+/// The most channels to one peer; a further one takes the place of the oldest. Chosen: each node's
+/// home relay, and another one for each.
+pub(crate) const MAX_CHANNELS: usize = 4;
+
+/// How much faster another relay must be, besides a fifth: relays are far, so that less is noise.
+const FASTER_BY: Duration = Duration::from_millis(10);
+
+/// Between pings that measure a relay that is not in use.
+const MEASURE_GAP: Duration = Duration::from_millis(500);
+
+/// Pings until one is answered.
+const MEASURE_ATTEMPTS: u32 = 4;
+
+/// Between measurements while the pair is relayed and not idle. Chosen: routes change in hours.
+const MEASURE_AGAIN: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+struct Way {
+    channel: RelayChannel,
+    rtt: Option<Duration>,
+    /// It was in use and fell silent: any other one is better until it answers again.
+    failed: bool,
+    measure_at: Option<Instant>,
+    attempts: u32,
+}
+
+impl Way {
+    /// Lower is better.
+    fn rank(&self) -> (bool, bool, Option<Duration>) {
+        (self.failed, self.rtt.is_none(), self.rtt)
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Relays(Vec<Way>);
+
+impl Relays {
+    /// A ticket for a new channel, or a newer one.
+    pub(crate) fn on_ticket(
+        &mut self,
+        now: Instant,
+        relay: SocketAddr,
+        ticket: Ticket,
+        rng: &mut ChaCha8Rng,
+    ) {
+        if self.0.iter_mut().any(|way| way.channel.renew(now, relay, ticket, rng)) {
+            return;
+        }
+        // One channel at each relay.
+        self.0.retain(|way| way.channel.relay() != relay);
+        if self.0.len() >= MAX_CHANNELS {
+            self.0.remove(0);
+        }
+        let channel = RelayChannel::new(now, relay, ticket);
+        self.0.push(Way { channel, rtt: None, failed: false, measure_at: None, attempts: 0 });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The channels that the relays hold, the best first.
+    pub(crate) fn bound(&self) -> Vec<Path> {
+        let mut bound: Vec<_> = self.ways().collect();
+        bound.sort_by_key(|way| way.rank());
+        bound.into_iter().map(|way| way.channel.path()).collect()
+    }
+
+    fn ways(&self) -> impl Iterator<Item = &Way> {
+        self.0.iter().filter(|way| way.channel.is_bound())
+    }
+
+    /// The best channel that is bound.
+    pub(crate) fn best(&self) -> Option<Path> {
+        self.ways().min_by_key(|way| way.rank()).map(|way| way.channel.path())
+    }
+
+    /// The best one besides that path.
+    pub(crate) fn besides(&self, path: Path) -> Option<Path> {
+        let others = self.ways().filter(|way| way.channel.path() != path);
+        others.min_by_key(|way| way.rank()).map(|way| way.channel.path())
+    }
+
+    /// The relay's binding of that channel stands.
+    pub(crate) fn is_bound(&self, path: Path) -> bool {
+        self.0.iter().any(|way| way.channel.path() == path && way.channel.is_bound())
+    }
+
+    /// How many channels that relay holds.
+    pub(crate) fn bound_at(&self, relay: SocketAddr) -> usize {
+        self.0.iter().filter(|w| w.channel.relay() == relay && w.channel.is_bound()).count()
+    }
+
+    /// A much faster relay than the one in use.
+    pub(crate) fn faster_than(&self, path: Path) -> Option<Path> {
+        let current = self.rtt(path)?;
+        let best = self.besides(path).filter(|best| !self.way(*best).is_some_and(|w| w.failed))?;
+        let rtt = self.rtt(best)?;
+        (rtt + FASTER_BY.max(current / 5) < current).then_some(best)
+    }
+
+    /// Smoothed round trip time to the peer and back through that relay.
+    pub(crate) fn rtt(&self, path: Path) -> Option<Duration> {
+        self.way(path)?.rtt
+    }
+
+    /// A ping through that relay was answered.
+    pub(crate) fn on_pong(&mut self, now: Instant, path: Path, took: Duration) {
+        if let Some(way) = self.0.iter_mut().find(|way| way.channel.path() == path) {
+            way.rtt = Some(way.rtt.map_or(took, |rtt| (rtt * 7 + took) / 8));
+            way.failed = false;
+            way.attempts = 0;
+            way.measure_at = way.measure_at.map(|_| now + MEASURE_AGAIN);
+        }
+    }
+
+    /// It was in use and fell silent.
+    pub(crate) fn on_silent(&mut self, path: Path) {
+        if let Some(way) = self.0.iter_mut().find(|way| way.channel.path() == path) {
+            way.failed = true;
+            way.rtt = None;
+        }
+    }
+
+    /// A frame of a relay: whether it was for a channel of this peer, and a path that is new.
+    pub(crate) fn on_frame(
+        &mut self,
+        from: SocketAddr,
+        frame: &ControlFrame,
+        rng: &mut ChaCha8Rng,
+        ctx: &mut Context<'_>,
+    ) -> (bool, Option<Path>) {
+        for way in &mut self.0 {
+            let was_bound = way.channel.is_bound();
+            if way.channel.on_frame(from, frame, rng, ctx) {
+                let is_new = !was_bound && way.channel.is_bound();
+                if is_new {
+                    way.measure_at = Some(ctx.now);
+                    way.attempts = 0;
+                }
+                return (true, is_new.then(|| way.channel.path()));
+            }
+        }
+        (false, None)
+    }
+
+    /// One keepalive holds every channel at that relay, or does no more.
+    pub(crate) fn set_kept(&mut self, now: Instant, relay: SocketAddr, kept: bool) {
+        for way in self.0.iter_mut().filter(|way| way.channel.relay() == relay) {
+            way.channel.set_kept(now, kept);
+        }
+    }
+
+    /// The binding of that path may be gone.
+    pub(crate) fn refresh(&mut self, now: Instant, path: Path) {
+        for way in self.0.iter_mut().filter(|way| way.channel.path() == path) {
+            way.channel.refresh_now(now);
+        }
+    }
+
+    /// The network has changed: every binding is of the past.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        for way in &mut self.0 {
+            way.channel.restart(now);
+        }
+    }
+
+    /// The relays that are to be measured now, apart from the path in use. `is_wanted`: the pair is
+    /// relayed and not idle.
+    pub(crate) fn fire_due_timers(
+        &mut self,
+        is_wanted: bool,
+        in_use: Option<Path>,
+        rng: &mut ChaCha8Rng,
+        ctx: &mut Context<'_>,
+    ) -> Vec<Path> {
+        let alone = self.0.len() < 2;
+        let mut measured = Vec::new();
+        for way in &mut self.0 {
+            way.channel.fire_due_timers(rng, ctx);
+            let path = way.channel.path();
+            if !is_wanted || alone || !way.channel.is_bound() || in_use == Some(path) {
+                continue;
+            }
+            if way.measure_at.is_some_and(|at| at <= ctx.now) {
+                way.attempts += 1;
+                let gap = if way.attempts >= MEASURE_ATTEMPTS {
+                    way.attempts = 0;
+                    MEASURE_AGAIN
+                } else {
+                    MEASURE_GAP
+                };
+                way.measure_at = Some(ctx.now + gap);
+                measured.push(path);
+            }
+        }
+        measured
+    }
+
+    pub(crate) fn next_timer(&self, is_wanted: bool, in_use: Option<Path>) -> Option<Instant> {
+        let channels = self.0.iter().filter_map(|way| way.channel.next_timer());
+        let is_measured = |way: &&Way| {
+            is_wanted
+                && self.0.len() > 1
+                && way.channel.is_bound()
+                && in_use != Some(way.channel.path())
+        };
+        channels.chain(self.0.iter().filter(is_measured).filter_map(|way| way.measure_at)).min()
+    }
+
+    fn way(&self, path: Path) -> Option<&Way> {
+        self.0.iter().find(|way| way.channel.path() == path)
+    }
+}

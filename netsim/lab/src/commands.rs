@@ -20,7 +20,7 @@ use crate::record::command::ReportArgs;
 use crate::report::Report;
 use crate::sweep::SweepArgs;
 use crate::visit::{self, Lab};
-use crate::{conduct, doctor, record, sweep};
+use crate::{conduct, doctor, needs, record, sweep};
 
 /// Runs the whole system in network namespaces on this machine.
 #[derive(Debug, Parser)]
@@ -172,6 +172,8 @@ unsafe fn run_scenario(
         bail!("{} is not empty: choose a new directory, or remove it", dir.display());
     }
     // SAFETY: by this function's contract.
+    unsafe { needs::check(&scenario) }?;
+    // SAFETY: as above.
     unsafe { confine::enter(&dir, policy) }?;
     confine::end_on_signals();
 

@@ -14,6 +14,7 @@ pub mod drawing;
 pub mod expect;
 pub mod leftovers;
 pub mod mark;
+pub mod needs;
 pub mod netns;
 pub mod nodes;
 pub mod probe;

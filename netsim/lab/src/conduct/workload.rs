@@ -206,3 +206,97 @@ fn stages(state: OarState) -> &'static [JobState] {
         OarState::Error => &[JobState::Submitted, JobState::Ended],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use netsim_scenario::ScenarioFile;
+
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn jobs(text: &str) -> Vec<Job> {
+        let text = format!("[[volunteers]]\nbehind = \"home\"\n{text}");
+        let file = ScenarioFile::parse(std::path::Path::new("test.toml"), text).unwrap();
+        file.resolve(None).unwrap().jobs
+    }
+
+    fn end(workload: &mut Workload, id: u64) -> Vec<Milestone> {
+        workload.changed(id, OarState::Terminated, true)
+    }
+
+    #[test]
+    fn a_campaign_has_no_more_in_flight_than_there_is_room_for() {
+        let jobs = jobs("[[job]]\nname = \"c\"\ncommand = \"true\"\ncount = 5");
+        let mut workload = Workload::new(&jobs, 2);
+
+        assert_eq!(workload.due(NOW), [0, 1]);
+        assert_eq!(workload.submitted(0, &[10]), [("c".to_owned(), JobState::Submitted)]);
+        assert_eq!(workload.submitted(1, &[11]), []);
+        assert_eq!(workload.due(NOW), [0; 0]);
+
+        let reached: Vec<JobState> = end(&mut workload, 11).into_iter().map(|m| m.1).collect();
+
+        assert_eq!(reached, [JobState::Launching, JobState::Running], "the others have not ended");
+        assert_eq!(workload.due(NOW), [2]);
+        assert_eq!(workload.in_flight(), [10]);
+    }
+
+    #[test]
+    fn what_comes_after_a_group_waits_for_all_of_it() {
+        let jobs = jobs(
+            "[[job]]\nname = \"a\"\ncommand = \"true\"\ncount = 2\n\
+             [[job]]\nname = \"b\"\ncommand = \"true\"\nafter = \"a\"\narray = 2\n\
+             [[job]]\nname = \"c\"\ncommand = \"true\"\nat = \"9s\"",
+        );
+        let mut workload = Workload::new(&jobs, 9);
+        assert_eq!(workload.due(NOW), [0, 1]);
+        workload.submitted(0, &[1]);
+        workload.submitted(1, &[2]);
+        end(&mut workload, 1);
+        assert_eq!(workload.due(NOW), [0; 0]);
+
+        assert_eq!(end(&mut workload, 2).last(), Some(&("a".to_owned(), JobState::Ended)));
+
+        assert_eq!(workload.due(NOW), [2]);
+        workload.submitted(2, &[3, 4]);
+        end(&mut workload, 3);
+        assert_eq!(workload.progress(), (2, 4), "an array has ended when all of it has");
+        assert_eq!(end(&mut workload, 4).last(), Some(&("b".to_owned(), JobState::Ended)));
+        assert_eq!(workload.next_due(), Some(Duration::from_secs(9)));
+        assert!(!workload.has_all_ended());
+        assert_eq!(workload.due(Duration::from_secs(9)), [3]);
+    }
+
+    #[test]
+    fn what_is_idempotent_is_submitted_again_and_not_for_ever() {
+        let jobs = jobs(
+            "[[job]]\ncommand = \"true\"\ntypes = [\"idempotent\"]\n\
+             [[job]]\ncommand = \"true\"",
+        );
+        let mut workload = Workload::new(&jobs, 9);
+        workload.submitted(1, &[100]);
+        workload.changed(100, OarState::Error, false);
+        assert!(!workload.is_waiting(1));
+
+        for id in 1..=u64::from(MAX_TRIES) {
+            assert_eq!(workload.due(NOW), [0]);
+            workload.submitted(0, &[id]);
+            workload.changed(id, OarState::Error, false);
+        }
+
+        assert!(workload.has_all_ended());
+    }
+
+    #[test]
+    fn what_could_not_be_submitted_is_due_later() {
+        let jobs = jobs("[[job]]\ncommand = \"true\"");
+        let mut workload = Workload::new(&jobs, 9);
+
+        workload.postponed(0, Duration::from_secs(1));
+
+        assert_eq!(workload.due(NOW), [0; 0]);
+        assert_eq!(workload.next_due(), Some(Duration::from_secs(1)));
+        assert_eq!(workload.due(Duration::from_secs(1)), [0]);
+    }
+}

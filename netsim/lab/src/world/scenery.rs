@@ -20,7 +20,7 @@ impl World {
                 relay.host
             );
         }
-        let topology = Topology::build(&resolved.topology)?;
+        let topology = Topology::build(&resolved.topology, resolved.seed)?;
         let public = topology.machine("coordinator")?;
         let mut scientists = Vec::new();
         for scientist in &resolved.scientists {

@@ -1,0 +1,78 @@
+//! What a scenario needs of this machine, tried before it costs a run.
+
+use anyhow::bail;
+use netsim_scenario::Resolved;
+use netsim_sim::topology::LinkSpec;
+
+use crate::doctor::{self, Finding};
+
+/// What the doctor calls the device that tunnels and user-space links need.
+const TUN: &str = "/dev/net/tun";
+/// What every run needs, as the doctor calls it.
+const ALWAYS: [&str; 4] = ["user, mount, process and network namespaces", "nft", "ip", "bwrap"];
+
+/// Tries what a run of that scenario needs. An error says what is missing and what to do about it.
+///
+/// # Safety
+///
+/// The process must have a single thread: the doctor forks.
+pub unsafe fn check(scenario: &Resolved) -> anyhow::Result<()> {
+    let is_needed = |what: &str| ALWAYS.contains(&what) || (what == TUN && wants_tun(scenario));
+    // SAFETY: by this function's contract.
+    let findings = unsafe { doctor::examine() };
+    match sentence(&findings, is_needed) {
+        None => Ok(()),
+        Some(missing) => bail!("this machine lacks what the scenario needs:{missing}"),
+    }
+}
+
+fn sentence(findings: &[Finding], is_needed: impl Fn(&str) -> bool) -> Option<String> {
+    let needed = findings.iter().filter(|finding| is_needed(finding.what));
+    let missing = needed.filter_map(|f| Some(format!("\n  {}: {}", f.what, f.mend.as_ref()?)));
+    let missing: String = missing.collect();
+    (!missing.is_empty()).then_some(missing)
+}
+
+/// Whether jobs have networks of their own, or links are more than cables.
+fn wants_tun(scenario: &Resolved) -> bool {
+    let is_mesh = |kind: &String| matches!(&**kind, "mesh" | "spmd");
+    let perfect = LinkSpec::default();
+    let topology = &scenario.topology;
+    scenario.jobs.iter().any(|job| job.types.iter().any(is_mesh))
+        || topology.routers.iter().any(|router| router.uplink != perfect)
+        || topology.hosts.iter().any(|host| host.link != perfect)
+}
+
+#[cfg(test)]
+mod tests {
+    use netsim_scenario::ScenarioFile;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_needed_and_missing_is_said() {
+        let finding = |what, mend: Option<&str>| Finding { what, mend: mend.map(str::to_owned) };
+        let findings = [
+            finding("nft", None),
+            finding("ip", Some("install it")),
+            finding(TUN, Some("load it")),
+        ];
+
+        let said = sentence(&findings, |what| what != TUN);
+
+        assert_eq!(said.as_deref(), Some("\n  ip: install it"));
+        assert_eq!(sentence(&findings, |what| what == "nft"), None);
+    }
+
+    #[test]
+    fn a_tunnel_is_for_meshes_and_for_links_that_are_more_than_cables() {
+        let wants = |volunteers: &str, job: &str| {
+            let text = format!("[[volunteers]]\n{volunteers}\n[[job]]\ncommand = \"true\"\n{job}");
+            let file = ScenarioFile::parse(std::path::Path::new("test.toml"), text).unwrap();
+            wants_tun(&file.resolve(None).unwrap())
+        };
+        assert!(!wants("behind = \"home\"", ""));
+        assert!(wants("behind = \"home\"", "types = [\"mesh\"]"));
+        assert!(wants("behind = \"home\"\nlink = \"adsl\"", ""));
+    }
+}

@@ -1,0 +1,67 @@
+//! Every scenario that is shipped, run with the real programs: all that it expects holds, and nothing
+//! is left. One at a time: some of them start a dozen agents, and two processors bear no more.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+/// The folder that they are shipped in.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
+}
+
+/// Runs a scenario; returns its report.
+fn run(name: &str) -> Value {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let temporary = tempfile::tempdir().unwrap();
+    let report = tempfile::NamedTempFile::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netsim"));
+    command.env("TMPDIR", temporary.path()).stdin(Stdio::null());
+    let scenario = folder().join(name).with_extension("toml");
+    command.arg("run").arg(scenario).arg("--json").arg(report.path());
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = [text(&output.stdout), text(&output.stderr)].concat();
+    assert!(output.status.success(), "{name}: {}\n{said}", output.status);
+    let left: Vec<_> = fs::read_dir(temporary.path()).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{name} has left {left:?}");
+    let report: Value = serde_json::from_slice(&fs::read(report.path()).unwrap()).unwrap();
+    assert_eq!(report["passed"], true, "{name}");
+    report
+}
+
+/// One test for each scenario.
+macro_rules! scenarios {
+    ($($test:ident: $name:literal,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                run($name);
+            }
+        )*
+
+        /// A scenario that nobody runs is one that nobody knows to work.
+        #[test]
+        fn every_scenario_that_is_shipped_has_a_test() {
+            let shipped: BTreeSet<String> = fs::read_dir(folder())
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+                .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+                .collect();
+            // The main job is the demonstration's own: `.ci/run demo` runs it, twice.
+            let elsewhere = ["nqueens", "nqueens-small", "two-symmetric"];
+            let tested = [$($name),*].into_iter().chain(elsewhere).map(str::to_owned).collect();
+            assert_eq!(shipped, tested);
+        }
+    };
+}
+
+scenarios! {}

@@ -38,6 +38,7 @@ impl JobState {
 #[serde(deny_unknown_fields)]
 pub struct SubmitJob {
     /// The command line, given to `sh -c` on the first node (on every node with the type `spmd`).
+    #[serde(default)]
     pub command: String,
     /// Resource requests such as `nodes=6,walltime=1:00:00`.
     #[serde(default, alias = "resources", skip_serializing_if = "OneOrMany::is_empty")]
@@ -54,6 +55,21 @@ pub struct SubmitJob {
     /// The stage-in archive (tar, gzip): `sha256:` and 64 hexadecimal digits, uploaded before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stagein: Option<String>,
+    /// The queue: `default` or `besteffort`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// The condition on all resources, such as `mem > 1000 AND host = 'vol-1'`.
+    #[serde(default, alias = "properties", skip_serializing_if = "Option::is_none")]
+    pub property: Option<String>,
+    /// An advance reservation: `YYYY-MM-DD HH:MM:SS`, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
+    /// Jobs that must end first, by their numbers.
+    #[serde(default, skip_serializing_if = "OneOrMany::is_empty")]
+    pub anterior: OneOrMany,
+    /// Other than 0: the job waits until it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number")]
+    pub hold: Option<u32>,
     /// An array: so many jobs, which differ in their index.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number")]
     pub array: Option<u32>,
@@ -79,6 +95,10 @@ fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u3
 
         fn visit_unit<E>(self) -> Result<Option<u32>, E> {
             Ok(None)
+        }
+
+        fn visit_bool<E>(self, set: bool) -> Result<Option<u32>, E> {
+            Ok(Some(u32::from(set)))
         }
 
         fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Option<u32>, E> {
@@ -122,6 +142,10 @@ impl<'de> Deserialize<'de> for OneOrMany {
 
             fn visit_str<E>(self, text: &str) -> Result<OneOrMany, E> {
                 Ok(OneOrMany(vec![text.to_owned()]))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<OneOrMany, E> {
+                Ok(OneOrMany(vec![number.to_string()]))
             }
 
             fn visit_seq<A: serde::de::SeqAccess<'de>>(

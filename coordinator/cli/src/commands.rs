@@ -28,6 +28,7 @@ struct Oar {
 
 /// One call of the program.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
 pub(crate) enum Command {
     /// Stores the login string that the administrator gave.
     Login(account::Login),

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{JobId, NodeNumber, UnixMillis};
 use crate::job::{Job, Part, PartState};
 use crate::node::Node;
+use crate::plan::Quota;
+use crate::usage::{Usage, UsageKey, Used};
 
 /// All nodes and all jobs that have not ended. Cheap to clone: rows are shared until they change.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +20,7 @@ pub struct Cluster {
     /// In the order of submission, which is the order of the queue.
     pub(crate) jobs: BTreeMap<JobId, Arc<Job>>,
     pub(crate) counters: Counters,
+    pub(crate) usage: Arc<Usage>,
     /// No walltime ends before: agents may have been without a coordinator.
     pub(crate) grace_until: UnixMillis,
 }
@@ -42,7 +45,7 @@ impl Default for Counters {
 }
 
 /// The times that an operator may set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// Silence after which a node is Suspected.
     pub node_timeout: Duration,
@@ -54,6 +57,8 @@ pub struct Policy {
     pub absent_after: Duration,
     /// Silence after which an Absent node is Dead: it no longer counts among the enrolled ones.
     pub dead_after: Duration,
+    /// Limits on what runs at the same time.
+    pub quotas: Vec<Quota>,
 }
 
 impl Default for Policy {
@@ -66,6 +71,7 @@ impl Default for Policy {
             kill_grace: Duration::from_secs(600),
             absent_after: Duration::from_secs(3_600),
             dead_after: Duration::from_secs(30 * 24 * 3_600),
+            quotas: Vec::new(),
         }
     }
 }
@@ -79,6 +85,8 @@ pub enum Change {
     Job(Arc<Job>),
     /// Numbers were given out.
     Counters(Counters),
+    /// A user's work of a day was counted.
+    Usage(UsageKey, Used),
 }
 
 impl Cluster {
@@ -90,6 +98,7 @@ impl Cluster {
         nodes: impl IntoIterator<Item = Node>,
         jobs: impl IntoIterator<Item = Job>,
         counters: Counters,
+        usage: Usage,
         now: UnixMillis,
         policy: &Policy,
     ) -> Self {
@@ -115,6 +124,7 @@ impl Cluster {
             nodes: nodes.into_iter().map(fresh_node).collect(),
             jobs: jobs.into_iter().map(fresh_job).collect(),
             counters,
+            usage: Arc::new(usage),
             grace_until: now + policy.node_timeout,
         }
     }
@@ -139,10 +149,14 @@ impl Cluster {
         self.jobs.get(&id)
     }
 
-    /// How many nodes have so many cores, whether they are heard or not.
-    pub fn enrolled(&self, cores: u16) -> usize {
-        let exists = |node: &&Arc<Node>| node.state != ResourceState::Dead && node.cores >= cores;
-        self.nodes.values().filter(exists).count()
+    /// What was used in the last days.
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// The nodes that exist, whether they are heard or not.
+    pub(crate) fn enrolled(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().map(|node| &**node).filter(|node| node.state != ResourceState::Dead)
     }
 
     /// The launches that a node must take.
@@ -169,7 +183,7 @@ impl Cluster {
         orders
     }
 
-    /// When the state changes by itself, through [`Draft::tick`](crate::Draft::tick). May be in the past.
+    /// When the state of a node or of a launch changes by itself, through [`Draft::tick`](crate::Draft::tick). May be in the past.
     pub fn next_deadline(&self, policy: &Policy) -> Option<UnixMillis> {
         let heard = self.nodes.values().filter(|node| node.state == ResourceState::Alive);
         let nodes = heard.flat_map(|node| {

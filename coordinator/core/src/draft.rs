@@ -1,11 +1,12 @@
 //! A decision in the making: a command on a copy of the cluster.
 
 mod launch;
+mod order;
 mod report;
 mod submission;
 mod tick;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::cluster::{Change, Cluster, Policy};
@@ -13,9 +14,11 @@ use crate::event::{Event, EventKind};
 use crate::ids::{JobId, NodeNumber, UnixMillis};
 use crate::job::{Job, PartState};
 use crate::node::{Leftover, Node};
-use crate::plan::plan;
+use crate::plan::{Depth, plan};
+use crate::usage::{UsageKey, Used};
 
 pub use launch::{MAX_FAILED_LAUNCHES, MAX_REQUEUES};
+pub use order::{HoldRefusal, ResumeRefusal, SetNodeRefusal};
 pub use report::{Report, ReportRefusal, judge_late_report};
 pub use submission::{DeleteRefusal, Deletion, SubmitRefusal};
 pub use tick::MeshBlock;
@@ -34,19 +37,45 @@ pub struct Draft<'p> {
     policy: &'p Policy,
     jobs: BTreeSet<JobId>,
     nodes: BTreeSet<NodeNumber>,
+    usage: BTreeMap<UsageKey, Used>,
+    /// Something happened after which another job may start.
+    schedule: bool,
 }
+
+/// The most rounds of planning in one decision: best-effort jobs that had not begun make room at once, and
+/// may find another place.
+const MAX_ROUNDS: usize = 8;
 
 impl<'p> Draft<'p> {
     /// Begins a decision at the time `now`.
     pub fn new(cluster: &Cluster, now: UnixMillis, policy: &'p Policy) -> Self {
         let cluster = cluster.clone();
-        Self { cluster, now, policy, jobs: BTreeSet::new(), nodes: BTreeSet::new() }
+        Self {
+            cluster,
+            now,
+            policy,
+            jobs: BTreeSet::new(),
+            nodes: BTreeSet::new(),
+            usage: BTreeMap::new(),
+            schedule: false,
+        }
     }
 
     /// Schedules, and returns the new state with the rows that differ from the old one.
     pub fn finish(mut self, old: &Cluster) -> (Cluster, Vec<Change>) {
-        for launch in plan(&self.cluster).launches {
-            self.assign(launch.job, launch.shares);
+        for _ in 0..MAX_ROUNDS {
+            if !std::mem::take(&mut self.schedule) {
+                break;
+            }
+            let plan = plan(&self.cluster, self.now, self.policy, Depth::Launches);
+            let evicted = !plan.evictions.is_empty();
+            for launch in plan.launches {
+                self.assign(launch);
+            }
+            for eviction in plan.evictions {
+                self.evict(eviction);
+            }
+            self.schedule = evicted;
         }
         let mut changes = Vec::new();
         for number in &self.nodes {
@@ -59,6 +88,7 @@ impl<'p> Draft<'p> {
             }
             changes.push(Change::Job(job));
         }
+        changes.extend(self.usage.into_iter().map(|(key, used)| Change::Usage(key, used)));
         if self.cluster.counters != old.counters {
             changes.push(Change::Counters(self.cluster.counters));
         }
@@ -76,6 +106,7 @@ impl<'p> Draft<'p> {
     fn node_mut(&mut self, number: NodeNumber) -> Option<&mut Node> {
         let node = self.cluster.nodes.get_mut(&number)?;
         self.nodes.insert(number);
+        self.schedule = true;
         Some(Arc::make_mut(node))
     }
 

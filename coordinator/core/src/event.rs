@@ -41,6 +41,14 @@ pub enum EventKind {
     LogSuspected,
     /// The job goes back to Waiting.
     ResubmitJobAutomatically,
+    /// The user holds a job that waits.
+    HoldWaitingJob,
+    /// The user lets a held job go on.
+    ResumeJob,
+    /// A best-effort job made room for another one.
+    BesteffortKill,
+    /// A reservation's resources are not there.
+    ReservationNoNode,
     /// A node did not answer the order to end the job.
     ExterminateJob,
 }
@@ -58,6 +66,10 @@ impl EventKind {
             Self::PrologueError => "PROLOGUE_ERROR",
             Self::LogSuspected => "LOG_SUSPECTED",
             Self::ResubmitJobAutomatically => "RESUBMIT_JOB_AUTOMATICALLY",
+            Self::HoldWaitingJob => "HOLD_WAITING_JOB",
+            Self::ResumeJob => "RESUME_JOB",
+            Self::BesteffortKill => "BESTEFFORT_KILL",
+            Self::ReservationNoNode => "RESERVATION_NO_NODE",
             Self::ExterminateJob => "EXTERMINATE_JOB",
         }
     }

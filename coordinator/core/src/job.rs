@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventKind};
 use crate::ids::{JobId, NodeNumber, UnixMillis};
+use crate::plan::PlannedShare;
 use crate::request::Request;
 
 /// A job.
@@ -48,6 +49,12 @@ pub struct Job {
     /// How often it went back to the queue because a node was lost.
     #[serde(default)]
     pub requeues: u32,
+    /// Which of its request's alternatives the last launch got.
+    #[serde(default)]
+    pub alternative: usize,
+    /// The resources that an advance reservation keeps for it.
+    #[serde(default)]
+    pub reserved: Option<Vec<PlannedShare>>,
     /// Its place in its array; none for a single job.
     #[serde(default)]
     pub array: Option<ArrayPlace>,
@@ -177,10 +184,32 @@ impl Job {
         self.launch.as_ref().filter(|_| !self.state.is_final())
     }
 
+    /// The walltime of the alternative that it got, or will get first; seconds.
+    pub fn walltime_s(&self) -> u64 {
+        let alternatives = &self.request.resources.alternatives;
+        let chosen = alternatives.get(self.alternative).or(alternatives.first());
+        chosen.map_or(0, |alternative| alternative.walltime_s)
+    }
+
+    /// How many resources its launch has or had.
+    pub fn resources(&self) -> usize {
+        let parts = self.launch.iter().flat_map(|launch| &launch.parts);
+        parts.map(|part| part.cores.len()).sum()
+    }
+
     /// When the walltime is over.
     pub(crate) fn walltime_end(&self) -> Option<UnixMillis> {
-        let walltime = Duration::from_secs(self.request.resources.walltime_s);
+        let walltime = Duration::from_secs(self.walltime_s());
         self.running_since.map(|since| since + walltime)
+    }
+
+    /// When its resources are free at the latest; a launch has until its deadline to come to run.
+    pub(crate) fn expected_end(&self, now: UnixMillis) -> UnixMillis {
+        let launching = || {
+            let deadline = self.launch.as_ref().map_or(now, |launch| launch.deadline);
+            deadline.max(now) + Duration::from_secs(self.walltime_s())
+        };
+        self.walltime_end().unwrap_or_else(launching)
     }
 
     /// The job's launch is not yet running.

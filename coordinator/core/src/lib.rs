@@ -3,7 +3,7 @@
 //! ```text
 //! commands ──► Draft ──► changes (rows) ──► the store's transaction ──► the new Cluster
 //!                │
-//!                └─ plan(Cluster): first come, first served, whole nodes
+//!                └─ plan(Cluster): conservative backfilling, see [`plan`]
 //! ```
 //!
 //! A [`Draft`] works on a copy of the [`Cluster`]: a command is refused with a typed reason and leaves no
@@ -13,27 +13,42 @@
 #![forbid(unsafe_code)]
 
 mod array;
+mod bits;
 mod cluster;
+mod date;
 mod draft;
 mod event;
+mod expression;
+mod gantt;
 mod ids;
 mod job;
 mod judge;
 mod node;
+mod park;
 mod plan;
+mod reader;
 mod request;
 mod resources;
+mod usage;
 
 pub use array::{Array, ArrayRefusal, MAX_ARRAY};
 pub use cluster::{Change, Cluster, Counters, Policy};
 pub use draft::{
-    DeleteRefusal, Deletion, Draft, MAX_FAILED_LAUNCHES, MAX_REQUEUES, MeshBlock, Report,
-    ReportRefusal, SubmitRefusal, judge_late_report,
+    DeleteRefusal, Deletion, Draft, HoldRefusal, MAX_FAILED_LAUNCHES, MAX_REQUEUES, MeshBlock,
+    Report, ReportRefusal, ResumeRefusal, SetNodeRefusal, SubmitRefusal, judge_late_report,
 };
 pub use event::{Event, EventKind};
+pub use expression::Expression;
 pub use ids::{JobId, NodeNumber, ParseNodeNumberError, UnixMillis};
 pub use job::{ArrayPlace, Job, Launch, Part, PartState, Verdict};
 pub use node::{Leftover, Node, Share};
-pub use plan::{Plan, PlannedLaunch, PlannedShare, plan};
+pub use plan::{
+    Depth, Eviction, MAX_PROMISES, ParseQuotaError, Plan, PlannedLaunch, PlannedShare, QUEUES,
+    Quota, STARVING, Wait, plan,
+};
+pub use reader::Unreadable;
 pub use request::{JobTypes, Request, RequestRefusal};
-pub use resources::{DEFAULT_WALLTIME_S, ResourceRefusal, Resources};
+pub use resources::{
+    Alternative, Count, DEFAULT_WALLTIME_S, Group, Level, ResourceRefusal, Resources,
+};
+pub use usage::{Usage, UsageKey, Used};

@@ -1,6 +1,6 @@
 //! A volunteer's machine as the scheduler sees it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator_api::resource::ResourceState;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,15 @@ pub struct Node {
     pub number: NodeNumber,
     /// Cores that the volunteer gives, at least 1.
     pub cores: u16,
+    /// Memory that the volunteer gives, MiB.
+    #[serde(default)]
+    pub memory_mib: u64,
+    /// What the operator says of it, by names in lower case: conditions of jobs look at these too.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+    /// The operator has taken it away: Absent or Dead, whatever is heard of it.
+    #[serde(default)]
+    pub taken_away: Option<ResourceState>,
     /// The number of its first resource; the others follow.
     pub first_resource: u64,
     /// Alive, Suspected, ...
@@ -62,6 +71,11 @@ impl Node {
         let taken: BTreeSet<u16> =
             self.shares.iter().flat_map(|share| share.cores.iter().copied()).collect();
         (0..self.cores).filter(|core| !taken.contains(core)).collect()
+    }
+
+    /// The operator lets it run dry: no new jobs.
+    pub fn is_draining(&self) -> bool {
+        self.properties.get("drain").is_some_and(|value| value == "YES")
     }
 
     /// What its silence makes of it next, and when.

@@ -1,21 +1,40 @@
-//! The scheduler: first come, first served, whole nodes or some cores of each.
+//! The scheduler: conservative backfilling on a plan of who has which resource, and when.
+//!
+//! ```text
+//! running jobs, reservations ──► Gantt ──► for each waiting job, in the order of the queue:
+//!                                          the earliest time at which its resources are free for its
+//!                                          walltime ── now: launch ── later: reserve, nobody takes it away
+//! best effort: what is left over now; it makes room for others at once
+//! ```
+//!
+//! A later job never delays an earlier one, and fills the holes before it. The order is: priority of the
+//! queue, then jobs that wait for longer than [`STARVING`], then who has used less ([`karma`]), then who
+//! came first. Same cluster, same time: same plan.
+//!
+//! [`karma`]: crate::Usage::karma
+
+mod order;
+mod pass;
+mod quota;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use coordinator_api::job::JobState;
-use coordinator_api::resource::ResourceState;
+use crate::cluster::{Cluster, Policy};
+use crate::ids::{JobId, NodeNumber, UnixMillis};
 
-use crate::cluster::Cluster;
-use crate::ids::{JobId, NodeNumber};
-use crate::job::Job;
-use crate::node::Node;
+pub use order::{QUEUES, STARVING};
+pub(crate) use pass::{fits, reserve};
+pub use quota::{ParseQuotaError, Quota};
 
 /// What to launch now. Immutable; leaves no choices to whoever carries it out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// The launches, in the order of the queue.
     pub launches: Vec<PlannedLaunch>,
+    /// Best-effort jobs that must make room, and for whom.
+    pub evictions: Vec<Eviction>,
+    /// Why the others wait. Only of jobs that were looked at: see [`Depth`].
+    pub waits: BTreeMap<JobId, Wait>,
 }
 
 /// A job and the nodes that it gets, in the order of their ranks.
@@ -23,12 +42,14 @@ pub struct Plan {
 pub struct PlannedLaunch {
     /// The job.
     pub job: JobId,
+    /// Which of its alternatives.
+    pub alternative: usize,
     /// Its nodes, with the cores that it gets of each.
     pub shares: Vec<PlannedShare>,
 }
 
 /// What a job gets of one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PlannedShare {
     /// The node.
     pub node: NodeNumber,
@@ -36,55 +57,60 @@ pub struct PlannedShare {
     pub cores: Vec<u16>,
 }
 
-/// Gives free nodes to waiting jobs in the order of the queue.
-///
-/// A job for more nodes than are free holds the later ones back, or small jobs would starve it for
-/// ever. But a job for more nodes than are *heard* waits for volunteers to return, not for other jobs:
-/// the later ones go on.
-pub fn plan(cluster: &Cluster) -> Plan {
-    let mut free: BTreeMap<NodeNumber, Vec<u16>> =
-        cluster.nodes().map(|node| (node.number, node.free_cores())).collect();
-    let mut launches = Vec::new();
-    for job in cluster.jobs().filter(|job| job.state == JobState::Waiting) {
-        let wanted = usize::from(job.request.resources.nodes);
-        if wanted > heard(cluster, job) {
-            continue;
-        }
-        let Some(shares) = choose(cluster, job, wanted, &free) else { break };
-        for share in &shares {
-            if let Some(cores) = free.get_mut(&share.node) {
-                cores.retain(|core| !share.cores.contains(core));
-            }
-        }
-        launches.push(PlannedLaunch { job: job.id, shares });
-    }
-    Plan { launches }
+/// A best-effort job that must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    /// Which.
+    pub job: JobId,
+    /// Who needs its resources.
+    pub for_job: JobId,
 }
 
-/// How many nodes could run a part of the job, if nothing else ran.
-fn heard(cluster: &Cluster, job: &Job) -> usize {
-    let cores = job.request.resources.cores.unwrap_or(1);
-    let fits = |node: &&Arc<Node>| node.state == ResourceState::Alive && node.cores >= cores;
-    cluster.nodes().filter(fits).count()
+/// Why a job does not start now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Its user holds it.
+    Held,
+    /// Another job must end first.
+    Dependency(JobId),
+    /// It was asked to start later: a postponed job, or a reservation.
+    NotBefore(UnixMillis),
+    /// A limit of the operator.
+    Quota(String),
+    /// Fewer resources fit than it needs, even if nothing else ran.
+    TooFew {
+        /// How many fit and are alive.
+        alive: usize,
+        /// How many more would fit, on machines that are silent.
+        silent: usize,
+    },
+    /// Its resources are there now, and others are still leaving them.
+    Leaving,
+    /// Its turn comes, at the latest, then.
+    Planned {
+        /// When.
+        start: UnixMillis,
+        /// How many waiting jobs go before it.
+        behind: usize,
+    },
+    /// A best-effort job: nothing is left over.
+    NothingLeft,
 }
 
-/// The lowest numbers, those at whose door a launch of this job failed only when the others run out.
-fn choose(
-    cluster: &Cluster,
-    job: &Job,
-    wanted: usize,
-    free: &BTreeMap<NodeNumber, Vec<u16>>,
-) -> Option<Vec<PlannedShare>> {
-    let shares = free.iter().filter_map(|(&number, cores)| {
-        let cores = match job.request.resources.cores {
-            Some(some) => cores.get(..usize::from(some))?,
-            // A whole node: nobody else has a core of it.
-            None => cores.get(..usize::from(cluster.node(number)?.cores))?,
-        };
-        Some(PlannedShare { node: number, cores: cores.to_vec() })
-    });
-    let (blamed, clean): (Vec<_>, Vec<_>) =
-        shares.partition(|share| job.avoid.contains(&share.node));
-    let chosen: Vec<_> = clean.into_iter().chain(blamed).take(wanted).collect();
-    (chosen.len() == wanted).then_some(chosen)
+/// The most jobs that are promised a time in a pass that looks for launches: a decision must be quick however
+/// long the queue is. Those behind them start when their turn comes. Chosen: as other schedulers do.
+pub const MAX_PROMISES: usize = 500;
+
+/// How far a pass goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Until nothing more can be launched, or [`MAX_PROMISES`] were given.
+    Launches,
+    /// Through the whole queue: all waits are known.
+    Everything,
+}
+
+/// Plans at the time `now`.
+pub fn plan(cluster: &Cluster, now: UnixMillis, policy: &Policy, depth: Depth) -> Plan {
+    pass::run(cluster, now, policy, depth)
 }

@@ -5,6 +5,9 @@ use std::fmt;
 use coordinator_api::job::SubmitJob;
 use serde::{Deserialize, Serialize};
 
+use crate::expression::Expression;
+use crate::ids::{JobId, UnixMillis};
+use crate::reader::Unreadable;
 use crate::resources::{ResourceRefusal, Resources, walltime_text};
 
 /// The longest command line, bytes. Chosen: half of Linux's limit for one argument (128 KiB).
@@ -22,8 +25,23 @@ pub struct Request {
     pub name: Option<String>,
     /// The project that is accounted for.
     pub project: Option<String>,
-    /// Nodes and walltime.
+    /// Resources and walltime.
     pub resources: Resources,
+    /// The condition on all of them: `-p`.
+    #[serde(default)]
+    pub properties: Option<Expression>,
+    /// The queue.
+    #[serde(default = "default_queue")]
+    pub queue: String,
+    /// When it starts, for an advance reservation.
+    #[serde(default)]
+    pub reservation: Option<UnixMillis>,
+    /// Jobs that must end first.
+    #[serde(default)]
+    pub dependencies: Vec<JobId>,
+    /// It waits until its user lets it go.
+    #[serde(default)]
+    pub hold: bool,
     /// What kind of job it is.
     pub types: JobTypes,
     /// SHA-256 of the stage-in archive, 64 lower-case hexadecimal digits.
@@ -45,13 +63,33 @@ pub struct JobTypes {
     pub spmd: bool,
     /// The job may be run again when it was interrupted.
     pub idempotent: bool,
+    /// It takes what is left over, and makes room for others at once.
+    #[serde(default)]
+    pub besteffort: bool,
+    /// It does not start before.
+    #[serde(default)]
+    pub postpone: Option<UnixMillis>,
+    /// It ends in Error when it could not end before.
+    #[serde(default)]
+    pub deadline: Option<UnixMillis>,
+    /// It ends in Error when it has not started by then.
+    #[serde(default)]
+    pub expire: Option<UnixMillis>,
 }
 
 impl JobTypes {
     /// OAR's names of the types that are set.
     pub fn names(self) -> Vec<&'static str> {
-        let Self { mesh, spmd, idempotent } = self;
-        let named = [(mesh, "mesh"), (spmd, "spmd"), (idempotent, "idempotent")];
+        let Self { mesh, spmd, idempotent, besteffort, postpone, deadline, expire } = self;
+        let named = [
+            (mesh, "mesh"),
+            (spmd, "spmd"),
+            (idempotent, "idempotent"),
+            (besteffort, "besteffort"),
+            (postpone.is_some(), "postpone"),
+            (deadline.is_some(), "deadline"),
+            (expire.is_some(), "expire"),
+        ];
         let set = named.into_iter().filter_map(|(set, name)| set.then_some(name));
         std::iter::once("desktop_computing").chain(set).collect()
     }
@@ -74,12 +112,27 @@ pub enum RequestRefusal {
     /// Resources.
     #[error(transparent)]
     Resources(#[from] ResourceRefusal),
+    /// A condition that cannot be read.
+    #[error("cannot read the properties: {0}")]
+    Properties(Unreadable),
+    /// A queue that is not there.
+    #[error("queue {0} does not exist: there are default and besteffort")]
+    Queue(String),
+    /// Not a date.
+    #[error("cannot recognize the date {0:?}: write YYYY-MM-DD HH:MM:SS, in UTC")]
+    Date(String),
+    /// Not the number of a job.
+    #[error("cannot recognize the job {0:?} that this one depends on: write its number")]
+    Dependency(String),
+    /// A reservation of what takes only what is left over.
+    #[error("a best-effort job cannot be a reservation")]
+    BestEffortReservation,
     /// More types than there are.
     #[error("{0} job types given: give each one once")]
     TooManyTypes(usize),
     /// A type that OAR has not either.
     #[error(
-        "[ADMISSION RULE] Error: unknown job type: {0} (known: mesh, spmd, idempotent, desktop_computing)"
+        "[ADMISSION RULE] Error: unknown job type: {0} (known: mesh, spmd, idempotent, besteffort, postpone=, deadline=, expire=, desktop_computing)"
     )]
     UnknownType(String),
     /// A type of OAR that this server does not serve.
@@ -91,20 +144,16 @@ pub enum RequestRefusal {
 }
 
 /// OAR's types that mean nothing on volunteers' machines.
-const UNSUPPORTED_TYPES: [&str; 14] = [
+const UNSUPPORTED_TYPES: [&str; 10] = [
     "container",
     "inner",
     "deploy",
-    "besteffort",
     "cosystem",
     "placeholder",
     "allowed",
     "timesharing",
     "token",
     "noop",
-    "postpone",
-    "deadline",
-    "expire",
     "state",
 ];
 
@@ -112,9 +161,16 @@ impl Request {
     /// Checks a submission. Whether its stage-in archive is there is for the caller to see.
     pub fn admit(submission: &SubmitJob) -> Result<Self, RequestRefusal> {
         let command = submission.command.trim();
-        if command.is_empty() {
+        if command.is_empty() && submission.reservation.as_deref().and_then(filled).is_none() {
             return Err(RequestRefusal::NoCommand);
         }
+        let (mut types, reservation) =
+            (parse_types(&submission.types.0)?, reservation(submission)?);
+        let queue = queue(submission, &mut types)?;
+        if types.besteffort && reservation.is_some() {
+            return Err(RequestRefusal::BestEffortReservation);
+        }
+        let properties = submission.property.as_deref().and_then(filled).map(Expression::parse);
         if command.len() > MAX_COMMAND || command.contains('\0') {
             return Err(RequestRefusal::Command);
         }
@@ -123,7 +179,17 @@ impl Request {
             name: submission.name.as_deref().and_then(filled).map(check_name).transpose()?,
             project: submission.project.as_deref().and_then(filled).map(check_name).transpose()?,
             resources: Resources::parse(&submission.resource.0)?,
-            types: parse_types(&submission.types.0)?,
+            properties: properties.transpose().map_err(RequestRefusal::Properties)?,
+            queue,
+            reservation,
+            dependencies: submission
+                .anterior
+                .0
+                .iter()
+                .map(|id| dependency(id))
+                .collect::<Result<_, _>>()?,
+            hold: submission.hold.is_some_and(|hold| hold != 0),
+            types,
             stagein_sha256: submission.stagein.as_deref().map(parse_stagein).transpose()?,
             initial_request: initial_request(submission),
         })
@@ -133,8 +199,13 @@ impl Request {
     pub fn remarks(&self, submission: &SubmitJob) -> String {
         let mut remarks = String::new();
         if !submission.resource.0.iter().any(|text| text.contains("walltime=")) {
-            let walltime = self.resources.walltime_s;
+            let walltime = self.resources.first().walltime_s;
             remarks += &format!("[ADMISSION RULE] Set default walltime to {walltime}.\n");
+        }
+        if self.types.besteffort {
+            remarks += "[ADMISSION RULE] Automatically redirect in the besteffort queue\n";
+            remarks +=
+                "[ADMISSION RULE] Automatically add the besteffort constraint on the resources\n";
         }
         remarks += "[ADMISSION RULE] Added automatically desktop_computing resource constraints\n";
         remarks += "[ADMISSION RULE] Modify resource description with type constraints\n";
@@ -153,9 +224,9 @@ impl Request {
 /// OAR's summary of a request, as in `R=2,W=0:5:0,J=B,N=life,T=mesh|spmd`.
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Resources { nodes, cores, walltime_s } = self.resources;
-        let resources = u32::from(nodes) * u32::from(cores.unwrap_or(1));
-        write!(f, "R={resources},W={},J=B", walltime_text(walltime_s))?;
+        let first = self.resources.first();
+        let kind = if self.reservation.is_some() { "R" } else { "B" };
+        write!(f, "R={},W={},J={kind}", first.size(), walltime_text(first.walltime_s))?;
         if let Some(name) = &self.name {
             write!(f, ",N={name}")?;
         }
@@ -192,7 +263,19 @@ fn parse_types(names: &[String]) -> Result<JobTypes, RequestRefusal> {
             "mesh" => types.mesh = true,
             "spmd" => types.spmd = true,
             "idempotent" => types.idempotent = true,
+            "besteffort" => types.besteffort = true,
             other => {
+                let dated = other.split_once('=').map(|(name, date)| (name.trim(), date));
+                match dated {
+                    Some(("postpone", text)) => types.postpone = Some(date(text)?),
+                    Some(("deadline", text)) => types.deadline = Some(date(text)?),
+                    Some(("expire", text)) => types.expire = Some(date(text)?),
+                    _ => {}
+                }
+                if dated.is_some_and(|(name, _)| ["postpone", "deadline", "expire"].contains(&name))
+                {
+                    continue;
+                }
                 let known = other.split_once('=').map_or(other, |(name, _)| name);
                 let shown = other.chars().take(MAX_NAME).collect();
                 return Err(if UNSUPPORTED_TYPES.contains(&known) {
@@ -204,6 +287,34 @@ fn parse_types(names: &[String]) -> Result<JobTypes, RequestRefusal> {
         }
     }
     Ok(types)
+}
+
+fn default_queue() -> String {
+    "default".to_owned()
+}
+
+/// The queue besteffort and the type besteffort imply each other: OAR's shipped admission rules.
+fn queue(submission: &SubmitJob, types: &mut JobTypes) -> Result<String, RequestRefusal> {
+    match submission.queue.as_deref().and_then(filled) {
+        Some("besteffort") => types.besteffort = true,
+        None | Some("default") => {}
+        Some(other) => return Err(RequestRefusal::Queue(other.chars().take(MAX_NAME).collect())),
+    }
+    Ok(if types.besteffort { "besteffort".to_owned() } else { default_queue() })
+}
+
+fn reservation(submission: &SubmitJob) -> Result<Option<UnixMillis>, RequestRefusal> {
+    submission.reservation.as_deref().and_then(filled).map(date).transpose()
+}
+
+fn date(text: &str) -> Result<UnixMillis, RequestRefusal> {
+    crate::date::parse(text)
+        .ok_or_else(|| RequestRefusal::Date(text.chars().take(MAX_NAME).collect()))
+}
+
+fn dependency(text: &str) -> Result<JobId, RequestRefusal> {
+    let refusal = || RequestRefusal::Dependency(text.chars().take(MAX_NAME).collect());
+    text.trim().parse().map(JobId).map_err(|_| refusal())
 }
 
 fn parse_stagein(text: &str) -> Result<String, RequestRefusal> {
@@ -218,7 +329,11 @@ fn parse_stagein(text: &str) -> Result<String, RequestRefusal> {
 
 fn initial_request(submission: &SubmitJob) -> String {
     let mut line = String::from("oarsub");
-    let options = [("name", &submission.name), ("project", &submission.project)];
+    let options = [
+        ("name", &submission.name),
+        ("project", &submission.project),
+        ("queue", &submission.queue),
+    ];
     for (option, value) in options {
         if let Some(value) = value.as_deref().and_then(filled) {
             line += &format!(" --{option}={value}");
@@ -226,6 +341,15 @@ fn initial_request(submission: &SubmitJob) -> String {
     }
     for resource in &submission.resource.0 {
         line += &format!(" --resource={resource}");
+    }
+    if let Some(properties) = submission.property.as_deref().and_then(filled) {
+        line += &format!(" --property={properties}");
+    }
+    if let Some(date) = submission.reservation.as_deref().and_then(filled) {
+        line += &format!(" --reservation={date}");
+    }
+    if submission.hold.is_some_and(|hold| hold != 0) {
+        line += " --hold";
     }
     for name in &submission.types.0 {
         line += &format!(" --type={name}");
@@ -265,7 +389,7 @@ mod tests {
         let refusal = Request::admit(&submission(&["nosuchtype"])).unwrap_err();
         assert_eq!(
             refusal.to_string(),
-            "[ADMISSION RULE] Error: unknown job type: nosuchtype (known: mesh, spmd, idempotent, desktop_computing)"
+            "[ADMISSION RULE] Error: unknown job type: nosuchtype (known: mesh, spmd, idempotent, besteffort, postpone=, deadline=, expire=, desktop_computing)"
         );
         let refusal = Request::admit(&submission(&["inner=5"])).unwrap_err();
         assert_eq!(refusal, RequestRefusal::UnsupportedType("inner=5".to_owned()));

@@ -78,7 +78,12 @@ impl App {
         nodes.into_iter().for_each(|row| roster.insert(row));
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let writer = store.writer().await?;
-        let task = ledger::Task { writer, roster: roster.clone(), clock: clock.clone(), policy };
+        let task = ledger::Task {
+            writer,
+            roster: roster.clone(),
+            clock: clock.clone(),
+            policy: policy.clone(),
+        };
         let ledger = ledger::start(task, cluster, &tasks, stopping.clone());
         let (handle, events) = rendezvous.unzip();
         let app = Self {
@@ -124,7 +129,8 @@ impl App {
         self.roster.heard(node, self.clock.now());
         let cluster = self.ledger.cluster();
         let alive = coordinator_api::resource::ResourceState::Alive;
-        if cluster.node(node).is_some_and(|it| it.state != alive) {
+        let lost = |it: &coordinator_core::Node| it.state != alive && it.taken_away.is_none();
+        if cluster.node(node).is_some_and(|it| lost(it)) {
             tracing::info!(%node, "node is heard again");
             self.ledger.apply(move |draft| draft.heard(node)).await?;
         }

@@ -203,7 +203,7 @@ impl Task {
             }
         };
         let mut draft = Draft::new(&old, now, &self.policy);
-        let number = known.unwrap_or_else(|| draft.enrol(cores));
+        let number = known.unwrap_or_else(|| draft.enrol(cores, asked.memory_mib));
         let (cluster, changes) = draft.finish(&old);
         if let Some(node) = cluster.node(number) {
             write_enrolled(&mut transaction, &asked, node, now).await?;
@@ -238,7 +238,7 @@ fn log_changes(old: &Cluster, changes: &[Change]) {
             Change::Node(node) => {
                 tracing::debug!(node = %node.number, state = ?node.state, shares = ?node.shares, "node");
             }
-            Change::Counters(_) => {}
+            Change::Counters(_) | Change::Usage(..) => {}
         }
     }
 }

@@ -19,9 +19,24 @@ pub(crate) struct Sub {
     #[arg(short = 'l', long = "resource", value_name = "LIST")]
     resource: Vec<String>,
     /// Job type: `mesh` (a private network), `spmd` (a mesh, and the command runs on every node), `idempotent`
-    /// (run again when a node is lost); may be repeated
+    /// (run again when a node is lost), `besteffort`, `postpone=DATE`, `deadline=DATE`, `expire=DATE`; may be repeated
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     types: Vec<String>,
+    /// Condition on all resources, such as "mem > 1000 AND host = 'vol-1'"; see `oarnodes` for the properties
+    #[arg(short = 'p', long = "property", value_name = "CONDITION")]
+    property: Option<String>,
+    /// Queue: `default`, or `besteffort` for jobs that make room for others
+    #[arg(short = 'q', long, value_name = "QUEUE")]
+    queue: Option<String>,
+    /// Reserve the resources from this date on: "YYYY-MM-DD HH:MM:SS", UTC
+    #[arg(short = 'r', long, value_name = "DATE")]
+    reservation: Option<String>,
+    /// Wait for the end of this job; may be repeated
+    #[arg(short = 'a', long = "anterior", value_name = "ID")]
+    anterior: Vec<u64>,
+    /// Hold the job until `oarresume`
+    #[arg(long)]
+    hold: bool,
     /// Name of the job
     #[arg(short = 'n', long, value_name = "NAME")]
     name: Option<String>,
@@ -58,6 +73,11 @@ impl Sub {
             command: self.command.join(" "),
             resource: OneOrMany(self.resource),
             types: OneOrMany(self.types),
+            property: self.property,
+            queue: self.queue,
+            reservation: self.reservation,
+            anterior: OneOrMany(self.anterior.iter().map(u64::to_string).collect()),
+            hold: self.hold.then_some(1),
             name: self.name,
             project: self.project,
             stagein: stagein.map(|hash| format!("sha256:{hash}")),

@@ -1,5 +1,7 @@
 //! Launches: assigned, run, failed, started again, ended.
 
+use std::sync::Arc;
+
 use coordinator_api::job::JobState;
 
 use super::Draft;
@@ -8,7 +10,8 @@ use crate::ids::{JobId, NodeNumber};
 use crate::job::{Job, Launch, Part, PartState, Verdict};
 use crate::judge::{Judgement, judge};
 use crate::node::Share;
-use crate::plan::PlannedShare;
+use crate::plan::{Eviction, PlannedLaunch, PlannedShare};
+use crate::usage::Used;
 
 /// After so many failed launches a job ends in Error. Chosen: one bad volunteer is avoided by the second
 /// launch, two by the third; more failures point at the job.
@@ -35,7 +38,8 @@ impl Draft<'_> {
     }
 
     /// Carries out one entry of the plan.
-    pub(super) fn assign(&mut self, id: JobId, shares: Vec<PlannedShare>) {
+    pub(super) fn assign(&mut self, planned: PlannedLaunch) {
+        let PlannedLaunch { job: id, alternative, shares } = planned;
         let (now, deadline) = (self.now, self.now + self.policy.launch_deadline);
         let mut parts = Vec::with_capacity(shares.len());
         for PlannedShare { node: number, cores } in shares {
@@ -46,10 +50,43 @@ impl Draft<'_> {
         }
         let Some(job) = self.job_mut(id) else { return };
         job.generation += 1;
+        job.alternative = alternative;
         job.state = JobState::ToLaunch;
         job.started = Some(now);
         let generation = job.generation;
         job.launch = Some(Launch { generation, assigned: now, deadline, opened: None, parts });
+    }
+
+    /// A best-effort job makes room: an idempotent one waits again, another one ends.
+    pub(super) fn evict(&mut self, eviction: Eviction) {
+        let Eviction { job: id, for_job } = eviction;
+        let Some(job) = self.cluster.job(id).filter(|job| job.live_launch().is_some()) else {
+            return;
+        };
+        let idempotent = job.request.types.idempotent;
+        let text = format!("the best-effort job makes room for job {for_job}");
+        self.log(id, EventKind::BesteffortKill, text);
+        if idempotent {
+            self.log(id, EventKind::ResubmitJobAutomatically, "it waits again".to_owned());
+            self.release_all(id);
+        } else {
+            self.decide(id, Verdict::Killed);
+            self.settle(id);
+        }
+    }
+
+    /// Counts the work of a launch that is over.
+    fn account(&mut self, id: JobId) {
+        let Some(job) = self.cluster.job(id) else { return };
+        let (Some(since), resources) = (job.running_since, job.resources() as u64) else { return };
+        let work = Used {
+            asked: resources.saturating_mul(job.walltime_s()),
+            used: resources.saturating_mul(self.now.since(since).as_secs()),
+        };
+        let (owner, project) = (job.owner.clone(), job.request.project().to_owned());
+        let usage = Arc::make_mut(&mut self.cluster.usage);
+        let (key, row) = usage.add(self.now, &owner, &project, work);
+        self.usage.insert(key, row);
     }
 
     /// Draws the consequences of a change in a job's parts, until there are none left.
@@ -81,6 +118,8 @@ impl Draft<'_> {
 
     fn run(&mut self, id: JobId) {
         let now = self.now;
+        // Its end is known now, and may be earlier than was planned with.
+        self.schedule = true;
         let Some(job) = self.job_mut(id) else { return };
         job.state = JobState::Running;
         job.running_since = Some(now);
@@ -143,6 +182,8 @@ impl Draft<'_> {
     /// Takes the job off its nodes and puts it back to Waiting at its old place in the queue.
     fn release_all(&mut self, id: JobId) {
         let Some(launch) = self.cluster.job(id).and_then(|job| job.launch.clone()) else { return };
+        self.account(id);
+        self.schedule = true;
         for (rank, part) in launch.parts.iter().enumerate() {
             match part.state {
                 PartState::Assigned => self.end_part(id, rank, PartState::Released, false),
@@ -163,6 +204,7 @@ impl Draft<'_> {
     /// Settles how the job ends and tells its nodes; those that have not taken it are let go.
     pub(super) fn decide(&mut self, id: JobId, verdict: Verdict) {
         let now = self.now;
+        self.schedule = true;
         let Some(job) = self.job_mut(id) else { return };
         job.verdict = Some(verdict);
         // OAR leaves a job that is being killed in its state until the nodes have answered.
@@ -197,6 +239,9 @@ impl Draft<'_> {
             let reason = self.cluster.job(id).map(|job| kill_reason(job)).unwrap_or_default();
             self.log(id, EventKind::SwitchIntoErrorState, format!("the job was killed: {reason}"));
         }
+        self.account(id);
+        // Somebody may depend on it.
+        self.schedule = true;
         let Some(job) = self.job_mut(id) else { return };
         job.verdict = Some(verdict);
         job.stopped = Some(now);
@@ -211,7 +256,9 @@ impl Draft<'_> {
 }
 
 fn kill_reason(job: &Job) -> String {
-    let asked = |kind| matches!(kind, EventKind::FragJobRequest | EventKind::Walltime);
+    let asked = |kind| {
+        matches!(kind, EventKind::FragJobRequest | EventKind::Walltime | EventKind::BesteffortKill)
+    };
     let event = job.events.iter().rev().find(|event| asked(event.kind));
     event.map(|event| event.description.clone()).unwrap_or_default()
 }

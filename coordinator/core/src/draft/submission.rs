@@ -1,6 +1,6 @@
 //! What users and new nodes ask for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coordinator_api::job::JobState;
@@ -9,27 +9,39 @@ use coordinator_api::resource::ResourceState;
 use super::Draft;
 use crate::array::Array;
 use crate::event::EventKind;
+use crate::expression::Expression;
 use crate::ids::{JobId, NodeNumber, UnixMillis};
 use crate::job::{ArrayPlace, Job, Verdict};
 use crate::node::Node;
+use crate::park;
+use crate::plan::{fits, reserve};
 use crate::request::Request;
 
 /// Why a job is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitRefusal {
-    /// More nodes than have ever enrolled with so many cores.
+    /// More than has ever enrolled.
     #[error(
-        "There are not enough resources for your request: {wanted} nodes asked for, {exist} enrolled \
-         that have {cores} cores or more"
+        "There are not enough resources for your request: {wanted} asked for; {resources} resources on {nodes} \
+         nodes are enrolled, and the request does not fit on them"
     )]
     NotEnough {
-        /// How many nodes the job wants.
-        wanted: u16,
-        /// How many cores each must have.
-        cores: u16,
-        /// How many there are.
-        exist: usize,
+        /// What the job wants, as OAR writes it.
+        wanted: String,
+        /// How many resources there are.
+        resources: usize,
+        /// How many nodes.
+        nodes: usize,
     },
+    /// No node has such a property.
+    #[error("there is no property {0}: see `oarnodes` for those that there are")]
+    NoProperty(String),
+    /// A job to wait for that was never submitted.
+    #[error("there is no job {0} to wait for")]
+    NoDependency(JobId),
+    /// The past, or no room.
+    #[error("Reservation not valid --> KO ({0})")]
+    Reservation(String),
 }
 
 /// Why a job is not deleted.
@@ -54,7 +66,7 @@ pub struct Deletion {
 
 impl Draft<'_> {
     /// A volunteer's machine joins.
-    pub fn enrol(&mut self, cores: u16) -> NodeNumber {
+    pub fn enrol(&mut self, cores: u16, memory_mib: u64) -> NodeNumber {
         let cores = cores.max(1);
         let counters = &mut self.cluster.counters;
         let number = NodeNumber(counters.node);
@@ -64,6 +76,9 @@ impl Draft<'_> {
         let node = Node {
             number,
             cores,
+            memory_mib,
+            properties: BTreeMap::new(),
+            taken_away: None,
             first_resource,
             state: ResourceState::Alive,
             last_job: UnixMillis::default(),
@@ -74,6 +89,7 @@ impl Draft<'_> {
         };
         self.cluster.nodes.insert(number, Arc::new(node));
         self.nodes.insert(number);
+        self.schedule = true;
         number
     }
 
@@ -84,10 +100,11 @@ impl Draft<'_> {
         request: &Request,
         array: &Array,
     ) -> Result<Vec<JobId>, SubmitRefusal> {
+        self.check(request)?;
         let mut ids: Vec<JobId> = Vec::with_capacity(array.len());
         for index in 0..array.len() {
             let command = array.command(&request.command, index);
-            let id = self.submit(owner, Request { command, ..request.clone() })?;
+            let id = self.add(owner, Request { command, ..request.clone() })?;
             ids.push(id);
             let first = *ids.first().unwrap_or(&id);
             if let Some(job) = self.job_mut(id).filter(|_| *array != Array::One) {
@@ -100,18 +117,56 @@ impl Draft<'_> {
 
     /// A user submits a job.
     pub fn submit(&mut self, owner: &str, request: Request) -> Result<JobId, SubmitRefusal> {
-        let (wanted, cores) = (request.resources.nodes, request.resources.cores.unwrap_or(1));
-        let exist = self.cluster.enrolled(cores);
-        if usize::from(wanted) > exist {
-            return Err(SubmitRefusal::NotEnough { wanted, cores, exist });
+        self.check(&request)?;
+        self.add(owner, request)
+    }
+
+    /// What can be said of a request without a plan.
+    fn check(&self, request: &Request) -> Result<(), SubmitRefusal> {
+        let conditions = request.properties.iter().flat_map(Expression::properties);
+        let mut properties = request.resources.properties().chain(conditions);
+        if let Some(unknown) = properties.find(|property| !park::is_known(&self.cluster, property))
+        {
+            return Err(SubmitRefusal::NoProperty(unknown.to_owned()));
         }
+        let unknown = |id: &&JobId| !(1..self.cluster.counters.job).contains(&id.0);
+        if let Some(id) = request.dependencies.iter().find(unknown) {
+            return Err(SubmitRefusal::NoDependency(*id));
+        }
+        if !fits(&mut self.cluster.enrolled(), request) {
+            let resources = self.cluster.enrolled().map(|node| usize::from(node.cores)).sum();
+            let (wanted, nodes) =
+                (request.resources.first().to_string(), self.cluster.enrolled().count());
+            return Err(SubmitRefusal::NotEnough { wanted, resources, nodes });
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, owner: &str, request: Request) -> Result<JobId, SubmitRefusal> {
+        let reserved = match request.reservation {
+            None => None,
+            Some(start) if start < self.now => {
+                return Err(SubmitRefusal::Reservation("the start is in the past".to_owned()));
+            }
+            Some(start) => {
+                let found = reserve(&self.cluster, self.now, self.policy, &request, start);
+                let why = "not enough resources are free at that time";
+                Some(found.ok_or_else(|| SubmitRefusal::Reservation(why.to_owned()))?)
+            }
+        };
+        let (alternative, reserved) = match reserved {
+            Some((alternative, shares)) => (alternative, Some(shares)),
+            None => (0, None),
+        };
+        self.schedule = true;
+        let state = if request.hold { JobState::Hold } else { JobState::Waiting };
         let id = JobId(self.cluster.counters.job);
         self.cluster.counters.job += 1;
         let job = Job {
             id,
             owner: owner.to_owned(),
             request,
-            state: JobState::Waiting,
+            state,
             submitted: self.now,
             started: None,
             running_since: None,
@@ -120,6 +175,8 @@ impl Draft<'_> {
             generation: 0,
             failed_launches: 0,
             requeues: 0,
+            alternative,
+            reserved,
             array: None,
             avoid: BTreeSet::new(),
             verdict: None,

@@ -1,5 +1,7 @@
 //! What the passing of time does.
 
+use std::time::Duration;
+
 use coordinator_api::resource::ResourceState;
 
 use super::Draft;
@@ -23,6 +25,9 @@ impl Draft<'_> {
     /// A node that was silent is heard again.
     pub fn heard(&mut self, number: NodeNumber) {
         let now = self.now;
+        if self.cluster.node(number).is_some_and(|node| node.taken_away.is_some()) {
+            return;
+        }
         if let Some(node) = self.node_mut(number) {
             node.last_seen = now;
             node.silent_since = None;
@@ -50,7 +55,10 @@ impl Draft<'_> {
         }
         self.give_up_silent_nodes();
         self.drop_old_leftovers();
+        // Dates pass, and who waited for long goes before.
+        self.schedule = true;
         for id in self.cluster.jobs().map(|job| job.id).collect::<Vec<_>>() {
+            self.fire_dates(id);
             self.fire_launch_deadline(id, blocks);
             self.fire_walltime(id);
             self.fire_kill_grace(id);
@@ -63,6 +71,12 @@ impl Draft<'_> {
         let silent_since = node.last_seen;
         node.state = ResourceState::Suspected;
         node.silent_since = Some(silent_since);
+        self.lose(number);
+    }
+
+    /// The node's parts of jobs are lost.
+    pub(super) fn lose(&mut self, number: NodeNumber) {
+        let Some(node) = self.cluster.node(number) else { return };
         let jobs: Vec<JobId> = node.shares.iter().map(|share| share.job).collect();
         for id in jobs {
             let launch = self.cluster.job(id).and_then(|job| job.live_launch());
@@ -99,6 +113,29 @@ impl Draft<'_> {
             if let Some(node) = self.node_mut(number) {
                 node.leftovers.retain(|left| !old(left));
             }
+        }
+    }
+
+    /// Ends jobs whose time to start is over.
+    fn fire_dates(&mut self, id: JobId) {
+        let Some(job) = self.cluster.job(id).filter(|job| job.launch.is_none()) else { return };
+        let walltime = Duration::from_secs(job.walltime_s());
+        let types = &job.request.types;
+        let reason = if types.expire.is_some_and(|date| date <= self.now) {
+            Some((EventKind::SwitchIntoErrorState, "it had not started when it expired"))
+        } else if types.deadline.is_some_and(|date| date < self.now + walltime) {
+            Some((EventKind::SwitchIntoErrorState, "it can no longer end before its deadline"))
+        } else if job.request.reservation.is_some_and(|start| start + walltime <= self.now) {
+            Some((
+                EventKind::ReservationNoNode,
+                "its reserved resources were not there in its time",
+            ))
+        } else {
+            None
+        };
+        if let Some((kind, reason)) = reason {
+            self.log(id, kind, reason.to_owned());
+            self.end_job(id, Verdict::Broken);
         }
     }
 
@@ -139,7 +176,7 @@ impl Draft<'_> {
         if end.max(self.cluster.grace_until) > self.now || job.state.is_final() {
             return;
         }
-        let walltime = job.request.resources.walltime_s;
+        let walltime = job.walltime_s();
         let text = format!("the job exceeded its walltime of {walltime} s");
         self.log(id, EventKind::Walltime, text);
         self.decide(id, Verdict::Killed);

@@ -1,7 +1,7 @@
 //! Arrays, and idempotent jobs of volunteers who come and go.
 
 use coordinator_api::agent::Fault;
-use coordinator_api::job::{JobState, SubmitJob};
+use coordinator_api::job::{JobState, OneOrMany, SubmitJob};
 use coordinator_api::resource::ResourceState;
 use coordinator_core::{
     Array, EventKind, JobId, MAX_REQUEUES, NodeNumber, Report, Request, SubmitRefusal,
@@ -15,7 +15,8 @@ fn submit(world: &mut World, submission: &SubmitJob) -> Result<Vec<JobId>, Submi
 }
 
 fn submission(command: &str) -> SubmitJob {
-    SubmitJob { command: command.to_owned(), ..SubmitJob::default() }
+    let resource = OneOrMany(vec!["nodes=1".to_owned()]);
+    SubmitJob { command: command.to_owned(), resource, ..SubmitJob::default() }
 }
 
 #[test]
@@ -100,7 +101,7 @@ fn an_idempotent_job_is_started_again_only_so_often() {
 #[test]
 fn a_node_that_stays_silent_is_absent_and_at_last_dead_and_may_return() {
     let mut world = World::new(2);
-    let policy = world.policy;
+    let policy = world.policy.clone();
     world.pass(60, [1]);
     let state = |world: &World| world.cluster.node(NodeNumber(2)).unwrap().state;
     assert_eq!(state(&world), ResourceState::Suspected);

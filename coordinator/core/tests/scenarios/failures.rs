@@ -116,6 +116,7 @@ fn a_node_lost_while_launching_fails_the_launch() {
         world.nodes.values().cloned(),
         world.jobs.values().cloned(),
         world.counters,
+        world.usage(),
         world.now,
         &world.policy,
     );

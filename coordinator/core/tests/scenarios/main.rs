@@ -8,4 +8,5 @@ mod failures;
 mod life;
 mod model;
 mod restart;
+mod schedule;
 mod world;

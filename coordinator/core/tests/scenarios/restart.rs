@@ -14,6 +14,7 @@ fn restart(world: &mut World, after_s: u64) {
         world.nodes.values().cloned(),
         unfinished,
         world.counters,
+        world.usage(),
         world.now,
         &world.policy,
     );
@@ -64,7 +65,7 @@ fn a_walltime_that_ended_meanwhile_leaves_the_agents_time_to_say_so() {
 #[test]
 fn there_is_always_a_deadline_while_something_can_time_out() {
     let mut world = World::new(1);
-    let policy = world.policy;
+    let policy = world.policy.clone();
     let next = |world: &World| world.cluster.next_deadline(&policy).unwrap().since(world.now);
     assert_eq!(next(&world), policy.node_timeout);
     world.pass(20, []);

@@ -6,8 +6,9 @@ use std::time::Duration;
 use coordinator_api::agent::Fault;
 use coordinator_api::job::{JobState, OneOrMany, SubmitJob};
 use coordinator_core::{
-    Change, Cluster, Counters, DeleteRefusal, Draft, EventKind, Job, JobId, MeshBlock, Node,
-    NodeNumber, PartState, Policy, Report, ReportRefusal, Request, SubmitRefusal, UnixMillis, plan,
+    Change, Cluster, Counters, DeleteRefusal, Depth, Draft, EventKind, Job, JobId, MeshBlock, Node,
+    NodeNumber, PartState, Policy, Report, ReportRefusal, Request, SubmitRefusal, UnixMillis,
+    Usage, UsageKey, Used, plan,
 };
 
 pub(crate) const OK: Report = Report::Terminated { exit_code: Some(0) };
@@ -23,6 +24,7 @@ pub(crate) struct World {
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) nodes: BTreeMap<NodeNumber, Node>,
     pub(crate) counters: Counters,
+    pub(crate) usage: BTreeMap<UsageKey, Used>,
 }
 
 impl World {
@@ -34,6 +36,7 @@ impl World {
             jobs: BTreeMap::new(),
             nodes: BTreeMap::new(),
             counters: Counters::default(),
+            usage: BTreeMap::new(),
         };
         for _ in 0..nodes {
             world.enrol();
@@ -56,6 +59,7 @@ impl World {
                 }
                 Change::Job(job) => self.store_job(&job),
                 Change::Counters(counters) => self.counters = counters,
+                Change::Usage(key, used) => drop(self.usage.insert(key, used)),
             }
         }
         self.cluster = cluster;
@@ -63,7 +67,11 @@ impl World {
         Ok(answer)
     }
 
-    fn apply(&mut self, decision: impl FnOnce(&mut Draft<'_>)) {
+    pub(crate) fn usage(&self) -> Usage {
+        Usage::load(self.usage.clone())
+    }
+
+    pub(crate) fn apply(&mut self, decision: impl FnOnce(&mut Draft<'_>)) {
         let done = self.decide(|draft| {
             decision(draft);
             Ok::<(), ()>(())
@@ -84,7 +92,8 @@ impl World {
         for job in self.cluster.jobs() {
             assert!(!job.state.is_final(), "job {} has ended and is still here", job.id);
             assert_eq!(self.jobs.get(&job.id), Some(&**job), "the row of job {}", job.id);
-            assert_eq!(job.launch.is_none(), job.state == JobState::Waiting, "job {}", job.id);
+            let waits = matches!(job.state, JobState::Waiting | JobState::Hold);
+            assert_eq!(job.launch.is_none(), waits, "job {}", job.id);
             for part in job.launch.iter().flat_map(|launch| &launch.parts) {
                 let node = self.cluster.node(part.node).expect("the node of a part");
                 let holds = node.shares.iter().any(|share| share.job == job.id);
@@ -115,11 +124,12 @@ impl World {
             assert_eq!((row.state, &row.shares), (node.state, &node.shares));
             assert_eq!(row.leftovers, node.leftovers);
         }
-        assert_eq!(plan(&self.cluster).launches, [], "a job waits without need");
+        let plan = plan(&self.cluster, self.now, &self.policy, Depth::Launches);
+        assert_eq!((plan.launches, plan.evictions), (vec![], vec![]), "a job waits without need");
     }
 
     pub(crate) fn enrol(&mut self) -> NodeNumber {
-        self.decide(|draft| Ok::<_, ()>(draft.enrol(CORES))).unwrap()
+        self.decide(|draft| Ok::<_, ()>(draft.enrol(CORES, 2_048))).unwrap()
     }
 
     pub(crate) fn try_submit(
@@ -128,6 +138,23 @@ impl World {
         types: &[&str],
     ) -> Result<JobId, SubmitRefusal> {
         self.try_request(&format!("nodes={nodes}"), types)
+    }
+
+    /// Submits what `change` makes of an ordinary job.
+    pub(crate) fn submit_as(
+        &mut self,
+        user: &str,
+        resource: &str,
+        change: impl FnOnce(&mut SubmitJob),
+    ) -> Result<JobId, SubmitRefusal> {
+        let mut submission = SubmitJob {
+            command: "true".to_owned(),
+            resource: OneOrMany(vec![resource.to_owned()]),
+            ..SubmitJob::default()
+        };
+        change(&mut submission);
+        let request = Request::admit(&submission).unwrap();
+        self.decide(|draft| draft.submit(user, request))
     }
 
     /// Submits a job with that `-l`, but for the walltime of an hour.

@@ -96,6 +96,11 @@ impl From<RequestRefusal> for ApiError {
             RequestRefusal::Command
             | RequestRefusal::Name(_)
             | RequestRefusal::Resources(_)
+            | RequestRefusal::Properties(_)
+            | RequestRefusal::Queue(_)
+            | RequestRefusal::Date(_)
+            | RequestRefusal::Dependency(_)
+            | RequestRefusal::BestEffortReservation
             | RequestRefusal::TooManyTypes(_)
             | RequestRefusal::UnknownType(_)
             | RequestRefusal::UnsupportedType(_)

@@ -11,9 +11,6 @@ use super::links;
 /// OAR's "for ever" in `available_upto`.
 const AVAILABLE_UPTO: u64 = 2_147_483_647;
 
-/// OAR's queue for all jobs.
-const QUEUE: &str = "default";
-
 /// An item of `GET /jobs`.
 pub(super) fn job_item(job: &Job, now: UnixMillis) -> JobItem {
     JobItem {
@@ -21,7 +18,7 @@ pub(super) fn job_item(job: &Job, now: UnixMillis) -> JobItem {
         state: job.state,
         owner: job.owner.clone(),
         name: job.request.name.clone(),
-        queue: QUEUE.to_owned(),
+        queue: job.request.queue.clone(),
         submission: job.submitted.seconds(),
         links: links::of_job(job.id),
         api_timestamp: now.seconds(),
@@ -41,7 +38,7 @@ pub(super) fn job(job: &Job, now: UnixMillis) -> JobObject {
         state: job.state,
         owner: job.owner.clone(),
         project: job.request.project().to_owned(),
-        queue: QUEUE.to_owned(),
+        queue: job.request.queue.clone(),
         kind: "PASSIVE".to_owned(),
         types: job.request.types.names().into_iter().map(str::to_owned).collect(),
         command: job.request.command.clone(),
@@ -49,25 +46,34 @@ pub(super) fn job(job: &Job, now: UnixMillis) -> JobObject {
         launching_directory: "/".to_owned(),
         stdout_file: file("stdout"),
         stderr_file: file("stderr"),
-        properties: "(desktop_computing = 'YES') AND drain='NO'".to_owned(),
+        properties: properties(job),
         wanted_resources: job.request.resources.wanted(),
-        walltime: Some(job.request.resources.walltime_s),
+        walltime: Some(job.walltime_s()),
         submission_time: job.submitted.seconds(),
-        scheduled_start: job.started.map(UnixMillis::seconds),
+        scheduled_start: job.started.or(job.request.reservation).map(UnixMillis::seconds),
         start_time: seconds(job.started),
         stop_time: seconds(job.stopped),
         exit_code: job.exit_code,
         message: job.message(),
-        reservation: "None".to_owned(),
+        reservation: if job.reserved.is_some() { "Scheduled" } else { "None" }.to_owned(),
         array_id: job.array_id().0,
         array_index: Some(u64::from(job.array_index())),
-        dependencies: Vec::new(),
+        dependencies: job.request.dependencies.iter().map(|id| id.0).collect(),
         resubmit_job_id: Some(0),
         cpuset_name: None,
         events: events(job),
         links: links::of_job(job.id),
         api_timestamp: now.seconds(),
         assignment: None,
+    }
+}
+
+/// The condition on resources after the admission rules.
+fn properties(job: &Job) -> String {
+    let added = "desktop_computing = 'YES'";
+    match &job.request.properties {
+        None => format!("({added}) AND drain='NO'"),
+        Some(own) => format!("(({own}) AND {added}) AND drain='NO'"),
     }
 }
 
@@ -101,7 +107,7 @@ pub(super) fn assignment(job: &Job, node: NodeNumber) -> Option<Assignment> {
         spmd: job.request.types.spmd,
         stagein: job.request.stagein_sha256.is_some(),
         stagein_sha256: job.request.stagein_sha256.clone(),
-        walltime: job.request.resources.walltime_s,
+        walltime: job.walltime_s(),
     })
 }
 
@@ -140,7 +146,7 @@ pub(super) fn resource_rows(node: &Node, now: UnixMillis) -> impl Iterator<Item 
         ResourceState::Dead => 4,
     };
     node.resources().enumerate().map(move |(core, id)| {
-        json!({
+        let mut row = json!({
             "id": id,
             "type": "default",
             "network_address": node.number.to_string(),
@@ -159,10 +165,18 @@ pub(super) fn resource_rows(node: &Node, now: UnixMillis) -> impl Iterator<Item 
             "last_job_date": node.last_job.seconds(),
             "available_upto": AVAILABLE_UPTO,
             "last_available_upto": 0,
-            "drain": "NO",
+            "drain": if node.is_draining() { "YES" } else { "NO" },
+            "host": node.number.to_string(),
+            "core": id,
+            "cpu": node.number.0,
+            "mem": node.memory_mib,
             "links": links::of_resource(id, node.number),
             "api_timestamp": now.seconds(),
-        })
+        });
+        for (name, value) in node.properties.iter().filter(|(name, _)| *name != "drain") {
+            row[name] = json!(value);
+        }
+        row
     })
 }
 

@@ -1,6 +1,8 @@
 //! The cluster's rows: loaded at the start, written by the ledger alone.
 
-use coordinator_core::{Change, Cluster, Counters, Job, Node, NodeNumber, Policy, UnixMillis};
+use coordinator_core::{
+    Change, Cluster, Counters, Job, Node, NodeNumber, Policy, UnixMillis, Usage, UsageKey, Used,
+};
 use overlay_core::ids::NodeId;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Connection, Row, Sqlite, Transaction};
@@ -76,7 +78,34 @@ impl Store {
             sqlx::query_scalar("SELECT body FROM counters").fetch_optional(&self.pool).await?;
         let counters = counters.as_deref().map(serde_json::from_str).transpose()?;
         let counters: Counters = counters.unwrap_or_default();
-        Ok((Cluster::load(nodes, jobs, counters, now, policy), rows))
+        let usage = Usage::load(self.accounting(UsageKey::window_start(now), u64::MAX).await?);
+        Ok((Cluster::load(nodes, jobs, counters, usage, now, policy), rows))
+    }
+
+    /// What was used on the days from `first` to `last`, by user and project.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn accounting(
+        &self,
+        first: u64,
+        last: u64,
+    ) -> Result<Vec<(UsageKey, Used)>, StoreError> {
+        let select =
+            "SELECT * FROM accounting WHERE day BETWEEN ? AND ? ORDER BY day, user, project";
+        let query = sqlx::query(select).bind(to_sql(first)).bind(to_sql(last));
+        let rows = query.fetch_all(&self.pool).await?;
+        let row = |row: &sqlx::sqlite::SqliteRow| {
+            let number = |column: &str| {
+                let number: i64 = row.try_get(column)?;
+                u64::try_from(number).map_err(|_| StoreError::Column("count"))
+            };
+            let (user, project) = (row.try_get("user")?, row.try_get("project")?);
+            let key = UsageKey { day: number("day")?, user, project };
+            Ok((key, Used { asked: number("asked")?, used: number("used")? }))
+        };
+        rows.iter().map(row).collect()
     }
 
     /// The ledger's own connection.
@@ -144,6 +173,7 @@ pub(crate) async fn write_changes(
                     .await?;
             }
             Change::Job(job) => write_job(connection, job).await?,
+            Change::Usage(key, used) => write_usage(connection, key, *used).await?,
             Change::Counters(counters) => {
                 sqlx::query("INSERT OR REPLACE INTO counters (only, body) VALUES (1, ?)")
                     .bind(serde_json::to_string(counters)?)
@@ -152,6 +182,24 @@ pub(crate) async fn write_changes(
             }
         }
     }
+    Ok(())
+}
+
+async fn write_usage(
+    connection: &mut SqliteConnection,
+    key: &UsageKey,
+    used: Used,
+) -> Result<(), StoreError> {
+    let insert = "INSERT OR REPLACE INTO accounting (day, user, project, asked, used) \
+                  VALUES (?, ?, ?, ?, ?)";
+    sqlx::query(insert)
+        .bind(to_sql(key.day))
+        .bind(&key.user)
+        .bind(&key.project)
+        .bind(to_sql(used.asked))
+        .bind(to_sql(used.used))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

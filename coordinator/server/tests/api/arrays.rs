@@ -12,7 +12,7 @@ fn ids(list: &Value) -> Vec<u64> {
 #[tokio::test]
 async fn an_array_is_submitted_listed_run_and_deleted() {
     let (site, agents) = Site::with_agents(1).await;
-    let body = json!({ "command": "work", "array": 3, "name": "arr" });
+    let body = json!({ "command": "work", "array": 3, "name": "arr", "resource": "nodes=1" });
     let (status, submitted) = site.try_submit(body).await;
     assert_eq!((status.as_u16(), &submitted["id"]), (201, &json!(1)));
     let output = submitted["cmd_output"].as_str().unwrap();

@@ -54,12 +54,18 @@ async fn malformed_json_is_400_and_says_where() {
 async fn bad_submissions_are_400_and_say_what() {
     let (site, _agents) = Site::with_agents(2).await;
     for (body, says) in [
-        (json!({ "resource": "/nodes=1" }), "missing field `command`"),
+        (json!({ "resource": "/nodes=1" }), "A job must have"),
         (json!({ "command": "" }), "A job must have"),
         (json!({ "command": "true", "nosuchoption": "1" }), "nosuchoption"),
-        (json!({ "command": "true", "resource": "/nodes=abc" }), "number of nodes"),
-        (json!({ "command": "true", "resource": "/nosuch=1" }), "nosuch=1"),
-        (json!({ "command": "true", "resource": ["nodes=1", "nodes=2"] }), "moldable"),
+        (json!({ "command": "true", "resource": "/nodes=abc" }), "column 8"),
+        (json!({ "command": "true", "resource": "/nosuch=1" }), "no property nosuch"),
+        (json!({ "command": "true", "property": "mem > AND 1" }), "column 7"),
+        (json!({ "command": "true", "property": "1=1) OR (1=1" }), "column 1"),
+        (json!({ "command": "true", "property": "mem > 1000000" }), "not enough resources"),
+        (json!({ "command": "true", "queue": "nosuch" }), "queue nosuch does not exist"),
+        (json!({ "command": "true", "anterior": 99 }), "no job 99"),
+        (json!({ "command": "true", "reservation": "soon" }), "YYYY-MM-DD"),
+        (json!({ "command": "true", "reservation": "2001-01-01 00:00:00" }), "in the past"),
         (json!({ "command": "true", "type": "nosuchtype" }), "unknown job type: nosuchtype"),
         (json!({ "command": "true", "resource": "nodes=3" }), "not enough resources"),
         (json!({ "command": "true", "name": "../../etc" }), "../../etc"),

@@ -38,20 +38,24 @@ const JOB: [&str; 30] = [
     "walltime",
 ];
 
-const RESOURCE: [&str; 21] = [
+const RESOURCE: [&str; 25] = [
     "api_timestamp",
     "available_upto",
     "besteffort",
+    "core",
+    "cpu",
     "cpuset",
     "deploy",
     "desktop_computing",
     "drain",
     "expiry_date",
     "finaud_decision",
+    "host",
     "id",
     "last_available_upto",
     "last_job_date",
     "links",
+    "mem",
     "network_address",
     "next_finaud_decision",
     "next_state",

@@ -15,7 +15,7 @@ fn large_job(cluster: &Cluster, policy: &Policy) -> (Cluster, Vec<Change>) {
     let command = "x".repeat(60_000);
     let submission = SubmitJob { command, resource: OneOrMany(Vec::new()), ..SubmitJob::default() };
     let mut draft = Draft::new(cluster, UnixMillis(1), policy);
-    draft.enrol(1);
+    draft.enrol(1, 512);
     draft.submit("alice", Request::admit(&submission).unwrap()).unwrap();
     draft.finish(cluster)
 }

@@ -1,26 +1,22 @@
 //! The command line of `netsim`.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use netsim_scenario::{self as scenario, ScenarioFile, Setting};
 
 use crate::bench::command::Bench;
-use netsim_report::Recorder;
 
-use crate::confine::{self, Keep};
 use crate::drawing::{Drawing, Svg};
 use crate::leftovers::{self, Found};
-use crate::progress::Progress;
 use crate::record::command::ReportArgs;
-use crate::report::Report;
+use crate::running::RunArgs;
 use crate::sweep::SweepArgs;
 use crate::visit::{self, Lab};
-use crate::{conduct, doctor, needs, record, sweep};
+use crate::{doctor, record, running, sweep};
 
 /// Runs the whole system in network namespaces on this machine.
 #[derive(Debug, Parser)]
@@ -33,25 +29,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs a scenario with the real programs; exit status 0 only if all that it expects holds.
-    Run {
-        /// A scenario's file, or its name in `netsim list`.
-        scenario: String,
-        /// Sets a value of the scenario, such as `volunteers.count=50`; may be given several times.
-        #[arg(long, value_name = "PATH=VALUE")]
-        set: Vec<Setting>,
-        /// Writes the report as JSON too.
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// Uses this directory for the programs' files and logs, and keeps it.
-        #[arg(long, value_name = "DIR")]
-        keep: Option<PathBuf>,
-        /// Decides everything that is drawn, instead of the scenario's seed.
-        #[arg(long, value_name = "N")]
-        seed: Option<u64>,
-        /// Keeps everything running after the jobs until Ctrl-C, for `netsim shell` and `netsim exec`.
-        #[arg(long)]
-        hold: bool,
-    },
+    Run(RunArgs),
     /// Runs a command on a node of a running lab, and passes its exit status on.
     Exec {
         /// The lab's directory, where several are running.
@@ -108,10 +86,8 @@ enum Command {
 /// The process must have a single thread: some commands move it into new namespaces.
 pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
     match args.command {
-        Command::Run { scenario, set, json, keep, seed, hold } => {
-            // SAFETY: by this function's contract.
-            unsafe { run_scenario(&scenario, &set, json.as_deref(), keep, seed, hold) }
-        }
+        // SAFETY: by this function's contract.
+        Command::Run(args) => unsafe { running::execute(args) },
         Command::Exec { run, node, command } => {
             // SAFETY: by this function's contract.
             unsafe { visit(run, &node, &command) }
@@ -148,70 +124,6 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
         // SAFETY: by this function's contract.
         Command::Bench(bench) => unsafe { crate::bench::command::execute(bench) },
     }
-}
-
-unsafe fn run_scenario(
-    name: &str,
-    set: &[Setting],
-    json: Option<&Path>,
-    keep: Option<PathBuf>,
-    seed: Option<u64>,
-    hold: bool,
-) -> anyhow::Result<i32> {
-    let mut file = ScenarioFile::load(name, set)?;
-    file.path = file.path.canonicalize()?;
-    let scenario = file.resolve(seed)?;
-    // Before the run, so that a place that cannot be written to does not cost one.
-    let create = |path: &Path| {
-        File::create(path).with_context(|| format!("cannot write {}", path.display()))
-    };
-    let json = json.map(create).transpose()?;
-    let policy = if keep.is_some() { Keep::Always } else { Keep::OnFailure };
-    let dir = std::path::absolute(keep.unwrap_or_else(confine::default_run_dir))?;
-    if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        bail!("{} is not empty: choose a new directory, or remove it", dir.display());
-    }
-    // SAFETY: by this function's contract.
-    unsafe { needs::check(&scenario) }?;
-    // SAFETY: as above.
-    unsafe { confine::enter(&dir, policy) }?;
-    confine::end_on_signals();
-
-    let mut progress = Progress::new();
-    let recorder = Recorder::nowhere();
-    let (outcome, world) = if hold {
-        conduct::run_and_leave(&scenario, &dir, &recorder, &mut progress)
-    } else {
-        (conduct::run(&scenario, &dir, &recorder, &mut progress), None)
-    };
-    let step = progress.current().unwrap_or("running the scenario").to_owned();
-    let steps = progress.finish();
-    let outcome =
-        outcome.with_context(|| format!("failed at the step \"{step}\"; see {}", dir.display()));
-    let outcome = outcome.and_then(|report| tell(Report { steps, ..report }, json, &dir));
-    let Some(_world) = world else { return outcome };
-    let status = outcome.unwrap_or_else(|error| {
-        eprintln!("netsim: {error:#}");
-        1
-    });
-    eprintln!(
-        "the lab goes on until Ctrl-C: `netsim shell NODE`, `netsim exec NODE -- COMMAND`, with \
-         `--run {}` if there are others",
-        dir.display()
-    );
-    confine::hold(status)
-}
-
-/// Writes the report for people and programs, and returns the exit status that it means.
-fn tell(report: Report, json: Option<File>, dir: &Path) -> anyhow::Result<i32> {
-    if let Some(json) = json {
-        serde_json::to_writer_pretty(json, &report).context("cannot write the report as JSON")?;
-    }
-    say(&report.to_string())?;
-    if !report.passed {
-        say(&format!("the logs are in {}", dir.display()))?;
-    }
-    Ok(i32::from(!report.passed))
 }
 
 unsafe fn visit(run: Option<PathBuf>, node: &str, command: &[OsString]) -> anyhow::Result<i32> {

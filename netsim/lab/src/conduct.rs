@@ -37,30 +37,20 @@ pub(crate) use outcome::{EndedJob, Outcome};
 const ALIVE: Duration = Duration::from_secs(30);
 const ALIVE_EACH: Duration = Duration::from_millis(500);
 
-/// Runs a scenario; the programs' files and logs lie in `dir`.
+/// What is to be done when the machines are there, before the first program starts.
+pub type WhenBuilt<'a> = dyn FnMut(&World) -> anyhow::Result<()> + 'a;
+
+/// Runs a scenario; the programs' files and logs lie in `dir`. Everything that was started goes on for
+/// as long as the world that is given back.
 pub fn run(
     resolved: &Resolved,
     dir: &Path,
     recorder: &Recorder,
     progress: &mut Progress,
-) -> anyhow::Result<Report> {
-    let deadline = Instant::now() + resolved.duration;
-    let mut world = build(resolved, dir, recorder, progress)?;
-    let report = conduct(resolved, &mut world, deadline, recorder, progress)?;
-    progress.begin("ending everything and looking for leftovers");
-    world.stop()?;
-    Ok(report)
-}
-
-/// [`run`], but everything that was started goes on for as long as the world that is given back.
-pub fn run_and_leave(
-    resolved: &Resolved,
-    dir: &Path,
-    recorder: &Recorder,
-    progress: &mut Progress,
+    when_built: &mut WhenBuilt<'_>,
 ) -> (anyhow::Result<Report>, Option<World>) {
     let deadline = Instant::now() + resolved.duration;
-    match build(resolved, dir, recorder, progress) {
+    match build(resolved, dir, recorder, progress, when_built) {
         Ok(mut world) => (conduct(resolved, &mut world, deadline, recorder, progress), Some(world)),
         Err(error) => (Err(error), None),
     }
@@ -71,12 +61,14 @@ fn build(
     dir: &Path,
     recorder: &Recorder,
     progress: &mut Progress,
+    when_built: &mut WhenBuilt<'_>,
 ) -> anyhow::Result<World> {
     let count = resolved.volunteers.len();
     step(progress, recorder, format!("building the networks of {count} volunteers"));
     let mut world = World::build(dir, Programs::beside_this()?, resolved)?;
     Nodes::of(&world).publish(dir).context("cannot write the list of nodes")?;
     describe_nodes(resolved, recorder);
+    when_built(&world)?;
     step(progress, recorder, "starting the coordinator with an empty data directory");
     world.start_coordinator(&resolved.coordinator)?;
     recorder.record(What::Up { node: "coordinator".to_owned() });

@@ -23,6 +23,7 @@ pub mod program;
 pub mod progress;
 pub mod record;
 pub mod report;
+pub mod running;
 pub mod sweep;
 pub mod topology;
 pub mod visit;

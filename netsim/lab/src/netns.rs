@@ -43,6 +43,11 @@ impl Netns {
         self.0.as_raw_fd()
     }
 
+    /// Moves the calling thread into the namespace, for good or until the next move.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        Ok(setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET)?)
+    }
+
     /// Runs `work` on a thread in the namespace. Sockets that it makes stay there for ever.
     ///
     /// # Panics

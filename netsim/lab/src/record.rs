@@ -12,11 +12,13 @@ use netsim_report::record::names;
 use netsim_report::{Backend, Budget, Recorder, RunInfo};
 use serde::Serialize;
 
-use crate::world::Programs;
+use crate::topology::Machine;
+use crate::world::{Programs, World};
 
 pub mod captures;
 pub mod command;
 mod logs;
+pub mod traffic;
 
 /// The programs whose versions matter.
 const PROGRAMS: [&str; 3] = ["agent", "coordinator", "oar"];
@@ -108,6 +110,13 @@ impl Out {
         netsim_report::report(&self.dir).context("the run's page is missing")?;
         Ok(self.dir.join(names::REPORT))
     }
+}
+
+/// All machines of a world, with their routers.
+pub fn machines(world: &World) -> Vec<&Machine> {
+    let scientists = world.scientists().iter().map(|scientist| &scientist.machine);
+    let volunteers = world.volunteers.iter().map(|volunteer| &volunteer.machine);
+    std::iter::once(&world.public).chain(scientists).chain(volunteers).collect()
 }
 
 /// What the programs say about themselves.

@@ -24,8 +24,8 @@ use nix::unistd::Pid;
 const PROGRAMS: [&str; 5] = ["agent", "coordinator", "netsim", "nqueens", "oar"];
 const OAR_NAMES: [&str; 4] = ["oarsub", "oarstat", "oardel", "oarnodes"];
 
-/// How long the commands of one block may take: a job of six nodes, or two runs of the laboratory.
-const BLOCK: Duration = Duration::from_secs(120);
+/// How long the commands of one block may take: a job of six nodes, or four runs of the laboratory.
+const BLOCK: Duration = Duration::from_secs(240);
 
 /// How long anything else may take where nothing is in its way.
 const SOON: Duration = Duration::from_secs(40);
@@ -268,6 +268,10 @@ fn research(place: &Place, commands: &str) {
     assert_eq!(report["seed"], 7);
     assert_eq!(report["jobs"][0]["solutions"].to_string(), SOLUTIONS_15);
     assert!(place.dir.join("run/coordinator/coordinator.log").is_file(), "--keep keeps the logs");
+    for file in ["results/report.html", "results/captures/vol-1.pcap", "sweep/sweep.html"] {
+        assert!(place.dir.join(file).is_file(), "{file}");
+    }
+    assert_shows(&finished, &["results/report.html", "2 of 2 runs passed"]);
 }
 
 /// The processes whose command line begins like that.

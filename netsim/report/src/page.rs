@@ -36,7 +36,7 @@ figcaption b { font-size: 1.05em; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9em; margin: .4em 0; }
 th, td { text-align: left; padding: .15em .9em .15em 0; border-bottom: 1px solid #e4e4e4;
-  vertical-align: top; overflow-wrap: anywhere; }
+  vertical-align: top; overflow-wrap: break-word; }
 th { border-bottom: 1px solid #444; font-weight: 600; white-space: nowrap; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .verdict { display: inline-block; padding: .1em .7em; border-radius: 4px; color: white;

@@ -79,6 +79,7 @@ pub enum RecordError {
 #[derive(Clone, Debug)]
 pub struct Recorder {
     start: Instant,
+    start_unix_ms: u64,
     /// None: nobody wants to know.
     writer: Option<Arc<Mutex<Writer>>>,
 }
@@ -105,7 +106,7 @@ struct Log {
 impl Recorder {
     /// Records nothing.
     pub fn nowhere() -> Self {
-        Self { start: Instant::now(), writer: None }
+        Self { start: Instant::now(), start_unix_ms: unix_ms(), writer: None }
     }
 
     /// Makes the run directory with `run.json`, `resolved.json` and the scenario's text, and writes
@@ -151,7 +152,7 @@ impl Recorder {
         let dir = dir.to_owned();
         let writer = Writer { dir, info, events, samples, budget: budget.bytes, is_full: false };
         let writer = Some(Arc::new(Mutex::new(writer)));
-        let recorder = Self { start: Instant::now(), writer };
+        let recorder = Self { start: Instant::now(), start_unix_ms: unix_ms(), writer };
         recorder.record_at(0.0, first);
         Ok(recorder)
     }
@@ -164,6 +165,11 @@ impl Recorder {
     /// Seconds since the start of the run, by this machine's clock.
     pub fn now(&self) -> f64 {
         self.start.elapsed().as_secs_f64()
+    }
+
+    /// A moment of this machine's calendar clock, milliseconds since the Unix epoch, on the run's clock.
+    pub fn at_unix_ms(&self, ms: u64) -> f64 {
+        ms.saturating_sub(self.start_unix_ms) as f64 / 1e3
     }
 
     /// Something has happened now.

@@ -240,7 +240,11 @@ impl Watcher {
         }
         let log = self.meshes.entry(mesh.job).or_default();
         for what in log.look(mesh, &|host| machines.machine(host)) {
-            self.recorder.record(what);
+            // The coordinator knows the moment of the opening; of the rest, the look's is known.
+            let opening = mesh.open_ms.filter(|_| matches!(what, What::MeshOpen { .. }));
+            let now = self.recorder.now();
+            let t = opening.map_or(now, |ms| self.recorder.at_unix_ms(ms).min(now));
+            self.recorder.record_at(t, what);
         }
     }
 }

@@ -1,0 +1,204 @@
+//! `netsim run`.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use netsim_report::{Backend, Recorder, What};
+use netsim_scenario::{Resolved, ScenarioFile, Setting};
+
+use crate::confine::{self, Keep};
+use crate::progress::Progress;
+use crate::record::captures::Captures;
+use crate::record::traffic::Traffic;
+use crate::record::{self, About, Out};
+use crate::report::Report;
+use crate::topology::Machine;
+use crate::world::World;
+use crate::{conduct, needs};
+
+/// `netsim run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A scenario's file, or its name in `netsim list`.
+    scenario: String,
+    /// Sets a value of the scenario, as `volunteers.count=50`; may be given several times.
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<Setting>,
+    /// Leaves a run directory there: event log, readings, tables, logs and a page with figures.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Captures all packets of this node into the run directory; may be given several times.
+    #[arg(long, value_name = "NODE", requires = "out")]
+    pcap: Vec<String>,
+    /// Writes the report as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Uses this directory for the programs' files and logs, and keeps it.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Decides everything that is left to chance, instead of the scenario's seed.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Keeps everything running after the jobs until Ctrl-C, for `netsim shell` and `netsim exec`.
+    #[arg(long)]
+    hold: bool,
+}
+
+/// Runs a scenario and returns the exit status: 0 if all that it expects holds.
+///
+/// # Safety
+///
+/// The process must have a single thread: it moves into new namespaces.
+pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
+    let mut file = ScenarioFile::load(&args.scenario, &args.set)?;
+    file.path = file.path.canonicalize()?;
+    let scenario = file.resolve(args.seed)?;
+    check_nodes(&scenario, &args.pcap)?;
+    // Before the run, so that a place that cannot be written to does not cost one.
+    let create = |path: &Path| {
+        File::create(path).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let json = args.json.as_deref().map(create).transpose()?;
+    let out = args.out.as_deref().map(record::check).transpose()?;
+    let policy = if args.keep.is_some() { Keep::Always } else { Keep::OnFailure };
+    let dir = std::path::absolute(args.keep.unwrap_or_else(confine::default_run_dir))?;
+    if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("{} is not empty: choose a new directory, or remove it", dir.display());
+    }
+    // SAFETY: by this function's contract.
+    unsafe { needs::check(&scenario) }?;
+    // SAFETY: as above.
+    unsafe { confine::enter(&dir, policy) }?;
+    confine::end_on_signals();
+
+    let about = About {
+        title: &scenario.title,
+        scenario: &args.scenario,
+        text: &file.text,
+        seed: scenario.seed,
+        overrides: args.set.iter().map(ToString::to_string).collect(),
+        backend: Backend::Lab,
+    };
+    let out = out.map(|out| Out::begin(&out, about, &scenario)).transpose()?;
+    let (outcome, world) = work(&scenario, &dir, out.as_ref(), &args.pcap);
+    let outcome = match (outcome, world) {
+        (outcome, world @ Some(_)) if args.hold => {
+            let status = show(outcome, out, json, &dir).unwrap_or_else(complain);
+            eprintln!(
+                "the lab goes on until Ctrl-C: `netsim shell NODE`, `netsim exec NODE -- COMMAND`, \
+                 with `--run {}` if there are others",
+                dir.display()
+            );
+            let _world = world;
+            confine::hold(status);
+        }
+        (Ok(report), Some(world)) => {
+            eprintln!("ending everything and looking for leftovers");
+            world.stop().map(|()| report)
+        }
+        (outcome, _) => outcome,
+    };
+    show(outcome, out, json, &dir)
+}
+
+/// The run itself, while everything is watched that was asked for.
+fn work(
+    scenario: &Resolved,
+    dir: &Path,
+    out: Option<&Out>,
+    pcap: &[String],
+) -> (anyhow::Result<Report>, Option<World>) {
+    let mut progress = Progress::new();
+    let recorder = out.map_or_else(Recorder::nowhere, |out| out.recorder().clone());
+    let mut captures = Captures::default();
+    let mut traffic = None;
+    let mut when_built = |world: &World| -> anyhow::Result<()> {
+        let Some(out) = out else { return Ok(()) };
+        let machines = record::machines(world);
+        let nodes: Vec<_> = machines
+            .iter()
+            .flat_map(|machine| {
+                let routers = machine.routers.iter().map(|router| (&router.name, &router.netns));
+                std::iter::once((&machine.name, &machine.netns)).chain(routers)
+            })
+            .collect();
+        for node in pcap {
+            let found = nodes.iter().find(|(name, _)| *name == node);
+            let (_, netns) = found.with_context(|| format!("there is no node {node}"))?;
+            captures.start(node, netns, &out.captures())?;
+        }
+        let of = |machine: &&Machine| (machine.name.clone(), machine.netns.clone());
+        traffic = Some(Traffic::start(machines.iter().map(of).collect(), recorder.clone())?);
+        Ok(())
+    };
+    let (outcome, world) = conduct::run(scenario, dir, &recorder, &mut progress, &mut when_built);
+    drop(traffic);
+    for text in captures.end() {
+        eprintln!("netsim: {text}");
+        recorder.record(What::Failure { text });
+    }
+    let step = progress.current().unwrap_or("running the scenario").to_owned();
+    let steps = progress.finish();
+    let outcome =
+        outcome.with_context(|| format!("failed at the step \"{step}\"; see {}", dir.display()));
+    (outcome.map(|report| Report { steps, ..report }), world)
+}
+
+/// Writes the report for people and programs, completes the run directory, and returns the exit status
+/// that it means.
+fn show(
+    outcome: anyhow::Result<Report>,
+    out: Option<Out>,
+    json: Option<File>,
+    dir: &Path,
+) -> anyhow::Result<i32> {
+    let page = out.map(|out| {
+        let t = out.recorder().now();
+        let said = outcome.as_ref().map(|report| report.passed).map_err(|e| format!("{e:#}"));
+        out.end(Some(dir), t, said)
+    });
+    // Why the run failed is worth more than why its page did.
+    let report = match (outcome, &page) {
+        (Ok(report), _) => report,
+        (Err(error), Some(Err(of_page))) => {
+            eprintln!("netsim: {of_page:#}");
+            return Err(error);
+        }
+        (Err(error), _) => return Err(error),
+    };
+    if let Some(json) = json {
+        serde_json::to_writer_pretty(json, &report).context("cannot write the report as JSON")?;
+    }
+    let mut text = report.to_string();
+    if !report.passed {
+        text += &format!("\nthe logs are in {}", dir.display());
+    }
+    if let Some(page) = page.transpose()? {
+        text += &format!("\nthe page is {}", page.display());
+    }
+    writeln!(io::stdout().lock(), "{text}").context("cannot write to standard output")?;
+    Ok(i32::from(!report.passed))
+}
+
+fn complain(error: anyhow::Error) -> i32 {
+    eprintln!("netsim: {error:#}");
+    1
+}
+
+/// Whether there are nodes of these names; before the run, so that a slip does not cost one.
+fn check_nodes(scenario: &Resolved, names: &[String]) -> anyhow::Result<()> {
+    let hosts = scenario.topology.hosts.iter().map(|host| &host.name);
+    let known: Vec<&String> =
+        hosts.chain(scenario.topology.routers.iter().map(|router| &router.name)).collect();
+    match names.iter().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let mut known: Vec<&str> = known.into_iter().map(String::as_str).collect();
+            known.truncate(20);
+            bail!("--pcap {name}: there is no such node; there are: {}, ...", known.join(", "))
+        }
+    }
+}

@@ -27,6 +27,8 @@ pub struct VirtualNode {
     pub initiated: BTreeMap<SessionKey, usize>,
     /// The sessions that were removed.
     pub removed: Vec<SessionKey>,
+    /// The inner MTU towards peers where it was told.
+    pub route_mtus: BTreeMap<NodeId, usize>,
     /// As last announced.
     pub candidates: Option<NodeCandidates>,
     pub(crate) key: WireGuardKey,
@@ -48,6 +50,7 @@ impl VirtualNode {
             received: BTreeMap::new(),
             initiated: BTreeMap::new(),
             removed: Vec::new(),
+            route_mtus: BTreeMap::new(),
             candidates: None,
             key: WireGuardKey(id.0),
             sessions: BTreeMap::new(),

@@ -229,6 +229,11 @@ impl Session {
         [self.tunnel.next_tick(), begins, self.reports.next_tick()].into_iter().flatten().min()
     }
 
+    /// Nobody begins a handshake before there is something to send. As overlay/driver.
+    pub(crate) fn wait_for_data(&mut self) {
+        self.waits_since = None;
+    }
+
     /// When a side without keys begins a handshake without being told to.
     fn begins_at(&self) -> Option<Duration> {
         let patience = match (self.initiator, self.waits_since) {

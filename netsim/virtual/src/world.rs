@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use netsim_sim::{Delivery, HostId, HostState, Link, NatProfile, Network, Outgoing, PUBLIC};
-use overlay_core::{Input, MeshId, Node, NodeConfig, NodeId, Output, PairState, Path, SessionKey};
+use overlay_core::{
+    Input, MeshId, Node, NodeConfig, NodeId, Output, PairState, Path, Pattern, SessionKey,
+};
 
 use crate::node::VirtualNode;
 use crate::relay::Relay;
@@ -52,6 +54,10 @@ pub struct World {
     pub relay: Relay,
     /// The machine of coordinator and relay.
     pub server: HostId,
+    /// The communication pattern of netmaps from now on.
+    pub pattern: Option<Pattern>,
+    /// The coordinator hears nothing and says nothing.
+    pub coordinator_away: bool,
     /// Inner packets above this size do not pass direct paths.
     pub direct_mtu: usize,
     start: Instant,
@@ -77,6 +83,8 @@ impl World {
             nodes: Vec::new(),
             relay: Relay::default(),
             server,
+            pattern: None,
+            coordinator_away: false,
             direct_mtu: usize::MAX,
             start,
             timers: Timers::default(),

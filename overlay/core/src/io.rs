@@ -113,6 +113,8 @@ pub enum Output {
         index: u16,
         /// This side starts the handshake (the lower [`NodeId`] does); the other only answers.
         initiator: bool,
+        /// The two are not expected to talk: the handshake waits for the first packet, of either side.
+        lazy: bool,
     },
     /// Forget a session and its keys.
     RemoveSession(SessionKey),

@@ -19,6 +19,7 @@
 pub mod control;
 pub mod ids;
 pub mod io;
+pub mod ladder;
 pub mod netmap;
 pub mod pattern;
 pub mod wire;

@@ -431,11 +431,16 @@ impl Node {
                 self.with_peer(node, |peer, ctx| peer.on_hint(ctx, endpoints));
             }
             Purpose::PassOn(node) if is_member(&self.peers, &node) && node != from.peer => {
-                let mut may_ask = false;
-                self.with_peer(from.peer, |peer, ctx| may_ask = peer.may_ask(ctx.now));
+                let (mut may_ask, mut seen_at) = (false, None);
+                self.with_peer(from.peer, |peer, ctx| {
+                    (may_ask, seen_at) = (peer.may_ask(ctx.now), peer.seen_at());
+                });
                 if may_ask {
                     let purpose = Purpose::About(from.peer);
-                    self.with_peer(node, |peer, ctx| peer.send_hint(ctx, purpose, endpoints));
+                    // Where this node sees it comes first: it may not know that itself.
+                    let known = endpoints.iter().filter(|endpoint| **endpoint != seen_at);
+                    let endpoints: Vec<_> = [seen_at].iter().chain(known).copied().collect();
+                    self.with_peer(node, |peer, ctx| peer.send_hint(ctx, purpose, &endpoints));
                 }
             }
             Purpose::About(_) | Purpose::PassOn(_) => self.stats.probes_refused += 1,

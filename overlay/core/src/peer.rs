@@ -144,6 +144,7 @@ impl Peer {
             peer_key: session.peer_key,
             index: session.index,
             initiator: session.is_initiator(),
+            lazy,
         });
         self.sessions.insert(mesh, session);
         // A further mesh on the same pair begins on the path that the pair already has.

@@ -36,6 +36,9 @@ const RETRY_REST: Duration = Duration::from_secs(600);
 /// How often the proven paths that are not in use are asked whether they have become better.
 const RECHECK: Duration = Duration::from_secs(60);
 
+/// How long an answer speaks for its endpoint when another one falls silent.
+const FRESH: Duration = Duration::from_secs(10);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Search {
@@ -78,6 +81,16 @@ impl Search {
     pub(crate) fn standing(&self, endpoint: SocketAddr) -> Standing {
         let tier = Tier::of(endpoint, self.known.kind(endpoint));
         Standing { tier, rtt: self.trial(endpoint).and_then(Trial::rtt) }
+    }
+
+    /// The best endpoint besides that one which is proven and has answered lately.
+    pub(crate) fn alternative(&self, now: Instant, to: SocketAddr) -> Option<SocketAddr> {
+        let is_fresh = |trial: &&Trial| trial.endpoint != to && trial.is_proven_within(now, FRESH);
+        let rank = |trial: &&Trial| {
+            let Standing { tier, rtt } = self.standing(trial.endpoint);
+            (tier, rtt)
+        };
+        self.trials.values().filter(is_fresh).min_by_key(rank).map(|trial| trial.endpoint)
     }
 
     /// The peer's announced endpoints, for a handshake without a relay.

@@ -96,6 +96,7 @@ pub(crate) struct Trial {
     carried: Option<usize>,
     /// Pings of a larger size than what is proven.
     stretches: u32,
+    last_pong: Option<Instant>,
     rtt: Option<Duration>,
 }
 
@@ -125,6 +126,7 @@ impl Trial {
             mtu: None,
             carried: None,
             stretches: 0,
+            last_pong: None,
             rtt: None,
         }
     }
@@ -137,6 +139,12 @@ impl Trial {
     /// The inner packets that it is proven to carry.
     pub(crate) fn mtu(&self) -> Option<usize> {
         self.mtu
+    }
+
+    /// It is proven, and has answered within that time.
+    pub(crate) fn is_proven_within(&self, now: Instant, time: Duration) -> bool {
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) <= time;
+        self.is_proven() && self.last_pong.is_some_and(is_fresh)
     }
 
     /// Small packets get there and back.
@@ -214,6 +222,7 @@ impl Trial {
 
     /// A ping of that size was answered after that time.
     pub(crate) fn on_pong(&mut self, now: Instant, size: usize, took: Duration) {
+        self.last_pong = Some(now);
         // RFC 6298's smoothing: an eighth of the newest.
         self.rtt = Some(self.rtt.map_or(took, |rtt| (rtt * 7 + took) / 8));
         let was_proven = self.is_proven();

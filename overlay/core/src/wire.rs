@@ -4,6 +4,7 @@
 //!   01..04 00 00 00   WireGuard                  opaque here
 //!   0b 43 48 01       control frame              [`control`]: reflector and relay binding
 //!   05 52 4c 59       relay data frame           [`relay`]: channel, then a WireGuard packet
+//!   05 52 4c 5a       relay data frame           [`relay`]: channel, then half a WireGuard packet
 //!   40..ff            QUIC                       the control channel to the coordinator
 //! ```
 //!

@@ -17,6 +17,7 @@ mod session;
 mod slab;
 
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -221,6 +222,21 @@ impl Worker {
     }
 }
 
+/// Puts the halves of a packet together that did not fit the way to the relay.
+fn take_part(brain: &mut Brain, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    let Some(part) = relay::parse_part(datagram) else {
+        brain.plane.net.stats.unknown_datagrams += 1;
+        return;
+    };
+    let Some(packet) = brain.joiner.take(now, from, &part) else { return };
+    if Demux::classify(&packet) == Class::WireGuard {
+        let via = Path::Relayed { relay: from, channel: part.channel };
+        brain.plane.on_wireguard(now, via, from.ip(), &packet);
+    } else {
+        brain.plane.net.stats.unknown_datagrams += 1;
+    }
+}
+
 /// Gives one datagram to the protocol that it belongs to.
 fn dispatch(brain: &mut Brain, quic: &QuicQueue, now: Instant, meta: &RecvMeta, datagram: &[u8]) {
     let stats = &mut brain.plane.net.stats;
@@ -236,7 +252,8 @@ fn dispatch(brain: &mut Brain, quic: &QuicQueue, now: Instant, meta: &RecvMeta, 
                 let via = Path::Relayed { relay: from, channel };
                 brain.plane.on_wireguard(now, via, from.ip(), packet);
             }
-            _ => stats.unknown_datagrams += 1,
+            Some(_) => stats.unknown_datagrams += 1,
+            None => take_part(brain, now, from, datagram),
         },
         Class::Control => brain.feed(now, Input::Control { from, bytes: datagram }),
         Class::Quic => {

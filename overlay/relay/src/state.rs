@@ -123,7 +123,7 @@ impl RelayState {
     /// Decides about one datagram. Total: anyone can send anything.
     pub fn handle_datagram(&mut self, now: Moment, from: Route, datagram: &[u8]) -> Action {
         let from = Route { remote: canonical(from.remote), ..from };
-        let decided = if datagram.starts_with(&relay::MAGIC) {
+        let decided = if relay::is_frame(datagram) {
             self.on_packet(now, from, datagram).map(Action::Forward)
         } else if datagram.starts_with(&control::MAGIC) {
             self.fire_due_timers(now.instant);
@@ -159,7 +159,7 @@ impl RelayState {
         datagram: &[u8],
     ) -> Result<Route, DropReason> {
         let now = now.instant;
-        let (channel, _) = relay::parse(datagram).ok_or(DropReason::Malformed)?;
+        let channel = relay::channel_of(datagram).ok_or(DropReason::Malformed)?;
         let channel = self.channels.get_mut(&channel).ok_or(DropReason::Unbound)?;
         let (lifetime, holders) = (self.limits.bind_lifetime, &self.holders);
         let is_sender =

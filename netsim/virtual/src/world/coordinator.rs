@@ -127,7 +127,7 @@ impl World {
             era: 0,
             epoch,
             members,
-            pattern: None,
+            pattern: self.pattern,
             signature: None,
         }
     }
@@ -170,6 +170,9 @@ impl World {
     }
 
     fn order(&mut self, to: usize, order: Order) {
+        if self.coordinator_away {
+            return;
+        }
         self.orders.give(self.net.now(), to, order);
     }
 

@@ -30,9 +30,12 @@ impl World {
                 let packet = Outgoing::udp(PORT, to, size, Packet::Control(bytes));
                 self.net.send_packet(self.nodes[index].host, packet);
             }
-            Output::AddSession { session, peer_key, initiator, .. } => {
+            Output::AddSession { session, peer_key, initiator, lazy, .. } => {
                 assert_eq!(initiator, self.nodes[index].id < session.peer);
                 self.add_session(index, session, peer_key, initiator);
+                if lazy {
+                    self.with_session(index, session, |session, _, _| session.wait_for_data());
+                }
             }
             Output::RemoveSession(session) => {
                 let removed = self.nodes[index].sessions.remove(&session);
@@ -66,7 +69,9 @@ impl World {
                     });
                 }
             }
-            Output::RouteMtu { .. } => {}
+            Output::RouteMtu { peer, mtu } => {
+                self.nodes[index].route_mtus.insert(peer, mtu);
+            }
             Output::Announce(candidates) => {
                 assert_eq!(candidates.node, self.nodes[index].id);
                 self.nodes[index].candidates = Some(candidates.clone());

@@ -74,10 +74,14 @@ impl Seen {
         if moved { News::Moved } else { News::More }
     }
 
-    /// One endpoint for each family: where the coordinator saw it, or else who was first to.
+    /// One endpoint for each family: where the coordinator saw it, or else who was first to. Where the
+    /// endpoint depends on the destination, the newest: the next ones follow it.
     pub(super) fn reflexive(&self) -> Vec<SocketAddr> {
-        let of =
-            |ipv4: bool| self.all.iter().map(|(_, seen)| *seen).find(|seen| seen.is_ipv4() == ipv4);
+        let depends = self.mapping() == ObservedMapping::EndpointDependent;
+        let of = |ipv4: bool| {
+            let mut seen = self.all.iter().map(|(_, seen)| *seen).filter(|s| s.is_ipv4() == ipv4);
+            if depends { seen.next_back() } else { seen.next() }
+        };
         of(true).into_iter().chain(of(false)).collect()
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Peer;
 use crate::context::Context;
 use crate::ids::{MeshId, SessionKey};
-use crate::io::Output;
+use crate::io::{Output, Path};
 use crate::netmap::{Candidate, CandidateKind, MAX_CANDIDATES};
 use crate::wire::Probe;
 use crate::wire::probe::Purpose;
@@ -62,6 +62,14 @@ impl Peer {
     /// Nothing speaks against the path in use.
     pub(crate) fn is_heard(&self) -> bool {
         self.selected.as_ref().is_some_and(|selected| !selected.is_doubted())
+    }
+
+    /// Where the peer's packets come from, if they come directly.
+    pub(crate) fn seen_at(&self) -> Option<SocketAddr> {
+        match self.selected.as_ref()?.primary {
+            Path::Direct(endpoint) => Some(endpoint),
+            Path::Relayed { .. } => None,
+        }
     }
 
     /// The peer, or somebody else about it, names endpoints.

@@ -76,10 +76,20 @@ impl Peer {
     fn doubt(&mut self, ctx: &mut Context<'_>) {
         *ctx.in_doubt = true;
         let Some(primary) = self.selected.as_ref().map(|selected| selected.primary) else { return };
+        // The peer has moved, and was found already: see `on_heard`.
+        if let Path::Direct(silent) = primary
+            && let Some(endpoint) = self.search.alternative(ctx.now, silent)
+        {
+            ctx.stats.promotions += 1;
+            self.select(ctx, Path::Direct(endpoint));
+            return;
+        }
         let other = self.relays.besides(primary);
         if let (Some(selected), Some(_)) = (&mut self.selected, other) {
             selected.also = other;
             self.tell_path(ctx);
+        } else {
+            ctx.lost.push(self.id);
         }
         // The relays are needed: is this node's address the one that they know?
         for path in [Some(primary), other].into_iter().flatten() {

@@ -30,7 +30,7 @@ impl Demux {
             Class::WireGuard
         } else if datagram.starts_with(&control::MAGIC) {
             Class::Control
-        } else if datagram.starts_with(&relay::MAGIC) && datagram.len() > relay::HEADER_LEN {
+        } else if relay::channel_of(datagram).is_some() {
             Class::Relay
         } else if datagram.first().is_some_and(|first| first & 0x40 != 0 || *first >= 0x80) {
             Class::Quic
@@ -78,6 +78,8 @@ mod tests {
             (&[0x0b, 0x43, 0x48, 0x02], 64, Class::Unknown),
             (&[0x05, 0x52, 0x4c, 0x59], 9, Class::Relay),
             (&[0x05, 0x52, 0x4c, 0x59], 8, Class::Unknown),
+            (&[0x05, 0x52, 0x4c, 0x5a], 13, Class::Relay),
+            (&[0x05, 0x52, 0x4c, 0x5a], 12, Class::Unknown),
             (&[0x40], 1, Class::Quic),
             (&[0x7f, 1, 2, 3], 40, Class::Quic),
             (&[0x80], 1200, Class::Quic),

@@ -13,6 +13,7 @@ mod idle;
 mod liveness;
 mod matrix;
 mod promotion;
+mod reach;
 mod resume;
 
 /// A world without nodes.

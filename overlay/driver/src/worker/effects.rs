@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use overlay_core::control::ToNode;
 use overlay_core::wire::parse_reflector_token;
+use overlay_core::wire::relay::Joiner;
 use overlay_core::{Input, MeshId, Node, NodeId, Output, Path};
 use tokio::sync::oneshot;
 
@@ -13,6 +14,7 @@ use super::mesh::MeshPort;
 use super::pings::Pings;
 use super::plane::Plane;
 use super::reports::Notice;
+use super::session::Role;
 use crate::socket::plain;
 use crate::view::{Answered, PingError, Seen, Via, View};
 use crate::{JoinError, MeshEvent};
@@ -22,13 +24,15 @@ pub(super) struct Brain {
     pub(super) id: NodeId,
     pub(super) node: Node,
     pub(super) plane: Plane,
+    /// Halves of packets from relays.
+    pub(super) joiner: Joiner,
     seen: Option<Seen>,
     pings: Pings,
 }
 
 impl Brain {
     pub(super) fn new(id: NodeId, node: Node, plane: Plane) -> Self {
-        Self { id, node, plane, seen: None, pings: Pings::default() }
+        Self { id, node, plane, joiner: Joiner::default(), seen: None, pings: Pings::default() }
     }
 
     /// Gives the core an input and does what it answers.
@@ -174,8 +178,8 @@ impl Brain {
 fn carry_out(now: Instant, plane: &mut Plane, output: Output) {
     match output {
         Output::Transmit { to, bytes } => plane.net.send(to, &bytes),
-        Output::AddSession { session, peer_key, index, initiator } => {
-            plane.add_session(now, session, peer_key, index, initiator);
+        Output::AddSession { session, peer_key, index, initiator, lazy } => {
+            plane.add_session(now, session, peer_key, index, Role { initiator, lazy });
         }
         Output::RemoveSession(session) => plane.remove_session(session),
         Output::Initiate { session, via } => plane.initiate(session, &via),

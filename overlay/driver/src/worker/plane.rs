@@ -17,7 +17,7 @@ use overlay_core::{
 use super::mesh::{MeshPort, Pair};
 use super::net::Net;
 use super::reports::Notice;
-use super::session::{Expired, Selected, Session, SessionConfig};
+use super::session::{Expired, Role, Selected, Session, SessionConfig};
 use super::slab::Slab;
 use crate::control::Board;
 use crate::offload::{FRAME_BYTES, Merger, SEGMENT_BYTES};
@@ -136,13 +136,13 @@ impl Plane {
         key: SessionKey,
         peer_key: WireGuardKey,
         index: u16,
-        initiator: bool,
+        role: Role,
     ) {
         self.remove_session(key);
         let receiver = self.unused_receiver();
         let Some(&mesh) = self.mesh_slots.get(&key.mesh) else { return };
         let Some(port) = self.meshes.get_mut(mesh) else { return };
-        let config = SessionConfig { key, mesh, index, peer_key, initiator };
+        let config = SessionConfig { key, mesh, index, peer_key, role };
         let mut session = Session::new(now, config, port.secret.inner(), receiver);
         session.fallback = self.channels.get(&key.peer).copied();
         if let Some(mtu) = self.mtus.get(&key.peer) {

@@ -101,7 +101,16 @@ pub(super) struct SessionConfig {
     pub(super) mesh: usize,
     pub(super) index: u16,
     pub(super) peer_key: WireGuardKey,
+    pub(super) role: Role,
+}
+
+/// Who begins the handshake.
+#[derive(Clone, Copy)]
+pub(super) struct Role {
+    /// This side does; the other one answers.
     pub(super) initiator: bool,
+    /// Nobody, before there is something to send.
+    pub(super) lazy: bool,
 }
 
 impl Session {
@@ -124,12 +133,12 @@ impl Session {
             sent_bytes: 0,
             received_bytes: 0,
             reports: Reports::new(config.key),
-            initiator: config.initiator,
+            initiator: config.role.initiator,
             tunn: tunnel(secret, config.peer_key, receiver),
             keyed: false,
             held: VecDeque::new(),
             held_since: None,
-            waits_since: (!config.initiator).then_some(now),
+            waits_since: (!config.role.initiator && !config.role.lazy).then_some(now),
             answer: None,
             kept_back: false,
         }

@@ -59,7 +59,13 @@ impl Side {
 
     fn meet(&mut self, peer: &Self) {
         let (key, initiator) = (self.key_of(peer), self.index < peer.index);
-        self.plane.add_session(Instant::now(), key, peer.secret.public(), peer.index, initiator);
+        self.plane.add_session(
+            Instant::now(),
+            key,
+            peer.secret.public(),
+            peer.index,
+            Role { initiator, lazy: false },
+        );
     }
 
     /// Waits for datagrams and handles them, until `done`.
@@ -249,7 +255,13 @@ impl Attacker {
     fn join(victim: &mut Side) -> Self {
         let secret = WireGuardSecret::generate();
         let key = SessionKey { mesh: MESH, peer: NodeId([9; 32]) };
-        victim.plane.add_session(Instant::now(), key, secret.public(), INDEX[1], false);
+        victim.plane.add_session(
+            Instant::now(),
+            key,
+            secret.public(),
+            INDEX[1],
+            Role { initiator: false, lazy: false },
+        );
         let victim_key = PublicKey::from(victim.secret.public().0);
         let tunn = Tunn::new(secret.inner().clone(), victim_key, None, None, 77, None);
         let receiver = Sink::new();

@@ -1,0 +1,299 @@
+//! Which transport carries the way to a relay: a race at the start, measurements afterwards.
+//!
+//! ```text
+//!   0 ms     UDP to the relay     ─┐
+//!   250 ms   QUIC datagrams, 443  ─┤  the first that answers carries at once;
+//!   500 ms   TLS, 443             ─┤  a better one that answers later takes over;
+//!   750 ms   the same by CONNECT  ─┘  the rest is closed when the race is over
+//! ```
+//!
+//! The earlier rung is the better one, as it costs less and holds nothing up. It is left for a later one
+//! only when that carries far more, as measured: some networks throttle UDP rather than block it.
+//! While a later rung is in use the better ones are tried again, ever more rarely, and at once when the
+//! network changes. The driver does what [`Effect`] says and reports with [`Report`].
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// Between the starts of two rungs. Chosen: UDP's answer is there before, nearly everywhere.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// How long a race lasts: what has not answered by then is given up.
+const RACE: Duration = Duration::from_secs(5);
+
+/// Before better rungs are tried again, then [`RETRY_REST`].
+const RETRY: [Duration; 3] =
+    [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
+const RETRY_REST: Duration = Duration::from_secs(1800);
+
+/// A later rung must carry so many percent of what an earlier one does to replace it.
+const WORTH_PERCENT: u64 = 150;
+
+/// Loss above which the other rungs are measured, too. Per mille. Chosen: TCP inside still gets along.
+const BAD_LOSS: u16 = 50;
+
+/// Between two such looks at the others.
+const COMPARE_GAP: Duration = Duration::from_secs(60);
+
+/// A transport, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rung {
+    /// Relay frames in UDP datagrams.
+    Udp,
+    /// QUIC datagrams on UDP port 443.
+    Quic,
+    /// TLS on TCP port 443.
+    Tls,
+    /// The same through an HTTP CONNECT proxy.
+    Connect,
+}
+
+/// What happened to a transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It carries packets.
+    Connected(Rung),
+    /// It cannot be made, or has broken.
+    Failed(Rung),
+    /// What it carried over a while of use: to be given for those in use and those that are compared.
+    Measured {
+        /// Which.
+        rung: Rung,
+        /// Bytes per second that arrived while there was more to send.
+        goodput: u64,
+        /// Lost packets, per mille.
+        loss: u16,
+    },
+    /// The machine's own addresses have changed, or it has slept.
+    NetworkChanged,
+}
+
+/// What the driver is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Try to make it; report either way.
+    Open(Rung),
+    /// It is not needed any more.
+    Close(Rung),
+    /// Packets go this way from now on.
+    Use(Rung),
+    /// Nothing carries packets.
+    Nothing,
+    /// Send some of the traffic that way too, and measure it.
+    Compare(Rung),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Closed,
+    Opening,
+    Open,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ladder {
+    rungs: BTreeMap<Rung, State>,
+    starts: Vec<(Instant, Rung)>,
+    race_ends: Option<Instant>,
+    in_use: Option<Rung>,
+    goodput: BTreeMap<Rung, u64>,
+    retries: usize,
+    retry_at: Option<Instant>,
+    compared_at: Option<Instant>,
+}
+
+impl Ladder {
+    /// A ladder of those rungs; the race begins at once.
+    pub fn new(now: Instant, rungs: &[Rung]) -> Self {
+        let mut ladder = Self {
+            rungs: rungs.iter().map(|rung| (*rung, State::Closed)).collect(),
+            starts: Vec::new(),
+            race_ends: None,
+            in_use: None,
+            goodput: BTreeMap::new(),
+            retries: 0,
+            retry_at: None,
+            compared_at: None,
+        };
+        ladder.race(now);
+        ladder
+    }
+
+    /// What carries packets now.
+    pub fn in_use(&self) -> Option<Rung> {
+        self.in_use
+    }
+
+    /// When [`Ladder::handle_wakeup`] has something to do.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        let start = self.starts.iter().map(|(at, _)| *at).min();
+        [start, self.race_ends, self.retry_at].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn handle_wakeup(&mut self, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.retries += 1;
+            self.race(now);
+        }
+        let due: Vec<Rung> =
+            self.starts.iter().filter(|(at, _)| *at <= now).map(|(_, rung)| *rung).collect();
+        self.starts.retain(|(at, _)| *at > now);
+        for rung in due {
+            // Somebody better may carry by now.
+            if self.in_use.is_none_or(|used| rung < used) && self.state(rung) == State::Closed {
+                self.set(rung, State::Opening);
+                effects.push(Effect::Open(rung));
+            }
+        }
+        if self.race_ends.is_some_and(|at| at <= now) {
+            self.race_ends = None;
+            self.end_race(now, &mut effects);
+        }
+        effects
+    }
+
+    /// Takes a report of the driver. One about a rung that was not asked for changes nothing.
+    pub fn handle_report(&mut self, now: Instant, report: Report) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match report {
+            Report::Connected(rung) => self.on_connected(rung, &mut effects),
+            Report::Failed(rung) => self.on_failed(now, rung, &mut effects),
+            Report::Measured { rung, goodput, loss } => {
+                self.on_measured(now, rung, goodput, loss, &mut effects);
+            }
+            Report::NetworkChanged => {
+                self.goodput.clear();
+                self.retries = 0;
+                self.race(now);
+            }
+        }
+        effects.extend(self.handle_wakeup(now));
+        effects
+    }
+
+    fn race(&mut self, now: Instant) {
+        let slower = |rung: &&Rung| self.in_use.is_none_or(|used| **rung < used);
+        let wanted: Vec<Rung> = self.rungs.keys().filter(slower).copied().collect();
+        let delays = (0u32..).map(|place| STAGGER * place);
+        self.starts = delays.zip(&wanted).map(|(delay, rung)| (now + delay, *rung)).collect();
+        self.race_ends = (!wanted.is_empty()).then_some(now + RACE);
+        self.retry_at = None;
+    }
+
+    fn on_connected(&mut self, rung: Rung, effects: &mut Vec<Effect>) {
+        if self.state(rung) != State::Opening {
+            return;
+        }
+        self.set(rung, State::Open);
+        if self.in_use.is_none_or(|used| rung < used) {
+            self.in_use = Some(rung);
+            self.retries = 0;
+            effects.push(Effect::Use(rung));
+        }
+    }
+
+    fn on_failed(&mut self, now: Instant, rung: Rung, effects: &mut Vec<Effect>) {
+        if self.state(rung) == State::Closed {
+            return;
+        }
+        self.set(rung, State::Closed);
+        self.goodput.remove(&rung);
+        if self.in_use != Some(rung) {
+            return;
+        }
+        let next = self.open().next();
+        self.in_use = next;
+        effects.push(self.in_use.map_or(Effect::Nothing, Effect::Use));
+        self.race(now);
+    }
+
+    fn on_measured(
+        &mut self,
+        now: Instant,
+        rung: Rung,
+        goodput: u64,
+        loss: u16,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.state(rung) != State::Open {
+            return;
+        }
+        self.goodput.insert(rung, goodput);
+        let Some(used) = self.in_use else { return };
+        let may_compare = self.compared_at.is_none_or(|at| now >= at + COMPARE_GAP);
+        if rung == used && loss >= BAD_LOSS && may_compare {
+            self.compared_at = Some(now);
+            let others: Vec<Rung> = self.rungs.keys().copied().filter(|r| *r != used).collect();
+            for other in others {
+                if self.state(other) == State::Closed {
+                    self.set(other, State::Opening);
+                    effects.push(Effect::Open(other));
+                }
+                effects.push(Effect::Compare(other));
+            }
+            self.race_ends = Some(now + RACE);
+        }
+        if let Some(better) = self.better_than(used) {
+            self.in_use = Some(better);
+            effects.push(Effect::Use(better));
+        }
+    }
+
+    /// A rung that carries far more than the one in use; an earlier one needs no more than as much.
+    fn better_than(&self, used: Rung) -> Option<Rung> {
+        let current = *self.goodput.get(&used)?;
+        self.open().filter(|rung| *rung != used).find(|rung| {
+            let Some(goodput) = self.goodput.get(rung).copied() else { return false };
+            if *rung < used {
+                goodput.saturating_mul(WORTH_PERCENT) > current.saturating_mul(100)
+                    && goodput >= current
+            } else {
+                goodput.saturating_mul(100) >= current.saturating_mul(WORTH_PERCENT) && goodput > 0
+            }
+        })
+    }
+
+    /// Closes what is not in use, and plans the next attempt at what would be better.
+    fn end_race(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let idle: Vec<Rung> =
+            self.rungs.keys().copied().filter(|r| self.in_use != Some(*r)).collect();
+        for rung in idle {
+            if self.state(rung) != State::Closed {
+                self.set(rung, State::Closed);
+                effects.push(Effect::Close(rung));
+            }
+        }
+        let could_be_better = self.in_use.is_none_or(|used| self.rungs.keys().any(|r| *r < used));
+        if could_be_better {
+            let gap = RETRY.get(self.retries).copied().unwrap_or(RETRY_REST);
+            // Without any way nothing else is of use: the first gap is short enough.
+            let gap = if self.in_use.is_none() { RETRY[0].min(gap) } else { gap };
+            self.retry_at = Some(now + gap);
+        }
+    }
+
+    fn open(&self) -> impl Iterator<Item = Rung> + '_ {
+        self.rungs.iter().filter(|(_, state)| **state == State::Open).map(|(rung, _)| *rung)
+    }
+
+    fn state(&self, rung: Rung) -> State {
+        self.rungs.get(&rung).copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, rung: Rung, state: State) {
+        if let Some(known) = self.rungs.get_mut(&rung) {
+            *known = state;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

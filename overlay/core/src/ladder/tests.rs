@@ -1,0 +1,148 @@
+use super::*;
+
+const ALL: [Rung; 4] = [Rung::Udp, Rung::Quic, Rung::Tls, Rung::Connect];
+
+/// A network where some rungs answer after that many milliseconds, and what was in use when.
+struct Run {
+    ladder: Ladder,
+    start: Instant,
+    now: Instant,
+    answers: Vec<(Rung, u64)>,
+    due: Vec<(Instant, Rung)>,
+    used: Vec<(u128, Option<Rung>)>,
+    opened: usize,
+}
+
+impl Run {
+    fn new(answers: &[(Rung, u64)]) -> Self {
+        let start = Instant::now();
+        let ladder = Ladder::new(start, &ALL);
+        let (due, used) = (Vec::new(), Vec::new());
+        Self { ladder, start, now: start, answers: answers.to_vec(), due, used, opened: 0 }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Open(rung) => {
+                    self.opened += 1;
+                    let answer = self.answers.iter().find(|(answers, _)| *answers == rung);
+                    self.due.extend(
+                        answer.map(|(_, ms)| (self.now + Duration::from_millis(*ms), rung)),
+                    );
+                }
+                Effect::Close(rung) => self.due.retain(|(_, waiting)| *waiting != rung),
+                Effect::Use(rung) => {
+                    self.used.push(((self.now - self.start).as_millis(), Some(rung)));
+                }
+                Effect::Nothing => self.used.push(((self.now - self.start).as_millis(), None)),
+                Effect::Compare(_) => {}
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        let effects = self.ladder.handle_report(self.now, report);
+        self.carry_out(effects);
+    }
+
+    fn run_until(&mut self, seconds: u64) {
+        let end = self.start + Duration::from_secs(seconds);
+        loop {
+            let answer = self.due.iter().map(|(at, _)| *at).min();
+            let Some(at) = [answer, self.ladder.next_wakeup()].into_iter().flatten().min() else {
+                break;
+            };
+            if at > end {
+                break;
+            }
+            self.now = at;
+            if let Some(index) = self.due.iter().position(|(due, _)| *due <= at) {
+                let (_, rung) = self.due.remove(index);
+                self.report(Report::Connected(rung));
+            } else {
+                let effects = self.ladder.handle_wakeup(at);
+                self.carry_out(effects);
+            }
+            assert!(self.ladder.next_wakeup().is_none_or(|next| next > at), "progress");
+        }
+        self.now = end;
+    }
+}
+
+#[test]
+fn open_network_uses_udp_and_opens_nothing_else() {
+    let mut run = Run::new(&[(Rung::Udp, 40), (Rung::Quic, 80), (Rung::Tls, 120)]);
+    run.run_until(3600);
+    assert_eq!((run.used, run.opened), (vec![(40, Some(Rung::Udp))], 1));
+}
+
+#[test]
+fn blackholed_udp_carries_by_tls_within_a_second() {
+    let mut run = Run::new(&[(Rung::Tls, 160)]);
+    run.run_until(10);
+    assert_eq!(run.used, [(660, Some(Rung::Tls))]);
+}
+
+#[test]
+fn only_the_proxy_is_found_within_two_seconds() {
+    let mut run = Run::new(&[(Rung::Connect, 400)]);
+    run.run_until(10);
+    assert_eq!(run.used, [(1150, Some(Rung::Connect))]);
+}
+
+#[test]
+fn better_rung_that_answers_later_takes_over() {
+    let mut run = Run::new(&[(Rung::Quic, 900), (Rung::Tls, 100)]);
+    run.run_until(10);
+    assert_eq!(run.used, [(600, Some(Rung::Tls)), (1150, Some(Rung::Quic))]);
+}
+
+#[test]
+fn better_rungs_are_tried_again_ever_more_rarely_and_at_once_after_a_change() {
+    let mut run = Run::new(&[(Rung::Tls, 100)]);
+    run.run_until(24 * 3600);
+    assert!(run.opened <= 3 + 2 * (3 + 48), "{} attempts in a day", run.opened);
+    run.answers = vec![(Rung::Udp, 40)];
+    run.report(Report::NetworkChanged);
+    run.run_until(24 * 3600 + 1);
+    assert_eq!(run.ladder.in_use(), Some(Rung::Udp));
+}
+
+#[test]
+fn rung_that_breaks_is_replaced_by_the_next_race() {
+    let mut run = Run::new(&[(Rung::Udp, 40), (Rung::Tls, 100)]);
+    run.run_until(10);
+    run.answers = vec![(Rung::Tls, 100)];
+    run.report(Report::Failed(Rung::Udp));
+    run.run_until(13);
+    assert_eq!(run.used, [(40, Some(Rung::Udp)), (10_000, None), (10_600, Some(Rung::Tls))]);
+}
+
+#[test]
+fn throttled_udp_loses_to_tls_by_measured_goodput_only() {
+    let mut run = Run::new(&[(Rung::Udp, 40), (Rung::Tls, 100)]);
+    run.run_until(10);
+    let measured = |rung, goodput, loss| Report::Measured { rung, goodput, loss };
+    run.report(measured(Rung::Udp, 1_000_000, 300));
+    run.run_until(11);
+    run.report(measured(Rung::Tls, 1_100_000, 0));
+    assert_eq!(run.ladder.in_use(), Some(Rung::Udp), "a little more is no reason");
+    run.report(measured(Rung::Tls, 3_000_000, 0));
+    assert_eq!(run.ladder.in_use(), Some(Rung::Tls));
+}
+
+#[test]
+fn reports_that_nobody_asked_for_change_nothing() {
+    let start = Instant::now();
+    let mut ladder = Ladder::new(start, &[Rung::Udp]);
+    for report in [
+        Report::Connected(Rung::Tls),
+        Report::Failed(Rung::Connect),
+        Report::Measured { rung: Rung::Quic, goodput: u64::MAX, loss: u16::MAX },
+    ] {
+        let effects = ladder.handle_report(start, report);
+        assert!(effects.iter().all(|effect| *effect == Effect::Open(Rung::Udp)), "{effects:?}");
+    }
+    assert_eq!(ladder.in_use(), None);
+}

@@ -1,7 +1,6 @@
 //! Wires in user space, and the kernel's netem where there is one, behave as their profiles say.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "what is not tested here is said")]
 
 mod common;
 

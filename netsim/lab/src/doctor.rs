@@ -14,6 +14,12 @@ use nix::unistd::{ForkResult, fork};
 
 use crate::confine;
 
+/// What a kernel without netem refuses.
+const NETEM: [&str; 8] = ["qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"];
+const BY_NETEM: &str = "links with delay, loss and rate: by the kernel (tc netem)";
+const IN_USER_SPACE: &str =
+    "links with delay, loss and rate: in user space (this kernel has no tc netem)";
+
 /// One thing that the lab needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -49,6 +55,9 @@ pub unsafe fn examine() -> Vec<Finding> {
         (namespaces && !works).then(|| mend.to_owned())
     }));
     finding("ip", missing("ip", "iproute2"));
+    // SAFETY: as above.
+    let netem = unsafe { in_child(|| isolated().is_ok() && runs("tc", &NETEM)) };
+    finding(if netem { BY_NETEM } else { IN_USER_SPACE }, None);
     finding("bwrap", missing("bwrap", "bubblewrap").or_else(|| {
         let args = "--ro-bind / / --proc /proc --dev /dev --unshare-all --die-with-parent true";
         let works = runs("bwrap", &args.split(' ').collect::<Vec<_>>());

@@ -4,10 +4,11 @@
 
 mod common;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{FAR, NEAR, Netns, Pair};
@@ -127,6 +128,12 @@ fn listen(receiver: &UdpSocket, begun: Instant, train: &[Shot]) -> io::Result<Ve
     }
 }
 
+/// A namespace's interfaces, one a line.
+fn links(netns: &Netns) -> String {
+    let output = netns.run(|| Command::new("ip").args(["-o", "link"]).output().expect("iproute2"));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 fn never_fragment(socket: &UdpSocket) -> io::Result<()> {
     let discover = libc::IP_PMTUDISC_DO;
     // SAFETY: the descriptor is open, and the value lives through the call.
@@ -219,7 +226,27 @@ fn both_ends_keep_their_addresses_and_links_vanish_with_their_thread() {
     near.send_to(b"hello", ("10.8.0.1", PORT)).unwrap();
     assert_eq!(far.recv(&mut [0; 16]).unwrap(), 5);
     drop(wires);
-    let links = pair.near.run(|| Command::new("ip").args(["-o", "link"]).output().unwrap());
-    let links = String::from_utf8_lossy(&links.stdout).into_owned();
-    assert!(!links.contains("eth0"), "{links}");
+    assert!(!links(&pair.near).contains("eth0"), "{}", links(&pair.near));
+}
+
+#[test]
+fn killed_processes_leave_no_interface() {
+    let _alone = common::alone();
+    let mut held = Command::new(std::env::current_exe().unwrap())
+        .env(common::HOLD, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(held.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let ends: Vec<Netns> = said
+        .split_whitespace()
+        .map(|end| Netns(File::open(format!("/proc/{}/fd/{end}", held.id())).unwrap()))
+        .collect();
+    let has = |interface: &str| ends.iter().any(|end| links(end).contains(interface));
+    assert!(ends.len() == 2 && has("eth0") && has("v1"), "{said}");
+    // SIGKILL: nobody can tidy up.
+    held.kill().unwrap();
+    held.wait().unwrap();
+    assert!(!has("eth0") && !has("v1"));
 }

@@ -1,13 +1,13 @@
 //! Two network namespaces with a cable between them, and who may make them.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use netsim_wire::Cable;
+use netsim_wire::{Cable, LineSpec, Wires};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getgid, getuid};
 
@@ -18,6 +18,9 @@ use nix::unistd::{getgid, getuid};
 static ENTER: extern "C" fn() = enter;
 
 extern "C" fn enter() {
+    if std::env::var_os(HOLD).is_some() {
+        hold();
+    }
     let (uid, gid) = (getuid(), getgid());
     if uid.is_root() {
         return;
@@ -33,6 +36,22 @@ extern "C" fn enter() {
     }
 }
 
+/// A test program with this variable is no test program, but holds a link until it is killed.
+pub(crate) const HOLD: &str = "NETSIM_WIRE_TEST_HOLDS";
+
+/// Makes a link, tells the numbers of the two namespaces' descriptors, and waits for its end.
+fn hold() -> ! {
+    let pair = Pair::new();
+    let wires = Wires::new().expect("a thread");
+    let spliced = pair.cable().splice(None).expect("a cable");
+    wires.add(LineSpec::default(), spliced).expect("a link");
+    let ends = [&pair.near, &pair.far].map(|end| end.0.as_raw_fd());
+    writeln!(io::stdout(), "{} {}", ends[0], ends[1]).expect("somebody listens");
+    loop {
+        std::thread::park();
+    }
+}
+
 /// One test at a time: they measure.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
@@ -40,7 +59,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// A network namespace, held open.
-pub(crate) struct Netns(File);
+pub(crate) struct Netns(pub(crate) File);
 
 impl Netns {
     pub(crate) fn new() -> Self {

@@ -189,7 +189,8 @@ fn every_preset_is_seen_as_it_is_but_for_what_the_kernel_really_does() {
 
     // One after the other for the ports of the machines outside; those of the kernel mostly wait.
     let mut differences = Vec::new();
-    let (mut by_kernel, mut known) = (0, Vec::new());
+    let mut by_kernel = 0;
+    let mut known: Vec<(Preset, &str, &str)> = Vec::new();
     for preset in translating() {
         let profile = profile(preset).unwrap();
         let is_kernel = rules::kernel_can(&profile).is_ok();

@@ -30,8 +30,8 @@ const FRAME: usize = 65_536 + 18;
 /// Ends that are looked at in one turn.
 const EVENTS: usize = 64;
 
-/// Chosen: before ordinary programs, behind what an administrator has put first.
-const NICE: libc::c_int = -15;
+/// Threads that remove interfaces. Chosen: they wait, and do not work.
+const CLOSE_AT_ONCE: usize = 16;
 
 const WAKE: u64 = u64::MAX;
 const ALARM: u64 = u64::MAX - 1;
@@ -43,7 +43,7 @@ type Order = Box<dyn FnOnce(&mut Engine) + Send>;
 pub struct Wires {
     orders: Option<Sender<Order>>,
     wake: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Vec<Tap>>>,
 }
 
 /// The forwarding thread has ended, which it never should.
@@ -79,6 +79,7 @@ impl Wires {
             if let Err(error) = engine.run(&taken, &own_wake, &alarm) {
                 tracing::error!(%error, "links in user space have ended; start the laboratory again");
             }
+            engine.ends.into_values().flatten().collect()
         })?;
         Ok(Self { orders: Some(orders), wake, thread: Some(thread) })
     }
@@ -147,9 +148,8 @@ impl Drop for Wires {
         // Without anybody to give orders the thread ends.
         self.orders = None;
         let _ = self.wake.write(1);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let ends = self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        close(ends);
     }
 }
 
@@ -165,7 +165,7 @@ impl Engine {
         Ok(id)
     }
 
-    fn run(mut self, orders: &Receiver<Order>, wake: &EventFd, alarm: &TimerFd) -> io::Result<()> {
+    fn run(&mut self, orders: &Receiver<Order>, wake: &EventFd, alarm: &TimerFd) -> io::Result<()> {
         let mut bytes = vec![0; FRAME];
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut set_for = None;
@@ -187,7 +187,7 @@ impl Engine {
                         let _ = wake.read();
                         loop {
                             match orders.try_recv() {
-                                Ok(order) => order(&mut self),
+                                Ok(order) => order(self),
                                 Err(std::sync::mpsc::TryRecvError::Empty) => break,
                                 Err(std::sync::mpsc::TryRecvError::Disconnected) => return Ok(()),
                             }
@@ -230,11 +230,25 @@ impl Engine {
     }
 }
 
-/// Asks to run before others: what comes late here is late for everybody. Whoever may not have that
-/// gets exact links on an idle machine only.
+/// Removes interfaces, several at a time: for each the kernel waits until nobody looks at it any more.
+fn close(ends: Vec<Tap>) {
+    let share = ends.len().div_ceil(CLOSE_AT_ONCE).max(1);
+    let mut ends = ends.into_iter().peekable();
+    thread::scope(|scope| {
+        while ends.peek().is_some() {
+            let some: Vec<Tap> = ends.by_ref().take(share).collect();
+            scope.spawn(move || drop(some));
+        }
+    });
+}
+
+/// Asks to run before ordinary programs: what comes late here is late for everybody. Measured with 16
+/// of them on two processors: 99.7 % of packets within a millisecond of 20, and 29 % without.
+/// Whoever may not have that gets exact links on an idle machine only.
 fn hurry() {
-    // SAFETY: the call takes numbers; 0 is the calling thread.
-    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: 0 is the calling thread, and the parameter lives through the call.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const lowest) };
     if result != 0 {
         tracing::debug!("links in user space run with ordinary priority");
     }

@@ -145,10 +145,10 @@ fn ipv6_is_reached_where_all_routers_forward_it_and_a_filter_lets_in_answers_onl
 fn machines_roam_and_connections_of_a_router_that_starts_again_are_forgotten() {
     let _alone = common::alone();
     let symmetric = RouterSpec { nat: NatSpec::Axes(NatProfile::SYMMETRIC), ..router("cafe") };
-    let net = build(
-        vec![home("home"), symmetric],
-        vec![host("laptop", Some("home")), host("server", None)],
-    );
+    // With a link of its own, which goes with it.
+    let slow = link(LinkProfile::symmetric(delayed(1)));
+    let laptop = HostSpec { link: slow, ..host("laptop", Some("home")) };
+    let net = build(vec![home("home"), symmetric], vec![laptop, host("server", None)]);
     let server = net.machine("server").unwrap();
     let outside = bound(&server, server.address.into(), 7000);
     let at_home = net.machine("laptop").unwrap();

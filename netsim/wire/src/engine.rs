@@ -71,7 +71,7 @@ impl Wires {
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         epoll.add(&alarm, EpollEvent::new(EpollFlags::EPOLLIN, ALARM))?;
         let started = Instant::now();
-        let engine =
+        let mut engine =
             Engine { forwarder: Forwarder::default(), ends: BTreeMap::new(), epoll, started };
         let own_wake = Arc::clone(&wake);
         let thread = thread::Builder::new().name("wires".to_owned()).spawn(move || {

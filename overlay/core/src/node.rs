@@ -25,6 +25,8 @@
 //! - The same seed and inputs give the same outputs: one ChaCha8 stream per peer, ordered maps.
 //! - A wakeup makes progress: after it, no timer is due.
 
+mod control;
+mod hints;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,14 +40,13 @@ use crate::budget::PunchBudget;
 use crate::candidates::OwnCandidates;
 use crate::context::{Context, earlier};
 use crate::io::{Input, Output, Path};
-use crate::keeper::{Keeper, Kept, MAX_KEEPERS};
+use crate::keeper::Keeper;
 use crate::mesh::{MAX_MESHES, Mesh};
-use crate::nat::{NatProbe, Taken};
+use crate::nat::NatProbe;
 use crate::netmap::{Candidate, CandidateKind, Netmap, NodeCandidates, RelayTicket};
 use crate::path::KEEPALIVE;
 use crate::peer::{Joining, Peer};
-use crate::wire::probe::Purpose;
-use crate::wire::{ControlFrame, Probe, Ticket};
+use crate::wire::{Probe, Ticket};
 use crate::{MeshId, NodeId, SessionKey};
 
 pub use view::{NodeView, Stats};
@@ -60,9 +61,6 @@ const STALLED_TIMER: Duration = Duration::from_millis(1);
 /// A wakeup that comes later than this was slept through: the machine stood still. Chosen: far more than
 /// a busy machine's delays, far less than what a peer takes for death.
 const SLEPT_THROUGH: Duration = Duration::from_secs(5);
-
-/// Peers that are asked at a time to pass on where this node is.
-const HELPERS: usize = 2;
 
 /// The share of a mapping's life after which it is refreshed.
 const REFRESH_SHARE: f64 = 0.7;
@@ -313,97 +311,6 @@ impl Node {
         }
     }
 
-    fn on_control(&mut self, from: SocketAddr, bytes: &[u8]) {
-        let taken = match ControlFrame::decode(bytes) {
-            Ok(ControlFrame::ReflectResponse { nonce, observed }) => {
-                let is_active = self.needs_reflector();
-                let taken = self.nat.on_response(self.now, from, nonce, observed, is_active);
-                self.on_observed(taken)
-            }
-            Ok(ControlFrame::KeepAliveAck { nonce, observed, channels, lifetime_s: _ }) => {
-                self.on_kept(from, nonce, observed, channels.into())
-            }
-            Ok(frame) => self.on_relay_frame(from, &frame),
-            Err(_) => false,
-        };
-        self.stats.control_refused += u64::from(!taken);
-    }
-
-    fn on_observed(&mut self, taken: Taken) -> bool {
-        if taken == Taken::News {
-            self.on_own_candidates();
-        }
-        taken != Taken::No
-    }
-
-    /// While a relay sees this node every 20 s, the reflectors need not.
-    fn needs_reflector(&self) -> bool {
-        !self.meshes.is_empty() && !self.keepers.values().any(Keeper::is_keeping)
-    }
-
-    fn on_relay_frame(&mut self, from: SocketAddr, frame: &ControlFrame) -> bool {
-        let mut taken_by = None;
-        for (id, peer) in &mut self.peers {
-            let mut ctx = Context {
-                now: self.now,
-                own: &self.own,
-                budget: &mut self.budget,
-                keepalive: self.keepalive,
-                reports: &mut self.reports,
-                lost: &mut self.lost,
-                in_doubt: &mut self.in_doubt,
-                outputs: &mut self.outputs,
-                stats: &mut self.stats,
-            };
-            if peer.on_control(&mut ctx, from, frame) {
-                taken_by = Some(*id);
-                break;
-            }
-        }
-        if let Some(id) = taken_by {
-            self.with_peer(id, |_, _| ());
-            if matches!(frame, ControlFrame::BindAck { .. }) {
-                self.on_bound(from, id);
-            }
-        }
-        taken_by.is_some()
-    }
-
-    /// A channel at that relay is bound: one keepalive is for all of them.
-    fn on_bound(&mut self, relay: SocketAddr, id: NodeId) {
-        let may_be_new = self.keepers.len() < MAX_KEEPERS;
-        match self.keepers.get(&relay) {
-            Some(keeper) if keeper.is_keeping() => {
-                self.with_peer(id, |peer, ctx| peer.on_kept(ctx, relay, true));
-            }
-            None if may_be_new => {
-                let keeper = Keeper::new(self.now, relay, &mut self.keeper_rng);
-                self.keepers.insert(relay, keeper);
-            }
-            Some(_) | None => {}
-        }
-    }
-
-    fn on_kept(
-        &mut self,
-        relay: SocketAddr,
-        nonce: [u8; 8],
-        observed: SocketAddr,
-        channels: usize,
-    ) -> bool {
-        let Some(keeper) = self.keepers.get_mut(&relay) else { return false };
-        if !keeper.on_ack(self.now, relay, nonce, &mut self.keeper_rng) {
-            return false;
-        }
-        let ours: usize = self.peers.values().map(|peer| peer.bound_at(relay)).sum();
-        // Fewer than this node believes: the relay has started again, or has dropped some.
-        let kept = channels >= ours;
-        self.with_all_peers(|peer, ctx| peer.on_kept(ctx, relay, kept));
-        let taken = self.nat.on_relay_saw(self.now, relay, observed);
-        self.on_observed(taken);
-        true
-    }
-
     fn on_probe(&mut self, session: SessionKey, via: Path, bytes: &[u8]) {
         let Ok(probe) = Probe::decode(bytes) else {
             self.stats.probes_refused += 1;
@@ -412,55 +319,6 @@ impl Node {
         self.with_session(session, |peer, ctx| peer.on_probe(ctx, session.mesh, via, probe));
         if let Probe::Hint { purpose, endpoints } = probe {
             self.on_hint(session, purpose, &endpoints);
-        }
-    }
-
-    /// A member of the mesh says where it, or another member, is.
-    fn on_hint(&mut self, from: SessionKey, purpose: Purpose, endpoints: &[Option<SocketAddr>]) {
-        let is_member = |peers: &BTreeMap<NodeId, Peer>, node: &NodeId| {
-            peers.get(node).is_some_and(|peer| peer.is_established_in(from.mesh))
-        };
-        if !is_member(&self.peers, &from.peer) {
-            return;
-        }
-        match purpose {
-            Purpose::Here => {
-                self.with_peer(from.peer, |peer, ctx| peer.on_hint(ctx, endpoints));
-            }
-            Purpose::About(node) if is_member(&self.peers, &node) => {
-                self.with_peer(node, |peer, ctx| peer.on_hint(ctx, endpoints));
-            }
-            Purpose::PassOn(node) if is_member(&self.peers, &node) && node != from.peer => {
-                let (mut may_ask, mut seen_at) = (false, None);
-                self.with_peer(from.peer, |peer, ctx| {
-                    (may_ask, seen_at) = (peer.may_ask(ctx.now), peer.seen_at());
-                });
-                if may_ask {
-                    let purpose = Purpose::About(from.peer);
-                    // Where this node sees it comes first: it may not know that itself.
-                    let known = endpoints.iter().filter(|endpoint| **endpoint != seen_at);
-                    let endpoints: Vec<_> = [seen_at].iter().chain(known).copied().collect();
-                    self.with_peer(node, |peer, ctx| peer.send_hint(ctx, purpose, &endpoints));
-                }
-            }
-            Purpose::About(_) | Purpose::PassOn(_) => self.stats.probes_refused += 1,
-        }
-    }
-
-    /// Asks peers that can be heard to tell those that cannot where this node is.
-    fn seek_lost(&mut self) {
-        for lost in std::mem::take(&mut self.lost) {
-            let Some(meshes) = self.peers.get(&lost).map(Peer::meshes) else { continue };
-            let can_help = |(id, peer): &(&NodeId, &Peer)| {
-                **id != lost
-                    && peer.is_heard()
-                    && meshes.iter().any(|mesh| peer.is_established_in(*mesh))
-            };
-            let helpers: Vec<_> =
-                self.peers.iter().filter(can_help).map(|(id, _)| *id).take(HELPERS).collect();
-            for helper in helpers {
-                self.with_peer(helper, |peer, ctx| peer.ask_to_pass_on(ctx, lost));
-            }
         }
     }
 
@@ -489,31 +347,6 @@ impl Node {
         }
         if has_news {
             self.on_own_candidates();
-        }
-    }
-
-    fn fire_keepers(&mut self) {
-        let due: Vec<_> = self
-            .keepers
-            .iter()
-            .filter(|(_, keeper)| keeper.next_timer() <= self.now)
-            .map(|(relay, _)| *relay)
-            .collect();
-        for relay in due {
-            if self.peers.values().all(|peer| peer.bound_at(relay) == 0) {
-                self.keepers.remove(&relay);
-                continue;
-            }
-            let Some(keeper) = self.keepers.get_mut(&relay) else { continue };
-            match keeper.fire_due_timers(self.now, &mut self.keeper_rng) {
-                Some(Kept::Request(frame)) => {
-                    self.outputs.push(Output::Transmit { to: relay, bytes: frame.encode() });
-                }
-                Some(Kept::Lost) => {
-                    self.with_all_peers(|peer, ctx| peer.on_kept(ctx, relay, false));
-                }
-                None => {}
-            }
         }
     }
 

@@ -14,6 +14,7 @@ mod liveness;
 mod matrix;
 mod promotion;
 mod reach;
+mod relays;
 mod resume;
 
 /// A world without nodes.

@@ -1,0 +1,221 @@
+//! Several relays for one pair: one node against scripted relays and a peer that answers pings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use overlay_core::netmap::NETMAP_VERSION;
+use overlay_core::wire::{ControlFrame, Probe, Ticket};
+use overlay_core::{
+    Input, Member, MeshId, Netmap, Node, NodeConfig, NodeId, Output, Path, RelayTicket, SessionKey,
+    WireGuardKey,
+};
+
+const MESH: MeshId = MeshId { job: 1, generation: 1 };
+const OWN: NodeId = NodeId([1; 32]);
+const PEER: NodeId = NodeId([2; 32]);
+const SESSION: SessionKey = SessionKey { mesh: MESH, peer: PEER };
+
+enum Arrival {
+    Control(SocketAddr, Vec<u8>),
+    Pong(Path, [u8; 8]),
+}
+
+struct Script {
+    node: Node,
+    start: Instant,
+    now: Duration,
+    /// The round trip time through each relay.
+    rtt: BTreeMap<SocketAddr, Duration>,
+    dead: BTreeSet<SocketAddr>,
+    queue: BTreeMap<(Duration, u64), Arrival>,
+    counter: u64,
+    primary: Option<Path>,
+    also: Option<Path>,
+    changes: usize,
+}
+
+fn relay(number: u8) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, number], 6444))
+}
+
+fn via(number: u8) -> Path {
+    Path::Relayed { relay: relay(number), channel: number.into() }
+}
+
+impl Script {
+    /// A pair with relays of those round trip times in milliseconds, up and measured.
+    fn new(rtts: &[u64]) -> Self {
+        let start = Instant::now();
+        let mut script = Self {
+            node: Node::new(NodeConfig { id: OWN, seed: 1 }, start),
+            start,
+            now: Duration::ZERO,
+            rtt: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            queue: BTreeMap::new(),
+            counter: 0,
+            primary: None,
+            also: None,
+            changes: 0,
+        };
+        script.input(Input::JoinMesh(MESH));
+        for (number, ms) in (1u8..).zip(rtts) {
+            script.rtt.insert(relay(number), Duration::from_millis(*ms));
+            script.ticket(number);
+        }
+        let member = |index: u16, node| {
+            let wireguard_key = WireGuardKey([index as u8; 32]);
+            Member { index, node, name: format!("vol-{index}"), wireguard_key }
+        };
+        script.input(Input::Netmap(Netmap {
+            version: NETMAP_VERSION,
+            mesh: MESH,
+            era: 0,
+            epoch: 1,
+            members: vec![member(0, OWN), member(1, PEER)],
+            pattern: None,
+            signature: None,
+        }));
+        script.run(1000);
+        script.input(Input::Authenticated { session: SESSION, via: via(1), data: false });
+        script
+    }
+
+    fn ticket(&mut self, number: u8) {
+        let channel = number.into();
+        let ticket = Ticket { version: 1, side: 0, channel, expires_unix: 9, mac: [0; 16] };
+        let (peer, relay, sealed) = (PEER, relay(number), ticket.to_hex());
+        self.input(Input::Ticket(RelayTicket { peer, relay, channel, expires_unix: 9, sealed }));
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        let outputs: Vec<Output> = self.node.handle_input(self.start + self.now, input).collect();
+        for output in outputs {
+            match output {
+                Output::Transmit { to, bytes } => self.answer(to, &bytes),
+                Output::Probe { via: path @ Path::Relayed { relay, .. }, bytes, .. } => {
+                    if let Ok(Probe::Ping { transaction, .. }) = Probe::decode(&bytes) {
+                        self.arrive(relay, Arrival::Pong(path, transaction));
+                    }
+                }
+                Output::UsePath { primary, also, .. } => {
+                    self.changes += usize::from(self.primary != Some(primary));
+                    (self.primary, self.also) = (Some(primary), also);
+                }
+                Output::Probe { .. }
+                | Output::AddSession { .. }
+                | Output::RemoveSession(_)
+                | Output::Initiate { .. }
+                | Output::RouteMtu { .. }
+                | Output::Announce(_)
+                | Output::PairChanged(..) => {}
+            }
+        }
+    }
+
+    fn answer(&mut self, to: SocketAddr, bytes: &[u8]) {
+        let observed = "203.0.113.1:4000".parse().expect("an endpoint");
+        let answer = match ControlFrame::decode(bytes) {
+            Ok(ControlFrame::BindRequest { nonce, .. }) => {
+                ControlFrame::BindChallenge { nonce, cookie: [0; 16] }
+            }
+            Ok(ControlFrame::BindAnswer { nonce, ticket, .. }) => {
+                ControlFrame::BindAck { nonce, channel: ticket.channel, lifetime_s: 120 }
+            }
+            Ok(ControlFrame::KeepAlive { nonce }) => {
+                ControlFrame::KeepAliveAck { nonce, observed, channels: 1, lifetime_s: 120 }
+            }
+            other => panic!("{other:?}"),
+        };
+        self.arrive(to, Arrival::Control(to, answer.encode()));
+    }
+
+    fn arrive(&mut self, relay: SocketAddr, arrival: Arrival) {
+        if !self.dead.contains(&relay) {
+            self.counter += 1;
+            self.queue.insert((self.now + self.rtt[&relay], self.counter), arrival);
+        }
+    }
+
+    fn run(&mut self, ms: u64) {
+        let end = self.now + Duration::from_millis(ms);
+        loop {
+            let wakeup = self.node.next_wakeup().map(|at| at.saturating_duration_since(self.start));
+            let arrival = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let next = [wakeup, arrival].into_iter().flatten().min();
+            let Some(at) = next.filter(|at| *at <= end) else { break };
+            self.now = self.now.max(at);
+            if arrival == Some(at) {
+                match self.queue.pop_first().expect("it is there").1 {
+                    Arrival::Control(from, bytes) => {
+                        self.input(Input::Control { from, bytes: &bytes });
+                    }
+                    Arrival::Pong(via, transaction) => {
+                        let bytes = Probe::Pong { transaction, observed: None }.encode();
+                        self.input(Input::Probe { session: SESSION, via, bytes: &bytes });
+                    }
+                }
+            } else {
+                self.input(Input::Wakeup);
+            }
+        }
+        self.now = end;
+    }
+
+    /// The job sends every 100 ms; when data first took a way that works, in milliseconds.
+    fn talk(&mut self, ms: u64) -> Option<u64> {
+        for at in (0..ms).step_by(100) {
+            self.input(Input::Sent(SESSION));
+            let works = |path: Option<Path>| matches!(path, Some(Path::Relayed { relay, .. }) if !self.dead.contains(&relay));
+            if works(self.primary) || works(self.also) {
+                return Some(at);
+            }
+            self.run(100);
+        }
+        None
+    }
+}
+
+#[test]
+fn fastest_relay_is_found_and_two_that_are_alike_do_not_take_turns() {
+    let mut script = Script::new(&[80, 20, 24]);
+    for _ in 0..600 {
+        script.input(Input::Sent(SESSION));
+        script.run(100);
+    }
+    assert_eq!(script.primary, Some(via(2)));
+    assert_eq!(script.changes, 2, "the first one, then the fastest");
+}
+
+#[test]
+fn data_takes_another_relay_within_three_seconds_after_one_died() {
+    let mut script = Script::new(&[20, 60]);
+    for _ in 0..50 {
+        script.input(Input::Sent(SESSION));
+        script.run(100);
+    }
+    assert_eq!(script.primary, Some(via(1)));
+    script.dead.insert(relay(1));
+    let took = script.talk(10_000).expect("another relay is there");
+    assert!(took <= 3000, "{took} ms");
+    script.talk(10_000);
+    for _ in 0..150 {
+        script.input(Input::Sent(SESSION));
+        script.run(100);
+    }
+    assert_eq!((script.primary, script.also), (Some(via(2)), None), "it is given up in the end");
+}
+
+#[test]
+fn many_tickets_make_few_channels() {
+    let mut script = Script::new(&[20; 4]);
+    for number in 5..=60 {
+        script.rtt.insert(relay(number), Duration::from_millis(20));
+        script.ticket(number);
+        script.run(200);
+    }
+    assert!(script.node.snapshot().relays.len() <= 16);
+    script.run(120_000);
+    assert!(script.node.snapshot().relays.len() <= 4, "{:?}", script.node.snapshot().relays);
+}

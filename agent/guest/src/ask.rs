@@ -18,6 +18,7 @@ use crate::identity::Identity;
 use crate::local::client::ask;
 use crate::local::protocol::{Answer, Ask, Over, Pong};
 use crate::mesh::overlay_config;
+use crate::proxy::{api_address, proxy_of, without_password};
 use crate::state_dir::{OpenStateError, StateDir, read_json};
 use crate::status::network::{NetworkStatus, PairStatus, milliseconds};
 
@@ -171,7 +172,7 @@ pub async fn netcheck(state: &Path, lifetime: bool) -> anyhow::Result<Netcheck> 
         bail!("this machine is not a node yet, so nobody is known to ask: `agent join TOKEN`");
     };
     let api = api(&membership);
-    let proxy = proxy_of(&membership.url);
+    let proxy = proxy_of(&membership.url).map(|proxy| without_password(&proxy));
     let direct = reachable_without_proxy(&membership.url);
     let network = udp(state, &membership, lifetime);
     let (api, direct, network) = tokio::join!(api, direct, network);
@@ -222,44 +223,7 @@ async fn api(membership: &Membership) -> Option<String> {
 
 /// Whether a TCP connection to the API's host comes about.
 async fn reachable_without_proxy(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("https://") else { return false };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let address = if authority.ends_with(']') || !authority.contains(':') {
-        format!("{authority}:443")
-    } else {
-        authority.to_owned()
-    };
+    let Some(address) = api_address(url) else { return false };
     let connecting = tokio::net::TcpStream::connect(address);
     matches!(tokio::time::timeout(Duration::from_secs(5), connecting).await, Ok(Ok(_)))
-}
-
-/// The proxy in the environment, without user and password.
-fn proxy_of(url: &str) -> Option<String> {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let proxy =
-        ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().find_map(set)?;
-    let host = url.strip_prefix("https://")?.split(['/', ':']).next()?;
-    let exempt = ["NO_PROXY", "no_proxy"].into_iter().find_map(set).unwrap_or_default();
-    let is_exempt = exempt.split(',').any(|name| name.trim() == "*" || name.trim() == host);
-    (!is_exempt).then(|| without_password(&proxy))
-}
-
-fn without_password(proxy: &str) -> String {
-    match (proxy.split_once("://"), proxy.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        (None, Some((_, host))) => host.to_owned(),
-        (_, None) => proxy.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn proxies_are_shown_without_their_passwords() {
-        assert_eq!(without_password("http://u:p@ss@proxy:3128"), "http://proxy:3128");
-        assert_eq!(without_password("u:p@proxy:3128"), "proxy:3128");
-        assert_eq!(without_password("http://proxy:3128"), "http://proxy:3128");
-    }
 }

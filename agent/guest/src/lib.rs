@@ -21,6 +21,7 @@ pub mod job;
 pub mod local;
 pub mod mesh;
 pub mod poll;
+pub mod proxy;
 pub mod reconcile;
 pub mod retry;
 pub mod run;

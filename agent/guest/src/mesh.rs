@@ -12,11 +12,12 @@ use coordinator_client::pinned_tls_with_identity;
 use coordinator_client::token::host_of;
 use data_encoding::HEXLOWER;
 use overlay_core::ids::MeshId;
-use overlay_driver::{ControlConfig, JoinError, Overlay, OverlayConfig, StartError};
+use overlay_driver::{ControlConfig, JoinError, Overlay, OverlayConfig, StartError, TunnelConfig};
 use zeroize::Zeroizing;
 
 use crate::enrol::Membership;
 use crate::identity::{Identity, IdentityError};
+use crate::proxy::{api_address, proxy_of};
 use crate::state_dir::write_private;
 
 pub use overlay_driver::tun::MeshDevice;
@@ -120,6 +121,8 @@ pub fn overlay_config(
         server_name: host_of(&format!("https://{server}")).unwrap_or(server.clone()),
         server,
         tls: pinned_tls_with_identity(membership.root, identity.certificate()?)?,
+        tunnel: api_address(&membership.url)
+            .map(|port| TunnelConfig::new(port, proxy_of(&membership.url))),
         software: concat!("agent ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     Ok(OverlayConfig { node: identity.node(), bind, control })

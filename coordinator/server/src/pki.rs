@@ -86,6 +86,11 @@ impl Pki {
         self.root_pin().0
     }
 
+    /// The secret of QUIC's stateless resets, see [`RendezvousConfig`](crate::rendezvous::RendezvousConfig).
+    pub fn reset_secret(&self) -> [u8; 32] {
+        self.root.reset_secret()
+    }
+
     /// For the TLS and QUIC servers: the current leaf, renewed when it is due.
     pub fn resolver(self: &Arc<Self>) -> Arc<dyn ResolvesServerCert> {
         Arc::new(Resolver(self.clone()))

@@ -2,6 +2,7 @@
 
 mod doorkeeper;
 mod sockets;
+mod tunnels;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,11 +13,14 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use coordinator_client::{JoinToken, RootPin};
 use coordinator_core::Policy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use overlay_core::wire::tunnel;
+use overlay_relay::gateway::Gateway;
 use overlay_relay::{Relay, RelayHandle, RelayKeys};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::doorkeeper::Doorkeeper;
 use self::sockets::DataLock;
+use self::tunnels::Tunnels;
 use crate::app::{Announced, App, Parts};
 use crate::args::Serve;
 use crate::clock::Clock;
@@ -103,7 +107,8 @@ impl Server {
         let control = sockets::bind_udp("--rendezvous", arguments.rendezvous)?;
         let relay = sockets::bind_udp("--relay", arguments.relay)?;
         let address = api.local_addr().context("cannot read the API's address")?;
-        let control_port = control.local_addr().context("cannot read an address")?.port();
+        let control_address = control.local_addr().context("cannot read an address")?;
+        let control_port = control_address.port();
         let host = arguments.public_address.first().map_or("localhost", String::as_str);
         let url = sockets::url(host, address.port());
 
@@ -117,6 +122,7 @@ impl Server {
 
         let keys = RelayKeys::generate();
         let relay = Relay::spawn(relay, keys.clone())?;
+        let gateway = Gateway::new(control_address, relay.local_addr());
         let relay_endpoints = sockets::resolve(host, relay.local_addr().port()).await?;
         let roster = Arc::new(Roster::default());
         let (rendezvous, events) = Rendezvous::start(RendezvousConfig {
@@ -125,6 +131,7 @@ impl Server {
             relay_keys: keys,
             relay_endpoints,
             enrolled: roster.clone(),
+            reset_secret: pki.reset_secret(),
         })?;
 
         let policy = Policy {
@@ -150,6 +157,7 @@ impl Server {
 
         let https = axum_server::Handle::new();
         let acceptor = RustlsAcceptor::new(tls(&pki)?).acceptor(Doorkeeper::by_descriptors());
+        let acceptor = Tunnels::new(acceptor, gateway);
         let mut server = axum_server::from_tcp(api)?.acceptor(acceptor).handle(https.clone());
         limit_silence(server.http_builder());
         let serving = tokio::spawn(server.serve(http::router(app.clone()).into_make_service()));
@@ -200,6 +208,6 @@ fn tls(pki: &Arc<Pki>) -> anyhow::Result<RustlsConfig> {
         .context("cannot set up TLS")?
         .with_no_client_auth()
         .with_cert_resolver(pki.resolver());
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), tunnel::ALPN.to_vec()];
     Ok(RustlsConfig::from_config(Arc::new(config)))
 }

@@ -8,13 +8,14 @@
 //!   40..ff            QUIC                       the control channel to the coordinator
 //! ```
 //!
-//! [`probe`] is no datagram: it is the inner packet of a WireGuard transport message. All integers
+//! [`tunnel`] carries them where UDP does not get through. [`probe`] is no datagram: it is the inner packet of a WireGuard transport message. All integers
 //! are big-endian. Everything here is total: any bytes give a value or an error, never a panic.
 
 pub mod control;
 pub mod demux;
 pub mod probe;
 pub mod relay;
+pub mod tunnel;
 
 mod address;
 mod hex;

@@ -4,20 +4,24 @@ mod board;
 mod outgoing;
 
 use std::future::pending;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use overlay_core::control::codec::{self, DecodeMessageError, EncodeMessageError, FrameReader};
 use overlay_core::control::{CONTROL_VERSION, ToCoordinator, ToNode};
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
 pub(crate) use board::Board;
 use outgoing::Outgoing;
 
+use crate::netcheck;
+use crate::socket::plain;
+use crate::tunnel::{Detour, Dialer, Tunnel, TunnelConfig};
 use crate::worker::{Command, WorkerHandle};
 
 /// First and longest pause between two attempts. Chosen: a restarted coordinator is found again at
@@ -26,6 +30,13 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 
 /// How long one address of the coordinator may take to shake hands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// UDP's head start. Chosen: two round trips of a slow line; with a tunnel's own handshakes a network
+/// that drops UDP costs a second.
+const TUNNEL_AFTER: Duration = Duration::from_millis(500);
+
+/// An endpoint that is of no use to anybody.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Bytes taken from the stream at a time.
 const READ_BYTES: usize = 16 * 1024;
@@ -40,6 +51,8 @@ pub struct ControlConfig {
     pub tls: rustls::ClientConfig,
     /// Name and version of the program, for people.
     pub software: String,
+    /// The way for networks that let no UDP through; none: such networks get no session.
+    pub tunnel: Option<TunnelConfig>,
 }
 
 /// Keeps the coordinator informed and passes on what it says.
@@ -51,6 +64,10 @@ pub(crate) struct ControlTask {
     pub(crate) software: String,
     /// The socket has no IPv6: such addresses of the coordinator are skipped.
     pub(crate) ipv4_only: bool,
+    pub(crate) dialer: Option<Dialer>,
+    pub(crate) detour: Arc<Detour>,
+    /// How the last session came about.
+    pub(crate) was_tunnelled: AtomicBool,
     pub(crate) board: Arc<Board>,
     pub(crate) worker: WorkerHandle,
     pub(crate) connected: watch::Sender<bool>,
@@ -79,6 +96,10 @@ enum SessionError {
     Decode(#[from] DecodeMessageError),
     #[error("make a control message")]
     Encode(#[from] EncodeMessageError),
+    #[error("the tunnel has ended")]
+    TunnelEnded,
+    #[error("UDP gets through again")]
+    UdpIsBack,
     #[error("the data plane has stopped")]
     WorkerStopped,
 }
@@ -95,7 +116,12 @@ impl ControlTask {
         let mut delays = backoff.build();
         loop {
             let error = match self.connect().await {
-                Ok(connection) => self.session(&connection).await,
+                Ok((connection, tunnel)) => {
+                    let error = self.session(&connection, tunnel).await;
+                    // The coordinator need not wait for the silence, and what comes late is of no use.
+                    connection.close(0u32.into(), b"starting over");
+                    error
+                }
                 Err(error) => error,
             };
             if matches!(error, SessionError::WorkerStopped) {
@@ -110,7 +136,38 @@ impl ControlTask {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, SessionError> {
+    /// By UDP, or through a tunnel when UDP takes too long: whichever comes about first.
+    async fn connect(&self) -> Result<(Connection, Option<Tunnel>), SessionError> {
+        let Some(dialer) = &self.dialer else { return Ok((self.connect_once().await?, None)) };
+        let by_udp = self.connect_once();
+        let by_tunnel = async {
+            sleep(TUNNEL_AFTER).await;
+            dialer.dial().await
+        };
+        tokio::pin!(by_udp, by_tunnel);
+        let stream = tokio::select! {
+            connected = &mut by_udp => match connected {
+                Ok(connection) => return Ok((connection, None)),
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "not by UDP");
+                    by_tunnel.await.map_err(|_| error)?
+                }
+            },
+            dialled = &mut by_tunnel => match dialled {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "no tunnel");
+                    return Ok((by_udp.await?, None));
+                }
+            },
+        };
+        let tunnel = Tunnel::open(stream, Arc::clone(&self.detour), self.worker.clone());
+        tracing::info!("UDP does not get through to the coordinator: using TLS");
+        Ok((self.connect_once().await?, Some(tunnel)))
+    }
+
+    /// One attempt, by the way that the socket takes.
+    async fn connect_once(&self) -> Result<Connection, SessionError> {
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&self.server)
             .await
             .map_err(SessionError::Resolve)?
@@ -118,6 +175,7 @@ impl ControlTask {
             .collect();
         let mut last = SessionError::NoAddress;
         for address in addresses {
+            self.detour.set_control(address);
             let connecting =
                 self.endpoint.connect_with(self.client.clone(), address, &self.server_name)?;
             last = match timeout(CONNECT_TIMEOUT, connecting).await {
@@ -130,34 +188,86 @@ impl ControlTask {
     }
 
     /// Talks until the connection ends; never returns without a reason.
-    async fn session(&self, connection: &Connection) -> SessionError {
+    async fn session(&self, connection: &Connection, mut tunnel: Option<Tunnel>) -> SessionError {
+        let is_tunnelled = tunnel.is_some();
         let result = async {
             let (mut send, receive) = connection.open_bi().await?;
             let software = self.software.clone();
             let hello = ToCoordinator::Hello { version: CONTROL_VERSION, software };
             send.write_all(&codec::encode(&hello)?).await?;
-            tokio::try_join!(self.listen(receive), self.speak(send)).map(|_| ())
+            tokio::try_join!(self.listen(receive, is_tunnelled), self.speak(send)).map(|_| ())
         };
-        match result.await {
+        let result = tokio::select! {
+            result = result => result,
+            () = ended(&mut tunnel) => Err(SessionError::TunnelEnded),
+            () = self.udp_is_back(is_tunnelled) => Err(SessionError::UdpIsBack),
+        };
+        match result {
             Err(error) => error,
             Ok(()) => SessionError::Connection(quinn::ConnectionError::LocallyClosed),
         }
     }
 
-    async fn listen(&self, mut receive: RecvStream) -> Result<(), SessionError> {
+    /// Completes when UDP gets through again, which is tried from time to time.
+    async fn udp_is_back(&self, is_tunnelled: bool) {
+        let Some(dialer) = self.dialer.as_ref().filter(|_| is_tunnelled) else {
+            return pending().await;
+        };
+        loop {
+            sleep(dialer.recheck()).await;
+            let (reply, answer) = oneshot::channel();
+            if self.worker.send(Command::View(reply)).await.is_err() {
+                continue;
+            }
+            let Some(seen) = answer.await.ok().and_then(|view| view.seen) else { continue };
+            if netcheck::answers(seen).await {
+                return;
+            }
+        }
+    }
+
+    async fn listen(
+        &self,
+        mut receive: RecvStream,
+        is_tunnelled: bool,
+    ) -> Result<(), SessionError> {
         let mut frames = FrameReader::<ToNode>::new();
         let mut piece = vec![0u8; READ_BYTES];
         loop {
             let len = receive.read(&mut piece).await?.ok_or(SessionError::Ended)?;
             frames.extend(&piece[..len]);
-            while let Some(message) = frames.next_message()? {
+            while let Some(mut message) = frames.next_message()? {
+                self.note_relays(&message);
+                if is_tunnelled && let ToNode::Welcome { observed, .. } = &mut message {
+                    // The coordinator sees the tunnel's other end.
+                    *observed = NOWHERE;
+                }
                 if matches!(message, ToNode::Welcome { .. }) {
                     tracing::info!("control session is up");
                     self.connected.send_replace(true);
                 }
+                let is_welcome = matches!(message, ToNode::Welcome { .. });
                 let command = Command::Coordinator(Box::new(message));
                 self.worker.send(command).await.map_err(|_| SessionError::WorkerStopped)?;
+                let was_tunnelled =
+                    is_welcome && self.was_tunnelled.swap(is_tunnelled, Ordering::Relaxed);
+                if is_welcome && was_tunnelled != is_tunnelled {
+                    let changed = self.worker.send(Command::WayChanged).await;
+                    changed.map_err(|_| SessionError::WorkerStopped)?;
+                }
             }
+        }
+    }
+
+    /// The coordinator's relays are reached by the detour, too.
+    fn note_relays(&self, message: &ToNode) {
+        match message {
+            ToNode::Welcome { reflector, .. } => self.detour.add_relay(plain(*reflector)),
+            ToNode::Ticket(ticket) => self.detour.add_relay(plain(ticket.relay)),
+            ToNode::Netmap(_)
+            | ToNode::Candidates(_)
+            | ToNode::MeshOpen { .. }
+            | ToNode::MeshClosed { .. } => {}
         }
     }
 
@@ -179,6 +289,14 @@ impl ControlTask {
                 () = timer => {}
             }
         }
+    }
+}
+
+/// Completes when the tunnel has ended; never without one.
+async fn ended(tunnel: &mut Option<Tunnel>) {
+    match tunnel {
+        Some(tunnel) => tunnel.ended().await,
+        None => pending().await,
     }
 }
 

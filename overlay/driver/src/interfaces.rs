@@ -1,31 +1,55 @@
 //! The endpoints of the machine's own interfaces.
 
+mod changes;
+mod kind;
+
+use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
 
+use changes::Changes;
 use if_addrs::{IfOperStatus, Interface};
+use tokio::time::{sleep, timeout};
 
-/// Interfaces whose addresses lead nowhere for others: container and VM bridges, other overlays.
-const FOREIGN_PREFIXES: [&str; 14] = [
-    "br-",
-    "cali",
-    "cni",
-    "docker",
-    "flannel",
-    "lxc",
-    "lxd",
-    "mesh",
-    "podman",
-    "tailscale",
-    "veth-",
-    "virbr",
-    "wg",
-    "zt",
-];
+use crate::worker::{Command, WorkerHandle};
+
+/// How often the machine's addresses are read although the kernel has told of no change.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long changes may gather: a network that comes up is told of in many steps.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// Tells the worker the machine's own endpoints whenever they change.
+pub(crate) async fn watch(local: SocketAddr, worker: WorkerHandle) {
+    let changes = Changes::subscribe();
+    if let Err(error) = &changes {
+        tracing::warn!(%error, ?INTERVAL, "the kernel does not tell of changed addresses: looking at times");
+    }
+    let mut known = None;
+    loop {
+        let endpoints = host_endpoints(local);
+        if known.as_ref() != Some(&endpoints) {
+            known = Some(endpoints.clone());
+            if worker.send(Command::HostEndpoints(endpoints)).await.is_err() {
+                return;
+            }
+        }
+        let changed = async {
+            match &changes {
+                Ok(changes) if changes.next().await.is_ok() => sleep(GATHER).await,
+                Ok(_) | Err(_) => pending().await,
+            }
+        };
+        // Either way it is looked at again.
+        let _ = timeout(INTERVAL, changed).await;
+    }
+}
 
 /// Where a socket bound to `local` may be reached on this machine's own networks.
 ///
 /// A socket bound to one address has that endpoint alone; otherwise every interface that is up counts,
-/// but for loopback, link-local IPv6 and [`FOREIGN_PREFIXES`].
+/// but for loopback, link-local IPv6 and what belongs to containers or other overlays ([`kind`]).
 pub(crate) fn host_endpoints(local: SocketAddr) -> Vec<SocketAddr> {
     if !local.ip().is_unspecified() {
         return vec![local];
@@ -43,7 +67,7 @@ fn select(interfaces: &[Interface], local: SocketAddr) -> Vec<SocketAddr> {
         .filter(|interface| {
             interface.oper_status != IfOperStatus::Down
                 && !interface.is_loopback()
-                && !FOREIGN_PREFIXES.iter().any(|prefix| interface.name.starts_with(prefix))
+                && !kind::is_foreign(Path::new(kind::SYSFS), &interface.name)
         })
         .map(Interface::ip)
         .filter(|ip| match ip {

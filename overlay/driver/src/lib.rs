@@ -21,6 +21,7 @@ mod secret;
 mod socket;
 mod stats;
 pub mod tun;
+mod tunnel;
 mod view;
 mod worker;
 
@@ -28,4 +29,5 @@ pub use control::ControlConfig;
 pub use overlay::{JoinError, Mesh, MeshEvent, Overlay, OverlayConfig, StartError};
 pub use secret::WireGuardSecret;
 pub use stats::Stats;
+pub use tunnel::TunnelConfig;
 pub use view::{Answered, MeshView, PingError, Seen, Via, View};

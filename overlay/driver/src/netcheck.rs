@@ -62,6 +62,9 @@ impl Overlay {
             self.ipv6(seen, &hosts),
             lifetime(seen, lifetimes)
         );
+        if filter.round_trip.is_none() && self.tunnelled() {
+            return NetReport { ipv6, ..NetReport::blocked() };
+        }
         let is_own = local.is_some_and(|ip| ip == seen.observed.ip());
         let mapping = if is_own { ObservedMapping::None } else { view.node.mapping };
         NetReport {
@@ -102,6 +105,14 @@ impl Overlay {
             Some(_) => Ipv6::Works,
             None => own_ipv6(hosts),
         }
+    }
+}
+
+/// Whether the reflector answers by UDP.
+pub(crate) async fn answers(seen: Seen) -> bool {
+    match Asker::new(seen.reflector, seen.token).await {
+        Ok(asker) => asker.reflect().await.is_some(),
+        Err(_) => false,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -14,20 +15,17 @@ use quinn::Endpoint;
 use quinn::crypto::rustls::NoInitialCipherSuite;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::WireGuardSecret;
 use crate::control::{Board, ControlConfig, ControlTask};
-use crate::interfaces::host_endpoints;
+use crate::interfaces;
 use crate::quic::{self, QuicQueue};
 use crate::socket::Socket;
 use crate::stats::Stats;
+use crate::tunnel::{Detour, Dialer};
 use crate::view::{Answered, PingError, Via, View};
 use crate::worker::{self, Command, WorkerHandle};
-
-/// How often the machine's own addresses are read. Chosen: an address that changes is noticed before
-/// the coordinator's idle timeout of 30 s.
-const INTERFACES_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Events of a mesh that may wait for their reader; there are a handful in a mesh's life.
 const EVENT_LIMIT: usize = 64;
@@ -61,6 +59,9 @@ pub enum StartError {
     /// The TLS configuration has no TLS 1.3 cipher that QUIC can start with.
     #[error("use the TLS configuration for QUIC")]
     Tls(#[from] NoInitialCipherSuite),
+    /// The coordinator's name is no TLS server's.
+    #[error("use the coordinator's name: {0}")]
+    Name(String),
     /// The data plane's thread or QUIC's endpoint could not be made.
     #[error("start the data plane")]
     Worker(#[source] io::Error),
@@ -93,6 +94,7 @@ struct Shared {
     board: Arc<Board>,
     connected: watch::Receiver<bool>,
     server: String,
+    detour: Arc<Detour>,
     running: Mutex<Option<Running>>,
 }
 
@@ -114,6 +116,11 @@ impl Overlay {
             Socket::bind(address).map_err(|source| StartError::Bind { address, source })?;
         let socket = Arc::new(socket);
         let local_addr = socket.local_addr();
+        let dialer = config.control.tunnel.map(|tunnel| {
+            Dialer::new(tunnel, &config.control.server_name, config.control.tls.clone())
+        });
+        let dialer = dialer.transpose().map_err(|error| StartError::Name(error.to_string()))?;
+        let detour = Arc::clone(socket.detour());
         let client = quic::client_config(config.control.tls)?;
         let queue = QuicQueue::new(Arc::clone(&socket));
         let endpoint = quic::endpoint(Arc::clone(&queue)).map_err(StartError::Worker)?;
@@ -130,15 +137,19 @@ impl Overlay {
             server_name: config.control.server_name,
             software: config.control.software,
             ipv4_only,
+            dialer,
+            detour: Arc::clone(&detour),
+            was_tunnelled: AtomicBool::new(false),
             board: Arc::clone(&board),
             worker: worker.clone(),
             connected: connected_sender,
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch_interfaces(local_addr, worker.clone()));
+        tasks.spawn(interfaces::watch(local_addr, worker.clone()));
         tasks.spawn(control.run());
         let running = Mutex::new(Some(Running { thread, tasks }));
-        let shared = Shared { worker, local_addr, endpoint, board, connected, server, running };
+        let shared =
+            Shared { worker, local_addr, endpoint, board, connected, server, detour, running };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -178,6 +189,11 @@ impl Overlay {
     /// Whether the control session is up.
     pub fn connected(&self) -> bool {
         *self.shared.connected.borrow()
+    }
+
+    /// Whether coordinator and relay are reached over TLS, since UDP does not get through.
+    pub fn tunnelled(&self) -> bool {
+        self.shared.detour.is_open()
     }
 
     /// The data plane's counters; zeros after the shutdown.
@@ -293,21 +309,6 @@ impl Drop for Mesh {
             // With a full queue or a stopped worker the mesh goes with the process.
             let _ = self.worker.try_send(Command::Leave { mesh: self.id, reply: None });
         }
-    }
-}
-
-/// Tells the worker the machine's own endpoints whenever they change.
-async fn watch_interfaces(local: SocketAddr, worker: WorkerHandle) {
-    let mut known = None;
-    loop {
-        let endpoints = host_endpoints(local);
-        if known.as_ref() != Some(&endpoints) {
-            known = Some(endpoints.clone());
-            if worker.send(Command::HostEndpoints(endpoints)).await.is_err() {
-                return;
-            }
-        }
-        sleep(INTERFACES_INTERVAL).await;
     }
 }
 

@@ -3,10 +3,13 @@
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+
+use crate::tunnel::Detour;
 
 /// Kernel buffer in each direction: 8 MiB holds 30 ms of 2 Gbit/s. Without the privilege to force it the
 /// kernel's `rmem_max` and `wmem_max` cap it.
@@ -21,6 +24,7 @@ pub(crate) struct Socket {
     udp: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    detour: Arc<Detour>,
 }
 
 impl Socket {
@@ -36,12 +40,17 @@ impl Socket {
         };
         let state = UdpSocketState::new((&udp).into())?;
         let local = udp.local_addr()?;
-        Ok(Self { udp, state, local })
+        Ok(Self { udp, state, local, detour: Arc::default() })
     }
 
     /// The bound address.
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// The way around UDP.
+    pub(crate) fn detour(&self) -> &Arc<Detour> {
+        &self.detour
     }
 
     /// Whether datagrams can be sent to IPv6 addresses.
@@ -68,12 +77,21 @@ impl Socket {
         if !self.can_reach(to) {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
+        if self.detour.is_open() && self.detour.take(to, contents, segment_size) {
+            return Ok(());
+        }
         let destination = self.to_wire(to);
         self.send_raw(&Transmit { destination, ecn: None, contents, segment_size, src_ip: None })
     }
 
     /// Sends what QUIC made; its addresses are already in the socket's form.
     pub(crate) fn send_raw(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if self.detour.is_open() {
+            let (to, segment) = (plain(transmit.destination), transmit.segment_size);
+            if self.detour.take(to, transmit.contents, segment) {
+                return Ok(());
+            }
+        }
         self.state.try_send((&self.udp).into(), transmit)
     }
 
@@ -103,7 +121,8 @@ impl Socket {
             && !lacks_scope
     }
 
-    fn to_wire(&self, to: SocketAddr) -> SocketAddr {
+    /// The form that this socket reports a source in.
+    pub(crate) fn to_wire(&self, to: SocketAddr) -> SocketAddr {
         match to {
             SocketAddr::V4(v4) if self.is_ipv6() => {
                 SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into()

@@ -179,6 +179,7 @@ impl Worker {
         while matches!((&self.wake).read(&mut bytes), Ok(len) if len == bytes.len()) {}
         for _ in 0..COMMAND_LIMIT {
             match self.commands.try_recv() {
+                Ok(Command::Tunnelled(datagrams)) => self.take_tunnelled(now, datagrams),
                 Ok(command) => self.brain.obey(now, command)?,
                 Err(mpsc::error::TryRecvError::Empty) => break,
                 Err(mpsc::error::TryRecvError::Disconnected) => return ControlFlow::Break(()),
@@ -208,6 +209,21 @@ impl Worker {
                 break;
             }
         }
+    }
+
+    /// What came through the tunnel, as if the socket had received it.
+    fn take_tunnelled(&mut self, now: Instant, datagrams: Vec<(SocketAddr, Vec<u8>)>) {
+        for (from, datagram) in datagrams {
+            let meta = RecvMeta {
+                addr: self.socket.to_wire(from),
+                len: datagram.len(),
+                stride: datagram.len(),
+                ..RecvMeta::default()
+            };
+            dispatch(&mut self.brain, &self.quic, now, &meta, &datagram);
+        }
+        self.brain.plane.flush_devices();
+        self.brain.plane.net.flush();
     }
 
     fn take_timers(&mut self, now: Instant) {

@@ -12,7 +12,7 @@ use overlay_core::MeshId;
 use overlay_core::control::PathReport;
 use overlay_core::netmap::{ObservedFiltering, ObservedMapping};
 use overlay_driver::netcheck::Lifetime;
-use overlay_driver::{Mesh, MeshEvent, Overlay, PingError, Via, WireGuardSecret};
+use overlay_driver::{Mesh, MeshEvent, Overlay, PingError, TunnelConfig, Via, WireGuardSecret};
 use support::{Coordinator, MESH, Server, node_id, path_of, wait_for};
 use tokio::net::UnixDatagram;
 use tokio::time::{sleep, timeout};
@@ -34,7 +34,10 @@ fn device() -> (StdUnixDatagram, UnixDatagram) {
 }
 
 async fn node(coordinator: &Coordinator, index: u16, bind: &str) -> Node {
-    let overlay = coordinator.node_at(index as u8 + 1, bind).await;
+    join(coordinator.node_at(index as u8 + 1, bind).await, index).await
+}
+
+async fn join(overlay: Overlay, index: u16) -> Node {
     let (tun, job) = device();
     let mesh = overlay.join(MESH, tun.into(), WireGuardSecret::generate()).await.unwrap();
     Node { overlay, mesh, job, index }
@@ -296,4 +299,59 @@ async fn netcheck_without_an_answer_says_that_udp_is_blocked() {
     let report = overlay.netcheck(&[]).await;
     assert!(!report.udp);
     assert!(report.to_string().contains("blocked"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_udp_is_swallowed_everything_goes_over_tls_until_udp_is_back() {
+    let coordinator = Coordinator::new();
+    let _server = coordinator.serve().await;
+    // Nobody reads there.
+    let swallow = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (control, relay) = (swallow(), swallow());
+    let server = control.local_addr().unwrap();
+    let advertised = relay.local_addr().unwrap();
+    *coordinator.advertised.lock().unwrap() = advertised;
+    let tls = coordinator.serve_tunnels().await.to_string();
+    let recheck = Duration::from_millis(100);
+    let mut nodes = Vec::new();
+    for index in 0..2u8 {
+        let tunnel = TunnelConfig { recheck, ..TunnelConfig::new(tls.clone(), None) };
+        let bind = "127.0.0.1:0";
+        let overlay = coordinator.node_with(index + 1, bind, server, Some(tunnel)).await;
+        nodes.push(join(overlay, u16::from(index)).await);
+    }
+    for node in &mut nodes {
+        while node.mesh.event().await != MeshEvent::Open {}
+        assert!(node.overlay.tunnelled());
+    }
+    let [a, b] = nodes.try_into().ok().unwrap();
+    for size in [1, 1000, 1380] {
+        a.send_until_received(&b, &vec![7; size]).await;
+        b.send_until_received(&a, &vec![8; size]).await;
+    }
+    let report = &a.mesh.pairs().await[0];
+    assert_eq!(report.path, PathReport::Relayed { relay: advertised });
+    assert!(report.explain.contains("no UDP"), "{}", report.explain);
+    assert!(!a.overlay.netcheck(&[]).await.udp);
+
+    // From now on somebody answers there: the reflector, and the coordinator.
+    drop((control, relay));
+    let _relay = coordinator.relay_at(advertised);
+    let _control = coordinator.serve_at(server).await;
+    for node in [&a, &b] {
+        let by_udp = async || node.overlay.connected() && !node.overlay.tunnelled();
+        wait_for("UDP again", by_udp).await;
+    }
+    a.send_until_received(&b, b"by UDP").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_udp_works_no_tunnel_is_made() {
+    let coordinator = Coordinator::new();
+    let _server = coordinator.serve().await;
+    let tunnel = TunnelConfig::new(coordinator.serve_tunnels().await.to_string(), None);
+    let address = coordinator.address;
+    let overlay = coordinator.node_with(1, "127.0.0.1:0", address, Some(tunnel)).await;
+    wait_for("the session", async || overlay.connected()).await;
+    assert!(!overlay.tunnelled());
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod gateway;
 mod holders;
 mod keys;
 mod limits;

@@ -18,6 +18,8 @@ pub struct NetworkStatus {
     pub coordinator: String,
     /// The control session is up.
     pub connected: bool,
+    /// UDP does not get through: coordinator and relay are reached over TLS.
+    pub tunnelled: bool,
     /// Where the UDP socket is bound.
     pub local: SocketAddr,
     /// Where the coordinator sees it.
@@ -66,8 +68,9 @@ impl NetworkStatus {
             node: view.id,
             coordinator: overlay.server().to_owned(),
             connected: overlay.connected(),
+            tunnelled: overlay.tunnelled(),
             local: overlay.local_addr(),
-            observed: view.seen.map(|seen| seen.observed),
+            observed: view.seen.map(|seen| seen.observed).filter(|_| !overlay.tunnelled()),
             mapping: view.node.mapping,
             nat: own.map(|own| own.nat).unwrap_or_default(),
             candidates: own.map(|own| own.candidates.clone()).unwrap_or_default(),
@@ -154,6 +157,9 @@ impl fmt::Display for NetworkStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = if self.connected { "connected to" } else { "NOT connected to" };
         write!(f, "network: {state} {} from {}", self.coordinator, self.local)?;
+        if self.tunnelled {
+            write!(f, ", over TLS since UDP does not get through")?;
+        }
         match self.observed {
             Some(observed) => writeln!(f, ", seen as {observed}")?,
             None => writeln!(f)?,
@@ -207,6 +213,7 @@ mod tests {
             node: NodeId([1; 32]),
             coordinator: "c.example:6443".into(),
             connected: true,
+            tunnelled: false,
             local: "[::]:4000".parse().unwrap(),
             observed: None,
             mapping: ObservedMapping::EndpointDependent,

@@ -9,6 +9,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     date_time_ymd,
 };
+use ring::hmac;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -21,10 +22,14 @@ const FILE: &str = "root.pem";
 /// volunteer's machine may be wrong: wide on purpose.
 const VALID: (i32, i32) = (2020, 2120);
 
+/// What the secret of QUIC's resets is derived with; it says nothing of the key.
+const RESET_LABEL: &[u8] = b"clouds-at-home quic stateless reset 1";
+
 /// The root: signs leaves.
 pub(super) struct Root {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
+    reset_secret: [u8; 32],
 }
 
 impl Root {
@@ -49,6 +54,11 @@ impl Root {
         &self.certificate
     }
 
+    /// A secret of its own for QUIC's stateless resets: the same after every start.
+    pub(super) fn reset_secret(&self) -> [u8; 32] {
+        self.reset_secret
+    }
+
     /// What signs leaves.
     pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
         &self.issuer
@@ -56,9 +66,11 @@ impl Root {
 
     fn parse(pem: &str) -> Option<Self> {
         let key = KeyPair::from_pem(pem).ok()?;
+        let own = hmac::Key::new(hmac::HMAC_SHA256, &key.serialize_der());
+        let reset_secret = hmac::sign(&own, RESET_LABEL).as_ref().try_into().ok()?;
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key).ok()?;
-        Some(Self { certificate, issuer })
+        Some(Self { certificate, issuer, reset_secret })
     }
 }
 

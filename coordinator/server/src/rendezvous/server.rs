@@ -15,7 +15,11 @@ use overlay_core::control::ALPN;
 use overlay_core::{MeshId, NodeId};
 use overlay_relay::{Moment, RelayKeys};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, TransportConfig,
+    VarInt,
+};
+use ring::hmac;
 use rustls::server::ResolvesServerCert;
 use tokio::sync::mpsc;
 
@@ -64,6 +68,9 @@ pub struct RendezvousConfig {
     pub relay_endpoints: Vec<SocketAddr>,
     /// Who may come in.
     pub enrolled: Arc<dyn Enrolled>,
+    /// The same after every start: with it a coordinator that was killed and started again can tell
+    /// nodes at once that their connections are gone (RFC 9000 §10.3).
+    pub reset_secret: [u8; 32],
 }
 
 /// The rendezvous did not start.
@@ -106,7 +113,7 @@ impl Rendezvous {
             return Err(StartError::NoRelay);
         }
         let server = server_config(config.certificate)?;
-        let mut endpoint_config = EndpointConfig::default();
+        let mut endpoint_config = endpoint_config(config.reset_secret);
         // Agents tell the protocols on their socket apart by that bit.
         endpoint_config.grease_quic_bit(false);
         let runtime = Arc::new(quinn::TokioRuntime);
@@ -194,6 +201,32 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Resets by that secret, which outlives the process.
+fn endpoint_config(secret: [u8; 32]) -> EndpointConfig {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config.cid_generator(|| Box::new(AnyId));
+    config
+}
+
+/// Connection ids that are not checked: those of a former process must not be dropped before they are
+/// answered by a reset. How often that is done, QUIC limits.
+struct AnyId;
+
+impl ConnectionIdGenerator for AnyId {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&rand::random::<[u8; 8]>())
+    }
+
+    fn cid_len(&self) -> usize {
+        8
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
     }
 }
 

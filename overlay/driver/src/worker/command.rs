@@ -43,6 +43,11 @@ pub(crate) enum Command {
         size: usize,
         reply: oneshot::Sender<Result<Answered, PingError>>,
     },
+    /// The way to the coordinator and its relay is another from now on: what was bound or measured there
+    /// is of the past.
+    WayChanged,
+    /// Datagrams that came through the tunnel, with the sources that they had.
+    Tunnelled(Vec<(SocketAddr, Vec<u8>)>),
     /// End the thread.
     Stop,
 }

@@ -99,6 +99,9 @@ impl Brain {
                 });
             }
             Command::Ping { peer, via, size, reply } => self.ping(now, peer, via, size, reply),
+            Command::WayChanged => self.feed(now, Input::Resumed),
+            // The worker has taken them out: they are dispatched as if the socket had received them.
+            Command::Tunnelled(_) => {}
             Command::Stop => return ControlFlow::Break(()),
         }
         ControlFlow::Continue(())

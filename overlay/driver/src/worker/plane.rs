@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use overlay_core::control::PairReport;
+use overlay_core::control::{PairReport, PathReport};
 use overlay_core::wire::probe::MESH_MTU;
 use overlay_core::{
     MeshId, Netmap, NodeCandidates, NodeId, PairState, Path, SessionKey, WireGuardKey,
@@ -28,6 +28,9 @@ const MAX_REMEMBERED_PATHS: usize = 4096;
 
 /// How often reports are made anew although nothing but byte counts changed.
 const REPORT_REFRESH: Duration = Duration::from_secs(5);
+
+/// Why a pair is relayed that could not be otherwise.
+const TUNNELLED: &str = "this node's network lets no UDP through: relayed over TLS";
 
 /// Everything that packets are handled with.
 pub(super) struct Plane {
@@ -225,12 +228,18 @@ impl Plane {
     pub(super) fn pairs(&self, id: MeshId) -> Vec<PairReport> {
         let mesh = self.mesh_slots.get(&id).and_then(|slot| self.meshes.get(*slot));
         let Some(mesh) = mesh else { return Vec::new() };
+        let is_tunnelled = self.net.socket.detour().is_open();
         let report = |(peer, pair): (&NodeId, &Pair)| {
             let key = SessionKey { mesh: id, peer: *peer };
             let session = self.session_slots.get(&key).and_then(|slot| self.sessions.get(*slot));
             let (sent, received) = session.map_or((0, 0), |s| (s.sent_bytes, s.received_bytes));
             let state = pair.state.as_ref()?;
-            Some(state.report(*peer, pair.sent_before + sent, pair.received_before + received))
+            let sent = pair.sent_before + sent;
+            let mut report = state.report(*peer, sent, pair.received_before + received);
+            if is_tunnelled && matches!(report.path, PathReport::Relayed { .. }) {
+                TUNNELLED.clone_into(&mut report.explain);
+            }
+            Some(report)
         };
         mesh.pairs.iter().filter_map(report).collect()
     }

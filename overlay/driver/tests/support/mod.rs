@@ -11,8 +11,10 @@ use overlay_core::control::codec::{FrameReader, encode};
 use overlay_core::control::{ALPN, PairReport, PathReport, ToCoordinator, ToNode};
 use overlay_core::netmap::NETMAP_VERSION;
 use overlay_core::wire::format_hex;
+use overlay_core::wire::tunnel;
 use overlay_core::{Member, MeshId, Netmap, NodeCandidates, NodeId, RelayTicket, WireGuardKey};
-use overlay_driver::{ControlConfig, Overlay, OverlayConfig};
+use overlay_driver::{ControlConfig, Overlay, OverlayConfig, TunnelConfig};
+use overlay_relay::gateway::Gateway;
 use overlay_relay::{Relay, RelayHandle, RelayKeys, issue_ticket, reflector_token};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, ServerConfig};
@@ -31,6 +33,8 @@ pub(crate) fn node_id(number: u8) -> NodeId {
 /// What the coordinator knows; outlives its server.
 pub(crate) struct Coordinator {
     pub(crate) address: SocketAddr,
+    /// Where nodes are told that the relay is.
+    pub(crate) advertised: Mutex<SocketAddr>,
     relay: RelayHandle,
     keys: RelayKeys,
     certificate: CertificateDer<'static>,
@@ -62,9 +66,11 @@ impl Coordinator {
         let keys = RelayKeys::generate();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let relay = Relay::spawn(socket, keys.clone()).unwrap();
+        let advertised = Mutex::new(relay.local_addr());
         let reserved = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         Arc::new(Self {
             address: reserved.local_addr().unwrap(),
+            advertised,
             relay,
             keys,
             certificate: generated.cert.der().clone(),
@@ -75,6 +81,31 @@ impl Coordinator {
 
     /// Serves the control protocol until the result is dropped.
     pub(crate) async fn serve(self: &Arc<Self>) -> Server {
+        self.serve_at(self.address).await
+    }
+
+    /// Serves TLS tunnels until the test ends; gives the port's address.
+    pub(crate) async fn serve_tunnels(&self) -> SocketAddr {
+        let mut tls = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())
+            .unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec(), tunnel::ALPN.to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let gateway = Gateway::new(self.address, self.relay.local_addr());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move { gateway.serve(acceptor.accept(stream).await?).await });
+            }
+        });
+        address
+    }
+
+    /// Serves the control protocol there, too.
+    pub(crate) async fn serve_at(self: &Arc<Self>, address: SocketAddr) -> Server {
         let mut tls =
             rustls::ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
                 .with_no_client_auth()
@@ -86,7 +117,7 @@ impl Coordinator {
         let mut endpoint = None;
         // After a restart the former server's tasks may hold the port for a moment.
         wait_for("the coordinator's port", async || {
-            endpoint = Endpoint::server(config.clone(), self.address).ok();
+            endpoint = Endpoint::server(config.clone(), address).ok();
             endpoint.is_some()
         })
         .await;
@@ -113,16 +144,28 @@ impl Coordinator {
 
     /// Starts a node whose socket is bound to `bind`.
     pub(crate) async fn node_at(&self, number: u8, bind: &str) -> Overlay {
+        self.node_with(number, bind, self.address, None).await
+    }
+
+    /// Starts a node that looks for the coordinator at `server`.
+    pub(crate) async fn node_with(
+        &self,
+        number: u8,
+        bind: &str,
+        server: SocketAddr,
+        tunnel: Option<TunnelConfig>,
+    ) -> Overlay {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let tls =
             rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let control = ControlConfig {
-            server: self.address.to_string(),
+            server: server.to_string(),
             server_name: "coordinator".to_owned(),
             tls,
             // Stands for the client certificate, which names the node outside of tests.
             software: number.to_string(),
+            tunnel,
         };
         let bind = bind.parse().unwrap();
         Overlay::start(OverlayConfig { node: node_id(number), bind, control }).await.unwrap()
@@ -135,6 +178,11 @@ impl Coordinator {
         state.offer_candidates();
     }
 
+    /// A relay with the same keys there.
+    pub(crate) fn relay_at(&self, address: SocketAddr) -> RelayHandle {
+        Relay::spawn(std::net::UdpSocket::bind(address).unwrap(), self.keys.clone()).unwrap()
+    }
+
     pub(crate) fn sessions(&self) -> usize {
         self.state.lock().unwrap().hellos
     }
@@ -144,7 +192,7 @@ impl Coordinator {
     }
 
     pub(crate) fn relay_address(&self) -> SocketAddr {
-        self.relay.local_addr()
+        *self.advertised.lock().unwrap()
     }
 
     async fn session(&self, connection: Connection) {
@@ -185,7 +233,7 @@ impl Coordinator {
     ) {
         let welcome = ToNode::Welcome {
             observed: connection.remote_address(),
-            reflector: self.relay.local_addr(),
+            reflector: self.relay_address(),
             reflector_token: format_hex(&reflector_token(&self.keys, node)),
         };
         sender.send(welcome).unwrap();
@@ -200,7 +248,7 @@ impl Coordinator {
         let side = u8::from(node > peer);
         RelayTicket {
             peer,
-            relay: self.relay.local_addr(),
+            relay: self.relay_address(),
             channel: CHANNEL,
             expires_unix,
             sealed: format_hex(&issue_ticket(&self.keys, CHANNEL, side, expires_unix)),

@@ -57,6 +57,10 @@ struct Client {
 }
 
 fn bench(known: &[&Identity]) -> Bench {
+    bench_of(known, [7; 32])
+}
+
+fn bench_of(known: &[&Identity], reset_secret: [u8; 32]) -> Bench {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
     let root = CertifiedIssuer::self_signed(params, key).unwrap();
@@ -70,6 +74,7 @@ fn bench(known: &[&Identity]) -> Bench {
         relay_keys: RelayKeys::generate(),
         relay_endpoints: vec!["192.0.2.200:6444".parse().unwrap()],
         enrolled: Arc::new(Known(known.iter().map(|identity| identity.node()).collect())),
+        reset_secret,
     })
     .unwrap();
     Bench { handle, events, root: certificate }
@@ -96,6 +101,15 @@ impl Bench {
         address: &str,
         identity: Option<&KeyPair>,
     ) -> (Endpoint, Result<Connection, ConnectionError>) {
+        self.dial_at(self.handle.local_addr().unwrap(), address, identity).await
+    }
+
+    async fn dial_at(
+        &self,
+        server: SocketAddr,
+        address: &str,
+        identity: Option<&KeyPair>,
+    ) -> (Endpoint, Result<Connection, ConnectionError>) {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -114,7 +128,6 @@ impl Bench {
         tls.alpn_protocols = vec![ALPN.to_vec()];
         let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let endpoint = Endpoint::client(address.parse().unwrap()).unwrap();
-        let server = self.handle.local_addr().unwrap();
         let connection = endpoint.connect_with(config, server, "localhost").unwrap();
         (endpoint, connection.await)
     }
@@ -314,4 +327,41 @@ async fn one_address_cannot_keep_the_others_from_shaking_hands() {
     assert!(one_more.is_err(), "{one_more:?}");
     let (_endpoint, elsewhere) = bench.dial_from("127.0.0.2:0", key).await;
     assert!(elsewhere.is_ok(), "{elsewhere:?}");
+}
+
+#[tokio::test]
+async fn nodes_hear_at_once_from_a_coordinator_that_was_killed_and_is_back() {
+    let identity = Identity::new();
+    let [killed, back] = [(); 2].map(|()| bench(&[&identity]));
+    // Packets for the one reach the other from some moment on, as after a restart on the same port.
+    let (way, switch) = tokio::sync::watch::channel(killed.handle.local_addr().unwrap());
+    let front = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let inner = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = front.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut there, mut here, mut client) = ([0; 2048], [0; 2048], None);
+        loop {
+            tokio::select! {
+                Ok((len, from)) = front.recv_from(&mut there) => {
+                    client = Some(from);
+                    let to = *switch.borrow();
+                    let _ = inner.send_to(&there[..len], to).await;
+                }
+                Ok((len, from)) = inner.recv_from(&mut here) => {
+                    let is_current = *switch.borrow() == from;
+                    if let Some(client) = client.filter(|_| is_current) {
+                        let _ = front.send_to(&here[..len], client).await;
+                    }
+                }
+            }
+        }
+    });
+    let (_endpoint, connection) = killed.dial_at(server, "127.0.0.1:0", Some(&identity.0)).await;
+    let connection = connection.unwrap();
+    way.send_replace(back.handle.local_addr().unwrap());
+    // The next packet is answered by a reset; the idle timeout would be 30 s.
+    let (mut send, _) = connection.open_bi().await.unwrap();
+    send.write_all(&[0; 1000]).await.unwrap();
+    let closed = tokio::time::timeout(PATIENCE, connection.closed()).await;
+    assert_eq!(closed, Ok(ConnectionError::Reset));
 }

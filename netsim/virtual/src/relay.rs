@@ -14,6 +14,8 @@ pub const REFLECTOR_TOKEN: [u8; 16] = [0x70; 16];
 pub struct Relay {
     secret: u64,
     bound: BTreeMap<(u32, u8), SocketAddr>,
+    /// Where it says that it sees whoever asks; none: the truth.
+    pub lies: Option<SocketAddr>,
     /// As of an older version: it knows no keepalives.
     pub is_old: bool,
     /// A relay that does not run answers nothing.
@@ -36,7 +38,7 @@ impl Relay {
     pub fn answer(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<ControlFrame> {
         match ControlFrame::decode(bytes).expect("nodes send well-formed frames") {
             ControlFrame::ReflectRequest { token, nonce } if token == REFLECTOR_TOKEN => {
-                Some(ControlFrame::ReflectResponse { nonce, observed: from })
+                Some(ControlFrame::ReflectResponse { nonce, observed: self.lies.unwrap_or(from) })
             }
             ControlFrame::BindRequest { ticket, nonce } => {
                 let cookie = self.cookie(&ticket, from);
@@ -49,10 +51,10 @@ impl Relay {
                 })
             }
             ControlFrame::KeepAlive { nonce } => {
+                let observed = self.lies.unwrap_or(from);
                 let channels = self.bound.values().filter(|bound| **bound == from).count();
                 let channels = u16::try_from(channels).unwrap_or(u16::MAX);
-                let ack =
-                    ControlFrame::KeepAliveAck { nonce, observed: from, channels, lifetime_s: 120 };
+                let ack = ControlFrame::KeepAliveAck { nonce, observed, channels, lifetime_s: 120 };
                 (channels > 0 && !self.is_old).then_some(ack)
             }
             // Answers from elsewhere are the reflector's of the laboratory.

@@ -176,3 +176,40 @@ fn outputs_for_nothing_are_none() {
     assert_eq!(outputs, []);
     assert_eq!(node.next_wakeup(), None);
 }
+
+#[test]
+fn relay_that_lies_about_addresses_cuts_no_pair_and_makes_no_storm() {
+    let home: &[NatProfile] = &[NatProfile::HOME];
+    let (mut world, mesh) = with_mesh(3, &[home, home], LINK);
+    world.run_for(Duration::from_secs(10));
+    assert!(world.is_direct(mesh, 0, 1));
+    let before = world.net.counters().sent;
+    for number in 0..600u16 {
+        world.relay.lies = Some(SocketAddr::from(([203, 0, 113, 99], 2000 + number)));
+        world.send_data(mesh, 0, 1, number.into());
+        world.send_data(mesh, 1, 0, number.into());
+        world.run_for(Duration::from_millis(100));
+    }
+    world.run_for(Duration::from_secs(1));
+    for (index, peer) in [(0, 1), (1, 0)] {
+        assert_eq!(world.nodes[index].received[&world.key(mesh, peer)].len(), 600);
+        assert!(world.is_direct(mesh, index, peer));
+    }
+    let packets = world.net.counters().sent - before;
+    assert!(packets <= 1200 + 800, "{packets} packets for 1,200 of data in a minute");
+}
+
+#[test]
+fn netmaps_of_an_older_era_and_epoch_change_nothing() {
+    let (mut world, mesh) = with_mesh(4, &[&[], &[]], LINK);
+    world.run_for(Duration::from_secs(5));
+    let newer = overlay_core::Netmap { era: 5, ..world.netmap(mesh, 1, &[0, 1]) };
+    world.input(0, Input::Netmap(newer));
+    let refused = world.nodes[0].node.stats().netmaps_refused;
+    for epoch in [0, 1, 2, u64::MAX] {
+        let stale = world.netmap(mesh, epoch, &[]);
+        world.input(0, Input::Netmap(stale));
+    }
+    assert_eq!(world.nodes[0].node.stats().netmaps_refused - refused, 4);
+    assert!(world.pair(mesh, 0, 1).established && world.nodes[0].removed.is_empty());
+}

@@ -282,6 +282,19 @@ pub struct Job {
     pub assignment: Option<Assignment>,
 }
 
+/// `GET /jobs/ID/why`: what keeps a job from starting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// The job's number.
+    pub id: u64,
+    /// Its state.
+    pub state: JobState,
+    /// When it is planned to start, at the latest; seconds since the Unix epoch.
+    pub scheduled_start: Option<u64>,
+    /// The reason, for people.
+    pub reason: String,
+}
+
 /// Something that happened to a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {

@@ -2,6 +2,7 @@
 
 mod account;
 mod delete;
+mod hold;
 mod job;
 mod nodes;
 mod outcome;
@@ -18,7 +19,8 @@ use crate::failure::{EXIT_CODES, Failure};
 
 /// Submits and follows jobs on a Clouds@home cluster.
 ///
-/// Called as oarsub, oarstat, oardel or oarnodes (by a link of that name), it is that command.
+/// Called as oarsub, oarstat, oardel, oarhold, oarresume or oarnodes (by a link of that name), it is that
+/// command.
 #[derive(Debug, Parser)]
 #[command(name = "oar", version, after_help = EXIT_CODES)]
 struct Oar {
@@ -41,6 +43,12 @@ pub(crate) enum Command {
     /// Deletes jobs (oardel).
     #[command(visible_alias = "oardel")]
     Del(delete::Del),
+    /// Holds jobs that wait (oarhold).
+    #[command(visible_alias = "oarhold")]
+    Hold(hold::Hold),
+    /// Lets held jobs go on (oarresume).
+    #[command(visible_alias = "oarresume")]
+    Resume(hold::Resume),
     /// Shows nodes and their resources (oarnodes).
     #[command(visible_alias = "oarnodes")]
     Nodes(nodes::Nodes),
@@ -64,6 +72,8 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Command {
         Some("oarsub") => Command::Sub(submit::Sub::parse_from(args)),
         Some("oarstat") => Command::Stat(stat::Stat::parse_from(args)),
         Some("oardel") => Command::Del(delete::Del::parse_from(args)),
+        Some("oarhold") => Command::Hold(hold::Hold::parse_from(args)),
+        Some("oarresume") => Command::Resume(hold::Resume::parse_from(args)),
         Some("oarnodes") => Command::Nodes(nodes::Nodes::parse_from(args)),
         _ => Oar::parse_from(args).command,
     }
@@ -77,6 +87,8 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Sub(sub) => sub.run().await.map(|()| done),
         Command::Stat(stat) => stat.run().await.map(|()| done),
         Command::Del(del) => del.run().await.map(|()| done),
+        Command::Hold(hold) => hold.run().await.map(|()| done),
+        Command::Resume(resume) => resume.run().await.map(|()| done),
         Command::Nodes(nodes) => nodes.run().await.map(|()| done),
         Command::Wait(wait) => wait.run().await,
         Command::Fetch(fetch) => fetch.run().await.map(|()| done),

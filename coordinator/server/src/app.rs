@@ -20,6 +20,8 @@ use crate::ticker;
 /// The running coordinator without its sockets.
 #[derive(Clone)]
 pub struct App {
+    /// What the operator has set.
+    pub policy: Arc<Policy>,
     /// The database.
     pub store: Store,
     /// The cluster.
@@ -87,6 +89,7 @@ impl App {
         let ledger = ledger::start(task, cluster, &tasks, stopping.clone());
         let (handle, events) = rendezvous.unzip();
         let app = Self {
+            policy: Arc::new(policy.clone()),
             store,
             ledger,
             roster,

@@ -2,6 +2,7 @@
 //!
 //! Handlers convert, make one call and map its error; decisions are made in `coordinator-core`.
 
+mod actions;
 mod agents;
 mod answer;
 mod archives;
@@ -55,6 +56,9 @@ pub fn router(app: App) -> Router {
         .route("/jobs/{id}/events", get(jobs::events))
         .route("/jobs/{id}/mesh", get(jobs::mesh))
         .route("/jobs/{id}/deletions/new", post(jobs::delete_by_post))
+        .route("/jobs/{id}/holds/new", post(actions::hold))
+        .route("/jobs/{id}/resumptions/new", post(actions::resume))
+        .route("/jobs/{id}/why", get(actions::why))
         .route("/jobs/array/{id}/deletions/new", post(jobs::delete_array))
         .route("/jobs/{id}/state", post(agents::report))
         .route("/resources", get(resources::list))

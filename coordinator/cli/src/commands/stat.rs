@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use clap::Parser;
-use coordinator_api::job::{Job, JobState};
+use coordinator_api::job::{Job, JobState, Why};
 use coordinator_client::Client;
 use coordinator_client::client::JobFilter;
 
@@ -25,6 +25,9 @@ pub(crate) struct Stat {
     /// The jobs of this array, also those that have ended
     #[arg(long, value_name = "ID", conflicts_with = "jobs")]
     array: Option<u64>,
+    /// Why each job does not start, and when it will at the latest
+    #[arg(long, requires = "jobs")]
+    why: bool,
     /// Everything about each job
     #[arg(short = 'f', long)]
     full: bool,
@@ -43,6 +46,9 @@ impl Stat {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let login = login::load()?;
         let client = Client::for_login(&login)?;
+        if self.why {
+            return why(&client, &self.jobs, self.json).await;
+        }
         let user = self.user.map(|name| name.unwrap_or(login.user));
         let jobs = if self.jobs.is_empty() {
             list(&client, user, self.array).await?
@@ -66,6 +72,18 @@ impl Stat {
             (false, false) => table(&jobs),
         })
     }
+}
+
+async fn why(client: &Client, jobs: &[u64], json: bool) -> Result<(), Failure> {
+    let mut all = Vec::with_capacity(jobs.len());
+    for &id in jobs {
+        all.push(client.why(id).await.map_err(Failure::of_job(id))?);
+    }
+    if json {
+        return output::print_json(&all);
+    }
+    let line = |why: &Why| format!("{} {}: {}\n", why.id, name(why.state), plain_line(&why.reason));
+    output::print(&all.iter().map(line).collect::<String>())
 }
 
 async fn list(

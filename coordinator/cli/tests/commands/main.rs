@@ -25,7 +25,7 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["oar", "oarsub", "oarstat", "oardel", "oarnodes"] {
+        for name in ["oar", "oarsub", "oarstat", "oardel", "oarhold", "oarresume", "oarnodes"] {
             symlink(env!("CARGO_BIN_EXE_oar"), dir.path().join(name)).unwrap();
         }
         Self { dir }
@@ -288,6 +288,22 @@ fn deletion_says_what_happened_to_each_job() {
 }
 
 #[test]
+fn a_job_is_held_resumed_and_explains_itself() {
+    let server = Server::start();
+    let desk = Desk::logged_in(&server);
+    assert_eq!(desk.output("oarhold", &["5"]), "[5] Hold request was sent to the OAR server.\n");
+    assert_eq!(
+        desk.output("oarresume", &["5"]),
+        "[5] Resume request was sent to the OAR server.\n"
+    );
+    let text = desk.refusal(1, "oarhold", &["6"]);
+    assert!(text.contains("Cannot hold 6"), "{text}");
+    let text = desk.output("oarstat", &["-j", "5", "--why"]);
+    assert_eq!(text, "5 Waiting: it waits for the end of job 4\n");
+    desk.refusal(2, "oarstat", &["--why"]);
+}
+
+#[test]
 fn an_array_is_submitted_shown_and_deleted_as_a_whole() {
     let server = Server::start();
     let desk = Desk::logged_in(&server);
@@ -384,7 +400,7 @@ fn mesh_is_a_table_or_json() {
 #[test]
 fn help_texts() {
     let desk = Desk::new();
-    for tool in ["oar", "oarsub", "oarstat", "oardel", "oarnodes"] {
+    for tool in ["oar", "oarsub", "oarstat", "oardel", "oarhold", "oarresume", "oarnodes"] {
         insta::assert_snapshot!(format!("help-{tool}"), desk.output(tool, &["--help"]));
     }
     for command in ["login", "wait", "fetch", "logs", "mesh", "events"] {

@@ -97,6 +97,9 @@ fn router(seen: Shared) -> Router {
         .route("/jobs.json", axum::routing::post(submit))
         .route("/jobs/details.json", get(jobs))
         .route("/jobs/{id}", get(job).delete(delete))
+        .route("/jobs/{id}/holds/new.json", axum::routing::post(hold))
+        .route("/jobs/{id}/resumptions/new.json", axum::routing::post(resume))
+        .route("/jobs/{id}/why.json", get(why))
         .route("/jobs/array/{id}/deletions/new.json", axum::routing::post(delete_array))
         .route("/jobs/{id}/stageout.tgz", get(results))
         .route("/jobs/{id}/mesh.json", get(mesh))
@@ -184,6 +187,29 @@ async fn delete(Path(id): Path<String>) -> Response {
     }
     let body = json!({"id": "5", "status": "Delete request registered", "oardel_output": "", "api_timestamp": 1});
     (StatusCode::ACCEPTED, Json(body)).into_response()
+}
+
+async fn hold(Path(id): Path<u64>) -> Response {
+    if id != 5 {
+        let text = format!("/!\\ Cannot hold {id} : the job is not in the right state");
+        return error(StatusCode::BAD_REQUEST, "Oar error", &text);
+    }
+    done("[5] Hold request was sent to the OAR server.\n")
+}
+
+async fn resume(Path(_): Path<u64>) -> Response {
+    done("[5] Resume request was sent to the OAR server.\n")
+}
+
+fn done(output: &str) -> Response {
+    let body =
+        json!({"id": "5", "status": "", "cmd_output": output, "links": [], "api_timestamp": 1});
+    (StatusCode::ACCEPTED, Json(body)).into_response()
+}
+
+async fn why(Path(id): Path<u64>) -> Json<Value> {
+    let reason = "it waits for the end of job 4";
+    Json(json!({"id": id, "state": "Waiting", "scheduled_start": null, "reason": reason}))
 }
 
 async fn delete_array(Path(id): Path<u64>) -> Response {

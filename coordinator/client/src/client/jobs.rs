@@ -1,7 +1,7 @@
 //! Jobs, as scientists (and partly agents) see them.
 
 use coordinator_api::List;
-use coordinator_api::job::{Deleted, Event, Job, JobItem, JobState, SubmitJob, Submitted};
+use coordinator_api::job::{Deleted, Event, Job, JobItem, JobState, SubmitJob, Submitted, Why};
 use coordinator_api::mesh::JobMesh;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,25 @@ impl Client {
         let url = self.at(&["jobs", &format!("{id}.json")]);
         let request = self.request(reqwest::Method::DELETE, url).timeout(super::REQUEST_TIMEOUT);
         self.json(request).await
+    }
+
+    /// `GET /jobs/ID/why`.
+    pub async fn why(&self, id: u64) -> Result<Why, ClientError> {
+        self.json(self.get(self.at(&["jobs", &id.to_string(), "why.json"]))).await
+    }
+
+    /// `POST /jobs/ID/holds/new`: what oarhold prints.
+    pub async fn hold(&self, id: u64) -> Result<String, ClientError> {
+        let url = self.at(&["jobs", &id.to_string(), "holds", "new.json"]);
+        let done: Done = self.json(self.post(url)).await?;
+        Ok(done.cmd_output)
+    }
+
+    /// `POST /jobs/ID/resumptions/new`: what oarresume prints.
+    pub async fn resume(&self, id: u64) -> Result<String, ClientError> {
+        let url = self.at(&["jobs", &id.to_string(), "resumptions", "new.json"]);
+        let done: Done = self.json(self.post(url)).await?;
+        Ok(done.cmd_output)
     }
 
     /// `POST /jobs/array/ID/deletions/new`: what oardel prints.

@@ -11,3 +11,4 @@ mod refusals;
 mod restart;
 mod shapes;
 mod site;
+mod waiting;

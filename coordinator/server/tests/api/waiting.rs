@@ -1,0 +1,71 @@
+//! Jobs that wait: held, after others, for their turn; and the scheduler's words for it.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::site::Site;
+
+async fn why(site: &Site, id: u64) -> Value {
+    site.get(&format!("/jobs/{id}/why.json")).await
+}
+
+#[tokio::test]
+async fn a_held_job_is_resumed_by_its_user_alone() {
+    let (site, _agents) = Site::with_agents(1).await;
+    let (status, submitted) = site.try_submit(json!({ "command": "true", "hold": 1 })).await;
+    assert_eq!(status, 201, "{submitted}");
+    assert_eq!(site.state(1).await, "Hold");
+    assert!(why(&site, 1).await["reason"].as_str().unwrap().contains("oarresume"));
+    let resume = "/jobs/1/resumptions/new.json";
+    assert_eq!(site.send(Method::POST, resume, None, None).await.0, 401);
+    let bob = site.add_user("bob").await;
+    assert_eq!(site.send(Method::POST, resume, Some(&bob), None).await.0, 400);
+    let (status, resumed) = site.send(Method::POST, resume, Some(&site.alice), None).await;
+    assert_eq!((status.as_u16(), &resumed["status"]), (202, &json!("Resume request registered")));
+    assert_eq!(resumed["cmd_output"], "[1] Resume request was sent to the OAR server.\n");
+    assert_eq!(site.state(1).await, "toLaunch");
+    let (status, refused) = site.send(Method::POST, resume, Some(&site.alice), None).await;
+    assert_eq!((status.as_u16(), &refused["title"]), (400, &json!("Oar error")));
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("Cannot resume 1 : the job is not in the Hold or Suspended state."));
+    let hold = site.send(Method::POST, "/jobs/1/holds/new.json", Some(&site.alice), None).await;
+    assert_eq!(hold.0, 400);
+}
+
+#[tokio::test]
+async fn each_waiting_job_is_explained() {
+    let (site, agents) = Site::with_agents(1).await;
+    let first = site.submit(1, &[]).await;
+    let body = json!({ "command": "true", "resource": "nodes=1", "anterior": first });
+    assert_eq!(site.try_submit(body).await.0, 201);
+    let next = site.submit(1, &[]).await;
+    let (status, _) = site.send(Method::GET, "/jobs/2/why.json", None, None).await;
+    assert_eq!(status, 401);
+    assert_eq!(why(&site, 2).await["reason"], format!("it waits for the end of job {first}"));
+    assert_eq!(site.job(2).await["dependencies"], json!([first]));
+    let planned = why(&site, next).await;
+    assert!(planned["scheduled_start"].as_u64() > site.job(next).await["submission_time"].as_u64());
+    assert!(planned["reason"].as_str().unwrap().contains("behind 0 waiting jobs"), "{planned}");
+    site.acknowledge(&agents[0], first, 1).await;
+    assert!(why(&site, first).await["reason"].as_str().unwrap().contains("Running"));
+    let done = json!({ "state": "terminated", "generation": 1, "exit_code": 0 });
+    assert_eq!(site.report(&agents[0], first, done).await.0, 200);
+    assert_eq!(site.state(2).await, "toLaunch");
+}
+
+#[tokio::test]
+async fn resources_are_chosen_by_their_properties() {
+    let (site, _agents) = Site::with_agents(3).await;
+    let body = json!({ "command": "true", "resource": "core=1", "property": "host = 'vol-3' AND mem >= 1024" });
+    assert_eq!(site.try_submit(body).await.0, 201);
+    let nodes = site.get("/jobs/1/nodes.json").await;
+    assert_eq!(nodes["items"][0]["network_address"], "vol-3");
+    let job = site.job(1).await;
+    let expected =
+        "((host = 'vol-3' AND mem >= 1024) AND desktop_computing = 'YES') AND drain='NO'";
+    assert_eq!(job["properties"], expected);
+    let both = json!(["nodes=3,walltime=1", "nodes=2,walltime=2"]);
+    assert_eq!(site.try_submit(json!({ "command": "true", "resource": both })).await.0, 201);
+    let moldable = site.job(2).await;
+    assert_eq!((&moldable["state"], &moldable["walltime"]), (&json!("toLaunch"), &json!(7_200)));
+}

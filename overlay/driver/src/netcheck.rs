@@ -2,7 +2,7 @@
 //!
 //! What depends on the destination is known of the data socket itself (the core's mapping). The rest is
 //! asked with sockets of its own, which nothing has been sent from before: the reflector answers to
-//! where, and from where, it is told ([`ControlFrame::ReflectElsewhere`]).
+//! where, and from where, it is told ([`ReflectElsewhere`](overlay_core::wire::ControlFrame::ReflectElsewhere)).
 
 mod asker;
 mod report;

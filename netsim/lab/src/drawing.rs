@@ -1,17 +1,21 @@
-//! A scenario's network, drawn as text and as SVG.
+//! A scenario's network as a drawing: a tree of text, or an SVG picture.
+//!
+//! What is drawn is the topology that a run builds, with its regions, routers, networks and links, and
+//! what happens to them. Where there are many machines of one kind, one stands for all.
 
 use std::fmt::{self, Display, Formatter};
 
-use netsim_sim::{Filtering, Mapping, NatProfile};
-
-use netsim_scenario::Preset;
 use netsim_scenario::Resolved;
 
 mod svg;
+mod tree;
+mod words;
+
+use tree::Node;
 
 pub use svg::Svg;
 
-/// What the abbreviations of [`class`] mean.
+/// What the abbreviations of routers mean.
 const LEGEND: &str = "EIM, ADM, APDM: endpoint-independent, address-dependent, \
                       address-and-port-dependent mapping; EIF, ADF, APDF: filtering (RFC 4787)";
 
@@ -19,97 +23,125 @@ const LEGEND: &str = "EIM, ADM, APDM: endpoint-independent, address-dependent, \
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drawing {
     title: String,
-    machines: Vec<Branch>,
+    /// The parts of the public network, each with what stands in it.
+    regions: Vec<Region>,
+    /// What lies between them.
+    ways: Vec<String>,
+    /// What happens.
+    events: Vec<Happening>,
 }
 
-/// A machine and what is between it and the public network.
+/// A part of the public network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Branch {
-    name: String,
-    /// What it is for.
-    role: String,
-    behind: Preset,
-    /// From the public network inwards.
-    routers: Vec<Router>,
+struct Region {
+    /// None: the public network is one.
+    name: Option<String>,
+    nodes: Vec<Node>,
 }
 
+/// Something that happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Router {
-    name: String,
-    class: String,
+struct Happening {
+    when: String,
+    what: String,
+    /// The machine or router that it happens to.
+    node: Option<String>,
 }
 
 impl Drawing {
     /// The network that a run of `scenario` makes.
     pub fn of(scenario: &Resolved) -> Self {
-        let mut machines = vec![branch("coordinator", "and relay".to_owned(), Preset::None)];
-        for scientist in &scenario.scientists {
-            machines.push(branch(&scientist.host, scientist.user.clone(), scientist.behind));
+        let topology = &scenario.topology;
+        let first = topology.regions.first();
+        let names: Vec<Option<&String>> =
+            if first.is_none() { vec![None] } else { topology.regions.iter().map(Some).collect() };
+        let region = |name: Option<&String>| {
+            let is_here = |region: Option<&String>| region.or(first) == name;
+            Region { name: name.cloned(), nodes: tree::grow(scenario, &is_here) }
+        };
+        let happening = |entry: &netsim_scenario::resolved::Happening| Happening {
+            when: words::when(&entry.when),
+            what: words::what(&entry.what),
+            node: words::node(&entry.what).map(str::to_owned),
+        };
+        Self {
+            title: scenario.title.clone(),
+            regions: names.into_iter().map(region).collect(),
+            ways: topology.ways.iter().map(words::way).collect(),
+            events: scenario.timeline.iter().map(happening).collect(),
         }
-        for volunteer in &scenario.volunteers {
-            let cores = volunteer.cores;
-            let role = if cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") };
-            machines.push(branch(&volunteer.host, role, volunteer.preset.unwrap_or(Preset::None)));
-        }
-        Self { title: scenario.title.clone(), machines }
     }
 }
 
-fn branch(name: &str, role: String, behind: Preset) -> Branch {
-    // A router that translates nothing is one too.
-    let chain = behind.chain();
-    let classes: Vec<String> = if chain.is_empty() {
-        vec!["no NAT".to_owned()]
-    } else {
-        chain.iter().map(class).collect()
-    };
-    // Counted from the machine outwards, as the lab names them.
-    let router = |(index, class)| Router { name: format!("{name}-r{index}"), class };
-    let mut routers: Vec<Router> = classes.into_iter().enumerate().map(router).collect();
-    routers.reverse();
-    Branch { name: name.to_owned(), role, behind, routers }
-}
-
-/// The network that a machine is in, in a word.
-fn network(behind: Preset) -> &'static str {
-    if behind == Preset::None { "public" } else { behind.name() }
-}
-
-/// A translator's class by RFC 4787, abbreviated.
-fn class(nat: &NatProfile) -> String {
-    let mapping = match nat.mapping {
-        Mapping::EndpointIndependent => "EIM",
-        Mapping::AddressDependent => "ADM",
-        Mapping::AddressAndPortDependent => "APDM",
-    };
-    let filtering = match nat.filtering {
-        Filtering::EndpointIndependent => "EIF",
-        Filtering::AddressDependent => "ADF",
-        Filtering::AddressAndPortDependent => "APDF",
-    };
-    format!("{mapping} {filtering}")
+impl Region {
+    fn title(&self) -> String {
+        match &self.name {
+            None => "public network".to_owned(),
+            Some(name) => format!("public network: {name}"),
+        }
+    }
 }
 
 impl Display for Drawing {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "public network")?;
-        for (index, branch) in self.machines.iter().enumerate() {
-            let last = index + 1 == self.machines.len();
-            write!(f, "{}", if last { "└─ " } else { "├─ " })?;
-            for Router { name, class } in &branch.routers {
-                write!(f, "{name} [{class}] ─ ")?;
-            }
-            let Branch { name, role, behind, .. } = branch;
-            writeln!(f, "{name} ({role}, {})", network(*behind))?;
+        for region in &self.regions {
+            writeln!(f, "{}", region.title())?;
+            write_nodes(f, &region.nodes, "")?;
+        }
+        for way in &self.ways {
+            writeln!(f, "{way}")?;
+        }
+        for Happening { when, what, .. } in &self.events {
+            writeln!(f, "{when}: {what}")?;
         }
         write!(f, "{LEGEND}")
     }
 }
 
+fn write_nodes(f: &mut Formatter<'_>, nodes: &[Node], indent: &str) -> fmt::Result {
+    for (index, node) in nodes.iter().enumerate() {
+        let last = index + 1 == nodes.len();
+        write!(f, "{indent}{}", if last { "└─ " } else { "├─ " })?;
+        // A row of single things stays on its line.
+        let mut node = node;
+        loop {
+            write!(f, "{node}")?;
+            match node.inside.as_slice() {
+                [only] => {
+                    write!(f, " ─ ")?;
+                    node = only;
+                }
+                several => {
+                    writeln!(f)?;
+                    let indent = format!("{indent}{}", if last { "   " } else { "│  " });
+                    write_nodes(f, several, &indent)?;
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Display for Node {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if !self.link.is_empty() {
+            write!(f, "‹{}› ", self.link)?;
+        }
+        let (open, close) = if self.is_router { ('[', ']') } else { ('(', ')') };
+        write!(f, "{} {open}{}{close}", self.name, self.text)?;
+        if self.count > 1 {
+            write!(f, " × {}", self.count)?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
     use netsim_scenario::ScenarioFile;
+
+    use super::*;
 
     pub(super) fn drawing(volunteers: &str) -> Drawing {
         let text = format!("{volunteers}\n[[job]]\ncommand = \"true\"\n");
@@ -119,19 +151,57 @@ mod tests {
 
     #[test]
     fn the_tree_shows_every_machine_behind_its_routers() {
-        let volunteers = "[[volunteers]]\nbehind = \"carrier\"\ncores = 2\n\
+        let volunteers = "[[volunteers]]\nbehind = \"carrier\"\ncores = 2\nlink = \"adsl\"\n\
                           [[volunteers]]\nbehind = \"symmetric\"";
         let tree = format!("{}", drawing(volunteers));
 
         let lines: Vec<&str> = tree.lines().collect();
         let wanted = [
             "public network",
-            "├─ coordinator-r0 [no NAT] ─ coordinator (and relay, public)",
+            "├─ coordinator-r0 [no NAT] ─ coordinator (and relay)",
             "├─ scientist-r0 [EIM APDF] ─ scientist (alice, home)",
-            "├─ vol-1-r1 [EIM APDF] ─ vol-1-r0 [EIM APDF] ─ vol-1 (2 cores, carrier)",
-            "└─ vol-2-r0 [APDM APDF] ─ vol-2 (1 core, symmetric)",
+            "├─ vol-1-r1 [EIM APDF] ─ ‹adsl› vol-1-r0 [EIM APDF] ─ vol-1 (2 cores, carrier)",
+            "└─ vol-2-r0 [APDM APDF random] ─ vol-2 (1 core, symmetric)",
             LEGEND,
         ];
         assert_eq!(lines, wanted);
+    }
+
+    #[test]
+    fn regions_networks_links_and_events_are_shown() {
+        let tree = drawing(
+            "[[regions]]\nname = \"europe\"\n[[regions]]\nname = \"asia\"\n\
+             [[ways]]\nbetween = [\"europe\", \"asia\"]\ndelay = \"90ms\"\nloss = \"1%\"\n\
+             [[routers]]\nname = \"lab\"\nregion = \"asia\"\nuplink = \"fibre\"\nfirewall = \"udp-blocked\"\n\
+             [[volunteers]]\nrouter = \"lab\"\ncount = 2\nlink = \"lan\"\n\
+             [[event]]\nat = \"20s\"\ndo = \"nat-reboot\"\nrouter = \"lab\"\n\
+             [[event]]\nwhen = { job = \"job-1\", state = \"running\" }\ndo = \"kill\"\nnode = \"vol-1\"",
+        )
+        .to_string();
+
+        let lines: Vec<&str> = tree.lines().collect();
+        let wanted = [
+            "public network: europe",
+            "├─ coordinator-r0 [no NAT] ─ coordinator (and relay)",
+            "└─ scientist-r0 [EIM APDF] ─ scientist (alice, home)",
+            "public network: asia",
+            "└─ ‹fibre› lab [EIM APDF, udp-blocked]",
+            "   ├─ ‹lan› vol-1 (1 core, lab)",
+            "   └─ ‹lan› vol-2 (1 core, lab)",
+            "europe – asia: 90 ms, 1% loss",
+            "20s: nat-reboot lab",
+            "when job-1 is running: kill vol-1",
+            LEGEND,
+        ];
+        assert_eq!(lines, wanted);
+    }
+
+    #[test]
+    fn one_stands_for_many_of_its_kind() {
+        let tree = drawing("[[volunteers]]\ncount = 1000\nmix = { home = 3, symmetric = 1 }");
+        let tree = tree.to_string();
+
+        assert!(tree.lines().count() < 10, "{tree}");
+        assert!(tree.contains(" × 750 ") && tree.contains(" × 250 "), "{tree}");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use netsim_scenario::{Preset, Resolved, ScenarioError, ScenarioFile};
+use netsim_scenario::{Preset, Resolved, ScenarioError, ScenarioFile, Setting};
 
 const SMALLEST: &str = "[[volunteers]]\nbehind = \"home\"\n\n[[job]]\ncommand = \"true\"\n";
 
@@ -97,4 +97,110 @@ fn a_name_that_is_no_scenario_points_to_the_list() {
     let message = ScenarioFile::load("no-such-scenario", &[]).unwrap_err().to_string();
 
     assert!(message.contains("netsim list"), "{message}");
+}
+
+/// A scenario that is wrong in one place, where that is, and a part of what is said.
+const WRONG: [(&str, &str, &str); 31] = [
+    ("[[volunteer]]\nbehind = \"home\"", "1:3", "did you mean `volunteers`?"),
+    ("[[volunteers]]\nbehnd = \"home\"", "2:1", "did you mean `behind`?"),
+    ("[[volunteers]]\nbehind = \"hom\"", "2:10", "did you mean `home`?"),
+    ("[[volunteers]]\ncount = 2", "1:1", "what are they behind?"),
+    ("[[volunteers]]\nbehind = \"home\"\nmix = { home = 1 }", "2:10", "one of them only"),
+    ("[[volunteers]]\nbehind = \"home\"\ncount = 0", "3:9", "0 is not from 1 to 100000"),
+    ("[[volunteers]]\nbehind = \"home\"\nlink = \"adls\"", "3:8", "did you mean `adsl`?"),
+    (
+        "[[volunteers]]\nbehind = \"home\"\nlink = { rat = \"1bit/s\" }",
+        "3:10",
+        "did you mean `rate`?",
+    ),
+    ("[[volunteers]]\nbehind = \"home\"\nlink = { rate = \"fast\" }", "3:17", "is not a rate"),
+    (
+        "[[volunteers]]\nbehind = \"home\"\nlink = { queue = \"1KiB\" }",
+        "3:8",
+        "`queue` needs `rate`",
+    ),
+    ("[[volunteers]]\nbehind = \"home\"\nregion = \"mars\"", "3:10", "no region `mars`"),
+    ("[[volunteers]]\nbehind = \"home\"\nvia = \"cgn\"", "3:7", "no router `cgn`"),
+    ("[[volunteers]]\nrouter = \"lab\"", "2:10", "no router `lab`"),
+    ("[[volunteers]]\nmix = { home = 1, hme = 2 }", "2:19", "did you mean `home`?"),
+    ("[[volunteers]]\nnat = { lifetime = \"1500ms\" }", "2:20", "whole seconds"),
+    ("[[volunteers]]\nbehind = \"home\"\nchurn = { on = \"5s\" }", "3:9", "`on` and `off`"),
+    (
+        "[[volunteers]]\nbehind = \"home\"\nchurn = { on = \"5s\", off = \"1s\", shape = 0.5 }",
+        "3:42",
+        "no shape",
+    ),
+    ("[[volunteers]]\nbehind = \"home\"\nchurn = { trace = \"no.csv\" }", "3:19", "cannot read"),
+    ("[[routers]]\nname = \"vol-1\"", "2:8", "like a machine's name"),
+    ("[[routers]]\nname = \"Lab\"", "2:8", "is no name"),
+    ("[[routers]]\nname = \"a\"\n[[routers]]\nname = \"a\"", "4:8", "two routers `a`"),
+    ("[[routers]]\nname = \"a\"\nbehind = \"b\"", "3:10", "no router `b`"),
+    ("[[ways]]\nbetween = [\"x\", \"y\"]", "2:12", "there are no regions"),
+    ("[[event]]\ndo = \"kill\"\nnode = \"vol-1\"", "1:1", "when? Write at ="),
+    ("[[event]]\nat = \"1s\"\ndo = \"kill\"\nnode = \"vol-2\"", "4:8", "did you mean `vol-1`?"),
+    ("[[event]]\nat = \"1s\"\ndo = \"kill\"", "3:6", "which machine?"),
+    (
+        "[[event]]\nat = \"1s\"\ndo = \"kill\"\nnode = \"vol-1\"\nto = \"public\"",
+        "5:6",
+        "has no `to`",
+    ),
+    ("[[event]]\nat = \"1h\"\ndo = \"coordinator-stop\"", "2:6", "after the end"),
+    ("[[expect]]\nthat = \"rtt\"\nat-most = 5", "3:11", "is a time"),
+    ("[[expect]]\nthat = \"jobs-terminated\"", "1:1", "this always holds"),
+    ("[[relays]]\ncount = 2", "1:1", "the relay cannot run alone yet"),
+];
+
+#[test]
+fn whatever_is_wrong_is_named_with_its_place_and_its_line() {
+    for (text, place, said) in WRONG {
+        // After the text under test, so that its lines are the first.
+        let volunteers =
+            if text.contains("volunteer") { "" } else { "\n[[volunteers]]\nbehind = \"home\"" };
+        let text = format!("{text}{volunteers}\n[[job]]\ncommand = \"true\"\n");
+        let message = error(&text);
+
+        assert!(message.starts_with(&format!("dir/a.toml:{place}: ")), "{text}\n{message}");
+        assert!(message.contains(said), "{text}\n{message}");
+        let line: usize = place.split_once(':').unwrap().0.parse().unwrap();
+        let line = text.lines().nth(line - 1).unwrap();
+        assert!(message.ends_with(&format!("\n    {line}")), "{text}\n{message}");
+    }
+}
+
+#[test]
+fn values_are_set_from_outside() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.toml");
+    std::fs::write(&file, format!("{SMALLEST}[[volunteers]]\nbehind = \"none\"\n")).unwrap();
+    let load = |settings: &[&str]| {
+        let settings: Result<Vec<Setting>, _> = settings.iter().map(|s| s.parse()).collect();
+        let file =
+            ScenarioFile::load(file.to_str().unwrap(), &settings.map_err(|e| e.to_string())?);
+        let file = file.map_err(|error| error.to_string())?;
+        file.resolve(None).map_err(|error| error.to_string())
+    };
+    let behind = |resolved: &Resolved| -> Vec<String> {
+        resolved.volunteers.iter().map(|volunteer| volunteer.behind.clone()).collect()
+    };
+
+    assert_eq!(behind(&load(&["volunteers.count=2"]).unwrap()), ["home", "home", "none", "none"]);
+    assert_eq!(behind(&load(&["volunteers.1.count=2"]).unwrap()), ["home", "none", "none"]);
+    let set = load(&["volunteers.0.behind=symmetric", "seed = 7", "coordinator.node-timeout=3s"]);
+    let set = set.unwrap();
+    assert_eq!((behind(&set)[0].as_str(), set.seed), ("symmetric", 7));
+    assert_eq!(set.coordinator.node_timeout, Duration::from_secs(3));
+    let set = load(&["volunteers.0.link={ rate = \"1Mbit/s\" }"]).unwrap();
+    assert!(set.routers_of("vol-1")[0].uplink.profile().up.rate.is_some());
+
+    for (setting, said) in [
+        ("volunteers", "write PATH=VALUE"),
+        ("volunteer.count=2", "did you mean `volunteers`?"),
+        ("volunteers.7.count=2", "it has 2"),
+        ("volunteers.cuont=2", "did you mean `count`?"),
+        ("seed.x=2", "expected u64"),
+        ("volunteers.count=many", "invalid type"),
+    ] {
+        let message = load(&[setting]).unwrap_err();
+        assert!(message.contains(said), "{setting}: {message}");
+    }
 }

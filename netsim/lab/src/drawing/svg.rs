@@ -2,28 +2,34 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Branch, Drawing, LEGEND, network};
+use super::tree::Node;
+use super::{Drawing, LEGEND, Region};
 
-/// Machines side by side. More go into further rows.
-const COLUMNS: usize = 8;
-/// Sizes in pixels.
+/// The width of a picture, unless one tree is wider. Sizes are pixels.
+const WIDTH: usize = 1_260;
 const COLUMN: usize = 150;
-const BOX_WIDTH: usize = 130;
-const BOX_HEIGHT: usize = 48;
-const GAP: usize = 26;
-const MARGIN: usize = 20;
-const BAR: usize = 30;
-const HEAD: usize = 40;
-const FOOT: usize = 30;
-/// Characters that fit into a box, and into a line of the narrowest picture.
-const BOX_TEXT: usize = 18;
-const LINE_TEXT: usize = 110;
-/// The least width: the legend fits.
-const WIDTH: usize = 900;
+const BOX_WIDTH: usize = 132;
+const BOX_HEIGHT: usize = 46;
+/// Between a box and the one inside of it: room for a link's name.
+const GAP: usize = 34;
+const MARGIN: usize = 24;
+const BAR: usize = 28;
+const HEAD: usize = 48;
+const LINE: usize = 17;
+/// Characters that fit into a box, beside a line, and into a line of the picture.
+const BOX_TEXT: usize = 20;
+const LINK_TEXT: usize = 22;
+const LINE_TEXT: usize = 150;
+/// The most events that are told.
+const MOST_EVENTS: usize = 20;
 
-const ROUTER: &str = "#fde9c8";
-const MACHINE: &str = "#d8ecd8";
-const PUBLIC: &str = "#d6e4f5";
+const ROUTER: &str = "#fdf0d5";
+const MACHINE: &str = "#e3f1e3";
+const OWN: &str = "#e8e6f5";
+const PUBLIC: &str = "#dbe7f5";
+const NETWORK: &str = "#f6f6f6";
+const EDGE: &str = "#666666";
+const MARK: &str = "#c0392b";
 
 /// A drawing that displays as an SVG document.
 #[derive(Clone, Copy, Debug)]
@@ -31,86 +37,223 @@ pub struct Svg<'a>(pub &'a Drawing);
 
 impl Display for Svg<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Drawing { title, machines } = self.0;
-        let columns = machines.len().min(COLUMNS);
-        let width = (columns * COLUMN + 2 * MARGIN).max(WIDTH);
-        let rows: Vec<&[Branch]> = machines.chunks(COLUMNS).collect();
-        let height = HEAD + rows.iter().map(|row| row_height(row)).sum::<usize>() + FOOT;
+        let drawing = self.0;
+        let nodes = drawing.regions.iter().flat_map(|region| &region.nodes);
+        let widest = nodes.map(|node| columns(node) * COLUMN).max().unwrap_or(0);
+        let width = WIDTH.max(widest + 2 * MARGIN);
+        let rows: Vec<(&Region, Vec<&[Node]>)> =
+            drawing.regions.iter().map(|region| (region, rows(&region.nodes, width))).collect();
+        let notes = notes(drawing);
+        let bands = rows.iter().flat_map(|(_, rows)| rows).map(|row| row_height(row));
+        let height = HEAD + bands.sum::<usize>() + LINE * (notes.len() + 1) + MARGIN;
         writeln!(
             f,
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" font-family="sans-serif" font-size="13">"#
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" font-family="Helvetica, Arial, sans-serif" font-size="12">"#
         )?;
-        let title = if title.is_empty() { "a scenario's network" } else { title };
-        writeln!(f, "<title>{}</title>", Escaped(title, LINE_TEXT))?;
-        writeln!(f, r##"<rect width="{width}" height="{height}" fill="#ffffff"/>"##)?;
+        let title = if drawing.title.is_empty() { "a scenario's network" } else { &drawing.title };
         let title = Escaped(title, LINE_TEXT);
-        writeln!(f, r#"<text x="{MARGIN}" y="26" font-weight="bold">{title}</text>"#)?;
+        writeln!(f, "<title>{title}</title>")?;
+        writeln!(f, r##"<rect width="{width}" height="{height}" fill="#ffffff"/>"##)?;
+        writeln!(
+            f,
+            r#"<text x="{MARGIN}" y="30" font-size="16" font-weight="bold">{title}</text>"#
+        )?;
         let mut top = HEAD;
-        for row in rows {
-            draw_row(f, row, top, width)?;
-            top += row_height(row);
+        for (region, rows) in rows {
+            for row in rows {
+                draw_row(f, drawing, region, row, (top, width))?;
+                top += row_height(row);
+            }
         }
-        let legend = Escaped(LEGEND, usize::MAX);
-        let y = height - 12;
-        writeln!(f, r#"<text x="{MARGIN}" y="{y}" font-size="11">{legend}</text>"#)?;
+        for note in notes.iter().map(String::as_str).chain([LEGEND]) {
+            top += LINE;
+            let note = Escaped(note, LINE_TEXT + 40);
+            writeln!(f, r##"<text x="{MARGIN}" y="{top}" fill="#444444">{note}</text>"##)?;
+        }
         writeln!(f, "</svg>")
     }
 }
 
-fn row_height(row: &[Branch]) -> usize {
-    let boxes = row.iter().map(|branch| branch.routers.len() + 1).max().unwrap_or(0);
-    BAR + boxes * (BOX_HEIGHT + GAP) + GAP
+/// What is written below the picture: ways and events.
+fn notes(drawing: &Drawing) -> Vec<String> {
+    let mut notes: Vec<String> = drawing.ways.clone();
+    for (index, event) in drawing.events.iter().enumerate().take(MOST_EVENTS) {
+        notes.push(format!("({}) {}: {}", index + 1, event.when, event.what));
+    }
+    if drawing.events.len() > MOST_EVENTS {
+        notes.push(format!("and {} more events", drawing.events.len() - MOST_EVENTS));
+    }
+    notes
+}
+
+/// The columns that a node needs.
+fn columns(node: &Node) -> usize {
+    node.inside.iter().map(columns).sum::<usize>().max(1)
+}
+
+/// The boxes in a column of it, from the outermost.
+fn depth(node: &Node) -> usize {
+    1 + node.inside.iter().map(depth).max().unwrap_or(0)
+}
+
+/// The nodes in rows that fit.
+fn rows(nodes: &[Node], width: usize) -> Vec<&[Node]> {
+    let most = (width - 2 * MARGIN) / COLUMN;
+    let (mut rows, mut start, mut used) = (Vec::new(), 0, 0);
+    for (index, node) in nodes.iter().enumerate() {
+        let needed = columns(node);
+        if used + needed > most && index > start {
+            rows.push(&nodes[start..index]);
+            (start, used) = (index, 0);
+        }
+        used += needed;
+    }
+    rows.push(&nodes[start..]);
+    rows
+}
+
+fn row_height(row: &[Node]) -> usize {
+    let boxes = row.iter().map(depth).max().unwrap_or(0);
+    BAR + boxes * (BOX_HEIGHT + GAP) + GAP / 2 + 8
 }
 
 /// The public network as a bar, and what hangs on it.
-fn draw_row(f: &mut Formatter<'_>, row: &[Branch], top: usize, width: usize) -> fmt::Result {
+fn draw_row(
+    f: &mut Formatter<'_>,
+    drawing: &Drawing,
+    region: &Region,
+    row: &[Node],
+    (top, width): (usize, usize),
+) -> fmt::Result {
     let bar = width - 2 * MARGIN;
     writeln!(
         f,
-        r##"<rect x="{MARGIN}" y="{top}" width="{bar}" height="{BAR}" rx="6" fill="{PUBLIC}" stroke="#33557f"/>"##
+        r##"<rect x="{MARGIN}" y="{top}" width="{bar}" height="{BAR}" rx="14" fill="{PUBLIC}" stroke="#7a9cc6"/>"##
     )?;
-    let y = top + BAR / 2 + 5;
-    writeln!(f, r#"<text x="{}" y="{y}" text-anchor="middle">public network</text>"#, width / 2)?;
-    for (index, branch) in row.iter().enumerate() {
-        let x = MARGIN + index * COLUMN + COLUMN / 2;
-        let mut y = top + BAR;
-        for router in &branch.routers {
-            y = draw_box(f, (x, y), ROUTER, [&router.name, &router.class])?;
-        }
-        let role = format!("{}, {}", branch.role, network(branch.behind));
-        // The longer text gives way: the kind of network is in its routers too.
-        let role = if role.chars().count() > BOX_TEXT { &branch.role } else { &role };
-        draw_box(f, (x, y), MACHINE, [&branch.name, role])?;
+    let (x, y) = (width / 2, top + BAR / 2 + 4);
+    let title = Escaped(&region.title(), LINE_TEXT).to_string();
+    writeln!(f, r##"<text x="{x}" y="{y}" text-anchor="middle" fill="#27496d">{title}</text>"##)?;
+    let mut left = MARGIN;
+    for node in row {
+        draw(f, drawing, node, (left, top + BAR), None)?;
+        left += columns(node) * COLUMN;
     }
     Ok(())
 }
 
-/// A line downwards from a point and a box with two lines of text; returns where the box ends.
-fn draw_box(
+/// A node and what is inside, in its columns from `left`; the line outwards comes from above, from
+/// the middle of `outside` if that is not the node's own.
+fn draw(
     f: &mut Formatter<'_>,
-    (x, from): (usize, usize),
-    fill: &str,
-    [first, second]: [&str; 2],
-) -> Result<usize, fmt::Error> {
-    let (left, top) = (x - BOX_WIDTH / 2, from + GAP);
-    writeln!(f, r##"<path d="M{x} {from}V{top}" stroke="#555555"/>"##)?;
-    writeln!(
-        f,
-        r##"<rect x="{left}" y="{top}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="4" fill="{fill}" stroke="#555555"/>"##
-    )?;
-    for (text, y, weight) in [(first, top + 20, "bold"), (second, top + 38, "normal")] {
-        let text = Escaped(text, BOX_TEXT);
+    drawing: &Drawing,
+    node: &Node,
+    (left, from): (usize, usize),
+    outside: Option<usize>,
+) -> fmt::Result {
+    let x = left + columns(node) * COLUMN / 2;
+    let top = from + GAP;
+    let bottom = top + BOX_HEIGHT;
+    if node.is_shared {
+        let (width, height) = (columns(node) * COLUMN - 8, (depth(node) - 1) * (BOX_HEIGHT + GAP));
+        let (left, top) = (left + 4, bottom + GAP / 2 - 4);
+        let height = height - GAP / 2 + 12;
         writeln!(
             f,
-            r#"<text x="{x}" y="{y}" text-anchor="middle" font-weight="{weight}">{text}</text>"#
+            r##"<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="10" fill="{NETWORK}" stroke="#aaaaaa" stroke-dasharray="4 3"/>"##
         )?;
     }
-    Ok(top + BOX_HEIGHT)
+    match outside {
+        Some(other) if other != x => {
+            let bend = from + GAP / 2 - 4;
+            writeln!(
+                f,
+                r##"<path d="M{other} {from}V{bend}H{x}V{top}" fill="none" stroke="{EDGE}"/>"##
+            )?;
+        }
+        Some(_) | None => {
+            writeln!(f, r##"<path d="M{x} {from}V{top}" fill="none" stroke="{EDGE}"/>"##)?;
+        }
+    }
+    if !node.link.is_empty() {
+        let (x, y) = (x + 5, top - 6);
+        let link = Escaped(&node.link, LINK_TEXT);
+        writeln!(
+            f,
+            r##"<text x="{x}" y="{y}" font-size="10" font-style="italic" fill="#555555">{link}</text>"##
+        )?;
+    }
+    draw_box(f, node, (x, top))?;
+    draw_marks(f, drawing, node, (x, top))?;
+    let mut left = left;
+    for inner in &node.inside {
+        draw(f, drawing, inner, (left, bottom), Some(x))?;
+        left += columns(inner) * COLUMN;
+    }
+    Ok(())
+}
+
+fn draw_box(f: &mut Formatter<'_>, node: &Node, (x, top): (usize, usize)) -> fmt::Result {
+    let left = x - BOX_WIDTH / 2;
+    let is_volunteer = node.name.starts_with("vol-");
+    let (fill, radius) = match (node.is_router, is_volunteer) {
+        (true, _) => (ROUTER, 16),
+        (false, true) => (MACHINE, 4),
+        (false, false) => (OWN, 4),
+    };
+    if node.count > 1 {
+        // A second sheet behind the first: several.
+        let (left, top) = (left + 5, top + 5);
+        writeln!(
+            f,
+            r##"<rect x="{left}" y="{top}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="{radius}" fill="{fill}" stroke="{EDGE}"/>"##
+        )?;
+    }
+    writeln!(
+        f,
+        r##"<rect x="{left}" y="{top}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="{radius}" fill="{fill}" stroke="{EDGE}"/>"##
+    )?;
+    let name = match node.count {
+        1 => node.name.clone(),
+        count => format!("{} × {count}", node.name),
+    };
+    for (text, y, style) in
+        [(&name, top + 20, r#"font-weight="bold""#), (&node.text, top + 36, r#"font-size="11""#)]
+    {
+        let text = Escaped(text, BOX_TEXT);
+        writeln!(f, r#"<text x="{x}" y="{y}" text-anchor="middle" {style}>{text}</text>"#)?;
+    }
+    Ok(())
+}
+
+/// The numbers of the events that happen to a node, at its corner.
+fn draw_marks(
+    f: &mut Formatter<'_>,
+    drawing: &Drawing,
+    node: &Node,
+    (x, top): (usize, usize),
+) -> fmt::Result {
+    let numbers: Vec<String> = drawing
+        .events
+        .iter()
+        .take(MOST_EVENTS)
+        .enumerate()
+        .filter(|(_, event)| event.node.as_deref() == Some(&node.name))
+        .map(|(index, _)| (index + 1).to_string())
+        .collect();
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    let text = format!("({})", numbers.join(", "));
+    let (x, y) = (x + BOX_WIDTH / 2, top - 3);
+    let text = Escaped(&text, BOX_TEXT);
+    writeln!(
+        f,
+        r##"<text x="{x}" y="{y}" text-anchor="end" font-size="11" font-weight="bold" fill="{MARK}">{text}</text>"##
+    )
 }
 
 /// At most so many characters of a text, as XML wants them.
 struct Escaped<'a>(&'a str, usize);
-
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(text, most) = *self;
@@ -177,7 +320,8 @@ mod tests {
 
         let texts = texts(&document);
         assert_eq!(texts[0], "1 &lt; 2 &amp; &quot;3&quot; \u{fffd}");
-        assert!(texts.contains(&"&lt;/text&gt;&lt;script&gt;".to_owned()), "{texts:?}");
+        let is_user = |text: &String| text.starts_with("&lt;/text&gt;&lt;script&gt;");
+        assert!(texts.iter().any(is_user), "{texts:?}");
         assert!(!document.contains("<script"));
     }
 

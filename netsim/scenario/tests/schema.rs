@@ -12,13 +12,14 @@ struct Validator(Schemas, SchemaIndex);
 impl Validator {
     fn new() -> Self {
         let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
-        compiler.add_resource("scenario.schema.json", schema()).unwrap();
-        let index = compiler.compile("scenario.schema.json", &mut schemas).unwrap();
+        compiler.add_resource("scenario.schema.json", schema()).expect("it is new");
+        let index = compiler.compile("scenario.schema.json", &mut schemas);
+        let index = index.expect("it is a schema");
         Self(schemas, index)
     }
 
     fn fault(&self, text: &str) -> Option<String> {
-        let value: Value = toml::from_str(text).unwrap();
+        let value: Value = toml::from_str(text).expect("it is TOML");
         self.0.validate(&value, self.1).err().map(|error| format!("{error:#}"))
     }
 }

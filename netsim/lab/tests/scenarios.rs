@@ -64,4 +64,16 @@ macro_rules! scenarios {
     };
 }
 
-scenarios! {}
+scenarios! {
+    every_kind_of_nat_meets_every_other: "nat-matrix",
+    work_without_a_mesh_needs_no_udp: "udp-blocked",
+    what_is_on_the_lan_stays_there: "campus",
+    a_laptop_moves_in_the_middle_of_a_job: "roaming",
+    lines_fail_and_routers_start_again: "flaky-dsl",
+    homes_meet_behind_one_carrier: "carrier-nat",
+    guests_of_a_hotel: "hotel-wifi",
+    the_relay_dies: "relay-death",
+    the_coordinator_is_away: "coordinator-outage",
+    volunteers_come_and_go: "churn-seti",
+    a_campaign_becomes_a_film: "povray-campaign",
+}

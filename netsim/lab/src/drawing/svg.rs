@@ -155,8 +155,8 @@ fn draw(
     let bottom = top + BOX_HEIGHT;
     if node.is_shared {
         let (width, height) = (columns(node) * COLUMN - 8, (depth(node) - 1) * (BOX_HEIGHT + GAP));
-        let (left, top) = (left + 4, bottom + GAP / 2 - 4);
-        let height = height - GAP / 2 + 12;
+        let (left, top) = (left + 4, bottom + GAP / 2 - 8);
+        let height = height - GAP / 2 + 16;
         writeln!(
             f,
             r##"<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="10" fill="{NETWORK}" stroke="#aaaaaa" stroke-dasharray="4 3"/>"##
@@ -164,7 +164,7 @@ fn draw(
     }
     match outside {
         Some(other) if other != x => {
-            let bend = from + GAP / 2 - 4;
+            let bend = from + GAP / 2 - 1;
             writeln!(
                 f,
                 r##"<path d="M{other} {from}V{bend}H{x}V{top}" fill="none" stroke="{EDGE}"/>"##

@@ -1,7 +1,7 @@
 //! A scenario as it is written.
 //!
 //! The types here are the file's format: `deny_unknown_fields` everywhere, human units
-//! ([`crate::text`]), names for what is referred to. [`crate::resolve()`] turns a [`Scenario`] into a
+//! ([`crate::text`]), names for what is referred to. [`crate::ScenarioFile::resolve`] turns a [`Scenario`] into a
 //! [`crate::Resolved`], which has every machine by name. The JSON schema is made from these types, so
 //! that what stands here as a comment is what an editor shows.
 

@@ -35,6 +35,9 @@ const COMMAND: Duration = Duration::from_secs(30);
 /// How long a program may take from SIGTERM to its end.
 const STOP: Duration = Duration::from_secs(15);
 
+/// Letters of a command line that an error shows.
+const SHOWN: usize = 120;
+
 /// The states whose jobs an error shows: a list without any shows the unfinished ones only.
 const STATES: [JobState; 6] = [
     JobState::Waiting,
@@ -195,6 +198,7 @@ impl World {
 
     /// Ends everything in order; whatever is left behind by a program is an error.
     pub fn stop(mut self) -> anyhow::Result<()> {
+        processes::resume(&self.public.netns, &self.dir.join("coordinator"));
         // All are told before the first is waited for.
         for volunteer in &self.volunteers {
             volunteer.resume();
@@ -208,7 +212,9 @@ impl World {
         if left.is_err() {
             let left: Vec<String> = processes::of_lab()
                 .iter()
-                .map(|p| format!("\n    {} {}", p.pid, p.command))
+                .map(|p| {
+                    format!("\n    {} {}", p.pid, p.command.chars().take(SHOWN).collect::<String>())
+                })
                 .collect();
             bail!("processes were left behind after a clean end:{}", left.concat());
         }

@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use netsim_report::{Recorder, Role, What};
 use netsim_scenario::Resolved;
 
+use crate::disk;
 use crate::expect::{self, LanCounters};
 use crate::nodes::Nodes;
 use crate::progress::Progress;
@@ -50,9 +51,13 @@ pub fn run(
     when_built: &mut WhenBuilt<'_>,
 ) -> (anyhow::Result<Report>, Option<World>) {
     let deadline = Instant::now() + resolved.duration;
+    let explain = |error| disk::explain(dir, error);
     match build(resolved, dir, recorder, progress, when_built) {
-        Ok(mut world) => (conduct(resolved, &mut world, deadline, recorder, progress), Some(world)),
-        Err(error) => (Err(error), None),
+        Ok(mut world) => {
+            let report = conduct(resolved, &mut world, deadline, recorder, progress);
+            (report.map_err(explain), Some(world))
+        }
+        Err(error) => (Err(explain(error)), None),
     }
 }
 
@@ -95,7 +100,9 @@ fn build(
         }
     }
     let limit = ALIVE + ALIVE_EACH * u32::try_from(count).unwrap_or(u32::MAX);
-    world.wait_until_alive(count - absent.len(), limit)?;
+    let alive = world.wait_until_alive(count - absent.len(), limit);
+    // The cause, where it is that.
+    disk::check(dir).and(alive)?;
     Ok(world)
 }
 

@@ -34,11 +34,6 @@ use crate::mark::{self, Mark};
 /// Chosen: the lab kills what it started at once and removes a few megabytes of files.
 const GRACE_S: libc::c_uint = 10;
 
-/// Exit status of a process that `SIGINT` ended, by the shells' convention (128 + signal).
-pub const EXIT_INTERRUPTED: i32 = 128 + libc::SIGINT;
-/// Exit status of a process that `SIGTERM` ended.
-pub const EXIT_TERMINATED: i32 = 128 + libc::SIGTERM;
-
 /// What becomes of the run directory in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
@@ -246,7 +241,8 @@ fn wait_for(child: Pid, only: Option<Pid>) -> i32 {
 }
 
 fn clean_up(run_dir: &Path, keep: Keep, status: i32) {
-    let interrupted = [EXIT_INTERRUPTED, EXIT_TERMINATED, 128 + libc::SIGKILL].contains(&status);
+    let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGKILL];
+    let interrupted = signals.iter().any(|signal| status == 128 + signal);
     let remove = keep == Keep::OnFailure && (status == 0 || interrupted);
     if remove && let Err(error) = remove_tree(run_dir) {
         let _ = writeln!(io::stderr(), "cannot remove {}: {error}", run_dir.display());
@@ -257,8 +253,12 @@ fn clean_up(run_dir: &Path, keep: Keep, status: i32) {
     }
 }
 
-/// Removes a tree in which jobs may have left directories that even their owner cannot write to.
+/// Removes a file, or a tree in which jobs may have left directories that even their owner cannot
+/// write to.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    if !path.symlink_metadata()?.is_dir() {
+        return fs::remove_file(path);
+    }
     if fs::remove_dir_all(path).is_ok() {
         return Ok(());
     }

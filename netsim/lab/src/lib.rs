@@ -9,6 +9,7 @@ pub mod capture;
 pub mod commands;
 pub mod conduct;
 pub mod confine;
+mod disk;
 pub mod doctor;
 pub mod drawing;
 pub mod expect;

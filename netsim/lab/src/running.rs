@@ -97,11 +97,23 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
         }
         (Ok(report), Some(world)) => {
             eprintln!("ending everything and looking for leftovers");
-            world.stop().map(|()| report)
+            Ok(match world.stop() {
+                Ok(()) => report,
+                Err(error) => with_failure(report, format!("{error:#}"), out.as_ref()),
+            })
         }
         (outcome, _) => outcome,
     };
     show(outcome, out, json, &dir)
+}
+
+/// What was found out stays found out when something else fails afterwards.
+fn with_failure(mut report: Report, text: String, out: Option<&Out>) -> Report {
+    if let Some(out) = out {
+        out.recorder().record(What::Failure { text: text.clone() });
+    }
+    report.failures.push(text);
+    Report { passed: false, ..report }
 }
 
 /// The run itself, while everything is watched that was asked for.

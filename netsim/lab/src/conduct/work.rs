@@ -20,6 +20,7 @@ use super::outcome::{EndedJob, Outcome, Times};
 use super::step;
 use super::watch::{News, Watch};
 use super::workload::{Milestone, Workload};
+use crate::disk;
 use crate::progress::Progress;
 use crate::world::{Submission, World};
 
@@ -122,6 +123,7 @@ impl Work<'_> {
             if self.is_done() {
                 return Ok(());
             }
+            disk::check(&self.world.dir)?;
             if Instant::now() >= self.deadline {
                 bail!("{}", self.overdue());
             }

@@ -244,13 +244,24 @@ fn clean_up(run_dir: &Path, keep: Keep, status: i32) {
     let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGKILL];
     let interrupted = signals.iter().any(|signal| status == 128 + signal);
     let remove = keep == Keep::OnFailure && (status == 0 || interrupted);
-    if remove && let Err(error) = remove_tree(run_dir) {
+    if remove && let Err(error) = remove_run(run_dir) {
         let _ = writeln!(io::stderr(), "cannot remove {}: {error}", run_dir.display());
     }
     if !remove {
         // What is kept is the user's now.
         let _ = mark::take_off(run_dir);
     }
+}
+
+/// Removes a run's directory. The mark goes last: a removal that is interrupted can be taken up again.
+pub(crate) fn remove_run(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if !mark::is_mark(&path) {
+            remove_tree(&path)?;
+        }
+    }
+    remove_tree(dir)
 }
 
 /// Removes a file, or a tree in which jobs may have left directories that even their owner cannot

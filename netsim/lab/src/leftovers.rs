@@ -5,7 +5,6 @@
 //! and namespaces end with it (see [`confine`]). Only directories that carry the
 //! mark of a run of this user, which is over, are touched.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,14 +67,7 @@ impl Leftover {
             left.is_empty().then_some(())
         });
         gone.map_err(io::Error::other)?;
-        // The mark last: a removal that is interrupted can be taken up again.
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            if !mark::is_mark(&path) {
-                confine::remove_tree(&path)?;
-            }
-        }
-        confine::remove_tree(&self.dir)
+        confine::remove_run(&self.dir)
     }
 }
 

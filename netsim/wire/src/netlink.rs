@@ -9,7 +9,9 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType,
+};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -103,6 +105,8 @@ impl Netlink {
                     *old = index;
                 }
             }
+            // That the carrier was away for a moment is a state, and refused as a setting.
+            route.header.flags &= RouteFlags::Onlink;
             // How old a route is cannot be set.
             route.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
             self.add(RouteNetlinkMessage::NewRoute(route))?;

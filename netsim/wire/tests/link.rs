@@ -216,14 +216,24 @@ fn both_ends_keep_their_addresses_and_links_vanish_with_their_thread() {
     let _alone = common::alone();
     let pair = Pair::new();
     pair.near.ip(&format!("route add 10.8.0.0/16 via {FAR}"));
+    pair.near.ip("address add fd00::2/64 dev eth0 nodad");
+    pair.near.ip("route add default via fd00::1 dev eth0");
+    // Without a carrier, as routes are for a moment when everything is new.
+    pair.far.ip("link set v1 down");
     let wires = Wires::new().unwrap();
     let before = hardware((&pair.near, "eth0"));
     wires.add(LineSpec::default(), pair.cable().splice(None).unwrap()).unwrap();
     assert_eq!(hardware((&pair.near, "eth0")), before);
     pair.far.ip("address add 10.8.0.1/16 dev v1");
+    pair.far.ip("address add fd00::1/64 dev v1 nodad");
     let (near, far) = (pair.near.udp(NEAR, 0), pair.far.udp("10.8.0.1", PORT));
     far.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     near.send_to(b"hello", ("10.8.0.1", PORT)).unwrap();
+    assert_eq!(far.recv(&mut [0; 16]).unwrap(), 5);
+    let six = [(&pair.near, "fd00::2"), (&pair.far, "fd00::1")];
+    let [near, far] = six.map(|(end, address)| end.udp(&format!("[{address}]"), PORT));
+    far.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    near.send_to(b"hello", ("fd00::1", PORT)).unwrap();
     assert_eq!(far.recv(&mut [0; 16]).unwrap(), 5);
     drop(wires);
     assert!(!links(&pair.near).contains("eth0"), "{}", links(&pair.near));

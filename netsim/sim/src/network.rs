@@ -157,6 +157,30 @@ impl<P: Clone> Network<P> {
         self.hosts[host.0].ipv6
     }
 
+    /// Whether a host's IPv4 packets come to the public realm at all: no router on its way is for
+    /// IPv6 only.
+    pub fn has_ipv4(&self, host: HostId) -> bool {
+        self.routers_of(host).all(|router| !router.ipv6_only)
+    }
+
+    /// Whether a host runs, and its link and the uplinks of all routers on its way are up.
+    pub fn is_connected(&self, host: HostId) -> bool {
+        let Host { state, link, .. } = &self.hosts[host.0];
+        let is_up = |duplex: &Duplex| !duplex.up.is_down() && !duplex.down.is_down();
+        let runs = *state == HostState::Running && is_up(link);
+        runs && self.routers_of(host).all(|router| is_up(&router.uplink))
+    }
+
+    /// The routers from a host outwards.
+    fn routers_of(&self, host: HostId) -> impl Iterator<Item = &Router> {
+        let mut realm = self.hosts[host.0].realm;
+        std::iter::from_fn(move || {
+            let router = &self.routers[self.realms[realm.0].gateway()?.0];
+            realm = router.outside;
+            Some(router)
+        })
+    }
+
     /// The address that a host's IPv4 packets have in the public realm.
     pub fn public_address(&self, host: HostId) -> IpAddr {
         let Host { mut realm, mut address, .. } = self.hosts[host.0];

@@ -70,6 +70,8 @@ pub struct Gate {
     pub nat: Option<NatProfile>,
     /// Its filter for what it does not translate.
     pub stateful: Option<Stateful>,
+    /// Whether it forwards IPv4.
+    pub ipv4: bool,
     /// Whether it forwards IPv6. A machine has IPv6 if all routers on its way do.
     pub ipv6: bool,
     /// What it lets through at all.
@@ -101,6 +103,7 @@ pub fn verdict_of_nats(a: &[NatProfile], b: &[NatProfile]) -> Verdict {
             router: first + index,
             nat: Some(*nat),
             stateful: None,
+            ipv4: true,
             ipv6: false,
             firewall: Firewall::None,
         };
@@ -141,6 +144,10 @@ fn in_common_network(a: &[Gate], b: &[Gate], common: &[Gate]) -> Verdict {
         let because = "they are in the same network, and need no router";
         return Verdict { reach: Reach::Plain, because };
     }
+    if !a.iter().chain(b).all(|gate| gate.ipv4) {
+        let because = "one side has IPv6 only, and the other has not";
+        return Verdict { reach: Reach::Impossible, because };
+    }
     if !lets_udp(a) || !lets_udp(b) {
         return Verdict { reach: Reach::Impossible, because: NO_UDP };
     }
@@ -157,6 +164,9 @@ fn by_hairpin(a: &[Gate], b: &[Gate], common: &[Gate]) -> Option<Verdict> {
     let beyond = common.iter().rev().take_while(|gate| gate.nat.is_none()).count();
     let turning = common.len().checked_sub(beyond + 1).and_then(|index| common[index].nat)?;
     let (a, b) = (&a[..a.len() - beyond], &b[..b.len() - beyond]);
+    if !a.iter().chain(b).all(|gate| gate.ipv4) {
+        return None;
+    }
     Some(if !turning.hairpin {
         let because = "they share a NAT that does not turn packets round (no hairpin), and only its \
                        outside is known";

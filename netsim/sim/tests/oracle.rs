@@ -118,7 +118,7 @@ fn so_do_machines_behind_a_firewall_without_nat() {
 }
 
 fn gate(router: usize, nat: Option<NatProfile>, stateful: Option<Stateful>) -> Gate {
-    Gate { router, nat, stateful, ipv6: false, firewall: Default::default() }
+    Gate { router, nat, stateful, ipv4: true, ipv6: false, firewall: Default::default() }
 }
 
 fn inside(network: &mut Network<Message>, realm: RealmId, chain: &[NatProfile]) -> RealmId {

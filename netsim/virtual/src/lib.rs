@@ -4,6 +4,8 @@
 //! a small coordinator, a [`Relay`], and a stand-in for WireGuard ([`wireguard`]), on a
 //! [`netsim_sim::Network`]. Time moves from event to event; the same seed gives the same run.
 //!
+//! [`run`] takes a whole scenario: the same file as the laboratory, with the same events.
+//!
 //! ```text
 //!   coordinator ──orders──▶ Node ──outputs──▶ World ──packets──▶ Network ──deliveries──▶ World ──▶ Node
 //! ```
@@ -14,10 +16,12 @@ pub mod wireguard;
 
 mod node;
 mod relay;
+mod run;
 mod session;
 mod timers;
 mod world;
 
 pub use node::VirtualNode;
 pub use relay::{REFLECTOR_TOKEN, Relay};
-pub use world::{LINK, PORT, Packet, World};
+pub use run::{Outcome, RunError, run};
+pub use world::{LINK, Note, PORT, Packet, World};

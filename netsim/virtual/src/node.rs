@@ -31,6 +31,14 @@ pub struct VirtualNode {
     pub route_mtus: BTreeMap<NodeId, usize>,
     /// As last announced.
     pub candidates: Option<NodeCandidates>,
+    /// Bytes of [`crate::wireguard::Inner::Bulk`] that have arrived.
+    pub bulk: BTreeMap<SessionKey, u64>,
+    /// Whether the coordinator has answered since it connected.
+    pub welcomed: bool,
+    /// How often it has lost its power.
+    pub(crate) life: u64,
+    /// The number of its last control connection.
+    pub(crate) attempt: u32,
     pub(crate) key: WireGuardKey,
     pub(crate) sessions: BTreeMap<SessionKey, Session>,
     pub(crate) paths: BTreeMap<NodeId, Selected>,
@@ -52,6 +60,10 @@ impl VirtualNode {
             removed: Vec::new(),
             route_mtus: BTreeMap::new(),
             candidates: None,
+            bulk: BTreeMap::new(),
+            welcomed: false,
+            life: 0,
+            attempt: 0,
             key: WireGuardKey(id.0),
             sessions: BTreeMap::new(),
             paths: BTreeMap::new(),

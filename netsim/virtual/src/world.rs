@@ -3,11 +3,14 @@
 mod coordinator;
 mod data;
 mod driver;
+mod machine;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use netsim_sim::{Delivery, HostId, HostState, Link, NatProfile, Network, Outgoing, PUBLIC};
+use netsim_sim::{
+    Change, Delivery, Happening, HostId, HostState, Link, NatProfile, Network, Outgoing, PUBLIC,
+};
 use overlay_core::{
     Input, MeshId, Node, NodeConfig, NodeId, Output, PairState, Path, Pattern, SessionKey,
 };
@@ -16,6 +19,7 @@ use crate::node::VirtualNode;
 use crate::relay::Relay;
 use crate::timers::{Slots, Timers};
 use crate::wireguard::Message;
+pub(crate) use coordinator::CONTROL_DELAY;
 use coordinator::Orders;
 
 /// The UDP port of every node.
@@ -33,14 +37,37 @@ pub const LINK: Link = Link { delay: Duration::from_millis(5), loss: 0.0 };
 /// What the network of a world carries.
 #[derive(Clone, Debug)]
 pub enum Packet {
-    /// The first packet of that node's control connection, which says who it is.
-    Hello(usize),
+    /// The first packet of that node's control connection, which says who it is and which attempt.
+    Hello(usize, u32),
     /// A frame between a node and a relay or reflector.
     Control(Vec<u8>),
     /// A WireGuard message from node to node, with the session as its receiver calls it.
     Direct(SessionKey, Message),
     /// The same on a channel of the relay.
     Relayed(u32, SessionKey, Message),
+}
+
+/// What happened in a world, for whoever asked for it ([`World::keep_notes`]).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// A node reports on a pair.
+    Pair {
+        /// When.
+        at: Duration,
+        /// Which node.
+        node: usize,
+        /// Which pair.
+        session: SessionKey,
+        /// How it stands.
+        state: PairState,
+    },
+    /// A scheduled change has taken place.
+    Changed {
+        /// When.
+        at: Duration,
+        /// What.
+        change: Change,
+    },
 }
 
 /// Nodes, coordinator, relay and network, in virtual time.
@@ -60,6 +87,7 @@ pub struct World {
     pub coordinator_away: bool,
     /// Inner packets above this size do not pass direct paths.
     pub direct_mtu: usize,
+    notes: Option<Vec<Note>>,
     start: Instant,
     timers: Timers,
     /// The node on each machine.
@@ -78,6 +106,11 @@ impl World {
     pub fn new(seed: u64, start: Instant) -> Self {
         let mut net = Network::new(seed);
         let server = net.add_host(PUBLIC, LINK);
+        Self::on(net, server, seed, start)
+    }
+
+    /// The same on a network that is there, with coordinator and relay on that machine of it.
+    pub fn on(net: Network<Packet>, server: HostId, seed: u64, start: Instant) -> Self {
         Self {
             net,
             nodes: Vec::new(),
@@ -86,6 +119,7 @@ impl World {
             pattern: None,
             coordinator_away: false,
             direct_mtu: usize::MAX,
+            notes: None,
             start,
             timers: Timers::default(),
             node_on: Vec::new(),
@@ -123,24 +157,36 @@ impl World {
     pub fn add_node_at(&mut self, host: HostId) -> usize {
         let index = self.nodes.len();
         let id = node_id(index);
-        let seed = self.seed.wrapping_mul(1000).wrapping_add(index as u64);
-        let node = Node::new(NodeConfig { id, seed }, self.start + self.net.now());
+        let node = Node::new(self.config(index, 0), self.start + self.net.now());
         self.nodes.push(VirtualNode::new(node, id, host));
         if self.node_on.len() <= host.index() {
             self.node_on.resize(host.index() + 1, None);
         }
         self.node_on[host.index()] = Some(index);
-        self.connect(index);
+        if self.net.state(host) == HostState::Running {
+            self.connect(index);
+        }
         index
     }
 
-    /// Tells a node its address and opens its control connection, at the start and after a move.
-    pub fn connect(&mut self, index: usize) {
-        let host = self.nodes[index].host;
-        let own = SocketAddr::new(self.net.address(host), PORT);
-        self.input(index, Input::HostEndpoints(vec![own]));
-        let to = SocketAddr::new(self.net.address(self.server), CONTROL_PORT);
-        self.net.send(host, PORT, to, Packet::Hello(index));
+    /// Collects what happens from here on, for [`World::take_notes`]; the nodes keep no history then.
+    pub fn keep_notes(&mut self) {
+        self.notes = Some(Vec::new());
+    }
+
+    /// What has happened since this was asked the last time.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        self.notes.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The node on a machine.
+    pub fn node_on(&self, host: HostId) -> Option<usize> {
+        self.node_on.get(host.index()).copied().flatten()
+    }
+
+    fn config(&self, index: usize, life: u64) -> NodeConfig {
+        let seed = self.seed.wrapping_mul(1000).wrapping_add(index as u64);
+        NodeConfig { id: node_id(index), seed: seed.wrapping_add(life << 32) }
     }
 
     /// The session of a mesh with that peer.
@@ -185,6 +231,13 @@ impl World {
         SocketAddr::new(self.net.address(self.server), RELAY_PORT)
     }
 
+    /// An endpoint of coordinator or relay as that node can reach it.
+    fn endpoint_for(&self, index: usize, port: u16) -> SocketAddr {
+        let host = self.nodes[index].host;
+        let ipv6 = self.net.ipv6_address(self.server).filter(|_| !self.net.has_ipv4(host));
+        SocketAddr::new(ipv6.unwrap_or_else(|| self.net.address(self.server)), port)
+    }
+
     /// Time since the start.
     pub fn now(&self) -> Duration {
         self.net.now()
@@ -225,7 +278,7 @@ impl World {
     ///
     /// When the node breaks the contract with its driver: that is a defect of the overlay's core.
     pub fn input(&mut self, index: usize, input: Input<'_>) {
-        if self.net.state(self.nodes[index].host) == HostState::Suspended {
+        if self.net.state(self.nodes[index].host) != HostState::Running {
             return;
         }
         let now = self.start + self.now();
@@ -239,16 +292,24 @@ impl World {
         }
     }
 
-    fn next_event(&self) -> Option<Duration> {
+    pub(crate) fn next_event(&self) -> Option<Duration> {
         let wakeup = self.timers.first().map(|(at, _)| at);
         let tick = self.slots.timers.first().map(|(at, _)| at);
         [self.net.next_event(), self.orders.next(), tick, wakeup].into_iter().flatten().min()
     }
 
+    /// Lets the next event happen, which is at that time.
+    pub(crate) fn happen(&mut self, at: Duration) {
+        self.net.advance_to(at);
+        self.step(at);
+    }
+
     fn step(&mut self, at: Duration) {
         if self.net.next_event().is_some_and(|event| event <= at) {
-            if let Some(delivery) = self.net.step() {
-                self.deliver(delivery);
+            match self.net.handle_next() {
+                Some(Happening::Delivered(delivery)) => self.deliver(delivery),
+                Some(Happening::Changed(change)) => self.changed(change),
+                Some(Happening::TooBig(_)) | None => {}
             }
         } else if let Some((index, order)) = self.orders.pop(at) {
             self.give_order(index, order);
@@ -256,6 +317,8 @@ impl World {
             self.nodes[index].guard.observe(at).expect("sessions make progress");
             self.tick(index, key);
         } else if let Some((_, index)) = self.timers.first().filter(|(due, _)| *due <= at) {
+            // Where the machine stands still, it wakes up when that goes on.
+            self.timers.set(index, None);
             self.nodes[index].guard.observe(at).expect("wakeups make progress");
             self.input(index, Input::Wakeup);
         }
@@ -266,11 +329,12 @@ impl World {
             self.deliver_to_server(delivery);
             return;
         }
-        let node = self.node_on.get(delivery.host.index()).copied().flatten();
-        let Some(index) = node.filter(|_| delivery.to.port() == PORT) else { return };
+        let Some(index) = self.node_on(delivery.host).filter(|_| delivery.to.port() == PORT) else {
+            return;
+        };
         let from = delivery.from;
         match delivery.payload {
-            Packet::Hello(_) => {}
+            Packet::Hello(..) => {}
             Packet::Control(bytes) => self.input(index, Input::Control { from, bytes: &bytes }),
             Packet::Direct(key, message) => {
                 self.open(index, key, (Path::Direct(from), from.ip()), &message);
@@ -287,7 +351,7 @@ impl World {
         let (to_control, to_relay) =
             (to.port() == CONTROL_PORT, to.port() == RELAY_PORT && !self.relay.down);
         match payload {
-            Packet::Hello(index) if to_control => self.welcome(index, from),
+            Packet::Hello(index, attempt) if to_control => self.on_hello(index, attempt, from),
             Packet::Control(bytes) if to_relay => {
                 if let Some(answer) = self.relay.answer(from, &bytes) {
                     let answer = Packet::Control(answer.encode());
@@ -300,7 +364,7 @@ impl World {
                     self.net.send_packet(self.server, packet);
                 }
             }
-            Packet::Hello(_) | Packet::Control(_) | Packet::Direct(..) | Packet::Relayed(..) => {}
+            Packet::Hello(..) | Packet::Control(_) | Packet::Direct(..) | Packet::Relayed(..) => {}
         }
     }
 }

@@ -64,6 +64,11 @@ impl Pipe {
         self.in_burst = false;
     }
 
+    /// Whether nothing gets through.
+    pub fn is_down(&self) -> bool {
+        self.is_down
+    }
+
     /// Takes it down, or up again.
     pub fn set_down(&mut self, is_down: bool) {
         self.is_down = is_down;

@@ -59,7 +59,7 @@ pub(super) struct Router {
     nat: Option<Translation>,
     flows: Option<FlowTable>,
     firewall: Firewall,
-    ipv6_only: bool,
+    pub(super) ipv6_only: bool,
 }
 
 /// Each protocol has its own ports, and so its own table.

@@ -23,6 +23,7 @@ impl Oracle {
                 router: index,
                 nat: spec.nat.profile(),
                 stateful: spec.stateful,
+                ipv4: !spec.ipv6_only,
                 ipv6: spec.ipv6,
                 firewall: spec.firewall,
             };

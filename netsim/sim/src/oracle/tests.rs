@@ -160,6 +160,7 @@ fn ipv6_needs_no_punching_and_firewalls_end_everything() {
             with("other-six", true, Firewall::None),
             with("four", false, Firewall::None),
             with("web", true, Firewall::Tcp80443Only),
+            RouterSpec { ipv6_only: true, ..with("six-only", true, Firewall::None) },
         ],
         hosts: hosts(&[
             ("a", Some("six")),
@@ -168,6 +169,7 @@ fn ipv6_needs_no_punching_and_firewalls_end_everything() {
             ("d", Some("web")),
             ("e", Some("web")),
             ("f", None),
+            ("g", Some("six-only")),
         ]),
         ..Topology::default()
     };
@@ -180,6 +182,9 @@ fn ipv6_needs_no_punching_and_firewalls_end_everything() {
         assert_eq!(verdict("d", other), Verdict { reach: Reach::Impossible, because: NO_UDP });
     }
     assert_eq!(verdict("d", "e").reach, Reach::Plain);
+    assert_eq!(verdict("g", "a").reach, Reach::Plain);
+    assert_eq!(verdict("g", "f").reach, Reach::Plain);
+    assert!(verdict("g", "c").because.contains("IPv6 only"));
 }
 
 #[test]

@@ -229,7 +229,8 @@ impl<P: Clone> Built<P> {
         Ok(count)
     }
 
-    fn change(&self, event: &Event) -> Result<Change, TopologyError> {
+    /// What an event does, by the network's own names.
+    pub fn change(&self, event: &Event) -> Result<Change, TopologyError> {
         let nat = |name: &str| self.router(name).map(|(nat, _)| nat);
         Ok(match event {
             Event::Roam { host, behind } => {

@@ -4,20 +4,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use netsim_sim::HostState;
 use overlay_core::netmap::NETMAP_VERSION;
 use overlay_core::wire::Ticket;
-use overlay_core::{Input, Member, MeshId, Netmap, NodeCandidates, Path, RelayTicket};
+use overlay_core::{Input, Member, MeshId, Netmap, NodeCandidates, Path, Pattern, RelayTicket};
 
-use super::World;
+use super::{RELAY_PORT, World};
 use crate::relay::REFLECTOR_TOKEN;
 
 /// One way between a node and the coordinator's process, over a stream: reliable.
-const CONTROL_DELAY: Duration = Duration::from_millis(20);
+pub(crate) const CONTROL_DELAY: Duration = Duration::from_millis(20);
+
+/// How often a connection that does not get through is tried. Chosen.
+const STANDSTILL: Duration = Duration::from_millis(500);
 
 /// What the coordinator tells a node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Order {
-    Welcome { observed: SocketAddr },
+    Welcome {
+        observed: SocketAddr,
+        attempt: u32,
+    },
+    /// Not an order: the node itself looks whether it was welcomed.
+    TryAgain {
+        attempt: u32,
+        patience: Duration,
+    },
     Candidates(NodeCandidates),
     Ticket(RelayTicket),
     Netmap(Netmap),
@@ -48,9 +60,9 @@ impl Orders {
         Some(first.remove())
     }
 
-    fn give(&mut self, now: Duration, to: usize, order: Order) {
+    fn give(&mut self, at: Duration, to: usize, order: Order) {
         self.given += 1;
-        self.on_their_way.insert((now + CONTROL_DELAY, self.given), (to, order));
+        self.on_their_way.insert((at, self.given), (to, order));
     }
 
     fn channel(&mut self, a: usize, b: usize) -> u32 {
@@ -79,11 +91,24 @@ impl World {
         self.join_members(mesh, &all, false);
     }
 
-    /// Those nodes join the mesh, and the coordinator tells them about each other: first the tickets
-    /// and (unless it keeps them to itself) the candidates, then the netmap.
+    /// Those nodes join the mesh, and the coordinator tells them about each other.
     pub fn join_members(&mut self, mesh: MeshId, members: &[usize], tell_candidates: bool) {
         for index in members {
             self.input(*index, Input::JoinMesh(mesh));
+        }
+        self.introduce(mesh, members, None, tell_candidates);
+    }
+
+    /// The coordinator tells the members of a mesh about each other: first the tickets and (unless it
+    /// keeps them to itself) the candidates, then the netmap.
+    pub fn introduce(
+        &mut self,
+        mesh: MeshId,
+        members: &[usize],
+        pattern: Option<Pattern>,
+        tell_candidates: bool,
+    ) {
+        for index in members {
             self.orders.meshes_of.entry(*index).or_default().insert(mesh);
         }
         self.orders.meshes.insert(mesh, members.iter().copied().collect());
@@ -99,7 +124,20 @@ impl World {
                 }
             }
         }
-        self.send_netmap(mesh, 1, members);
+        let pattern = pattern.or(self.pattern);
+        let netmap = Netmap { pattern, ..self.netmap(mesh, 1, members) };
+        for index in members {
+            self.order(*index, Order::Netmap(netmap.clone()));
+        }
+    }
+
+    /// A mesh is over: the coordinator forgets it. The nodes leave by themselves.
+    pub fn dissolve(&mut self, mesh: MeshId) {
+        for index in self.orders.meshes.remove(&mesh).into_iter().flatten() {
+            if let Some(meshes) = self.orders.meshes_of.get_mut(&index) {
+                meshes.remove(&mesh);
+            }
+        }
     }
 
     /// Tells everybody who was ever in the mesh, and the new members, who is in it.
@@ -114,13 +152,13 @@ impl World {
 
     /// A netmap with those members.
     pub fn netmap(&self, mesh: MeshId, epoch: u64, members: &[usize]) -> Netmap {
-        let member = |index: &usize| Member {
-            index: *index as u16,
+        let member = |(rank, index): (usize, &usize)| Member {
+            index: u16::try_from(rank).unwrap_or(u16::MAX),
             node: self.nodes[*index].id,
             name: format!("vol-{index}"),
             wireguard_key: self.nodes[*index].key,
         };
-        let members = members.iter().map(member).collect();
+        let members = members.iter().enumerate().map(member).collect();
         Netmap {
             version: NETMAP_VERSION,
             mesh,
@@ -141,21 +179,36 @@ impl World {
         &self.orders.meshes[&mesh]
     }
 
-    pub(super) fn welcome(&mut self, index: usize, observed: SocketAddr) {
-        self.order(index, Order::Welcome { observed });
-    }
-
     /// A node has announced itself: all who share a mesh with it hear of it.
     pub(super) fn pass_on(&mut self, index: usize, candidates: &NodeCandidates) {
+        if self.coordinator_away {
+            return;
+        }
         for other in self.orders.companions(index) {
             self.order(other, Order::Candidates(candidates.clone()));
         }
     }
 
     pub(super) fn give_order(&mut self, index: usize, order: Order) {
-        let reflector = self.relay_endpoint();
+        if let Order::TryAgain { attempt, patience } = order {
+            return self.try_again(index, attempt, patience);
+        }
+        let host = self.nodes[index].host;
+        match self.net.state(host) {
+            HostState::Killed => return,
+            // The connection carries it later.
+            HostState::Suspended => return self.order_after(STANDSTILL, index, order),
+            HostState::Running if !self.net.is_connected(host) => {
+                return self.order_after(STANDSTILL, index, order);
+            }
+            HostState::Running => {}
+        }
+        let reflector = self.endpoint_for(index, RELAY_PORT);
         let input = match order {
-            Order::Welcome { observed } => {
+            Order::TryAgain { .. } => return,
+            Order::Welcome { attempt, .. } if attempt != self.nodes[index].attempt => return,
+            Order::Welcome { observed, .. } => {
+                self.nodes[index].welcomed = true;
                 Input::Welcome { observed, reflector, reflector_token: REFLECTOR_TOKEN }
             }
             Order::Candidates(candidates) => Input::Candidates(candidates),
@@ -169,11 +222,14 @@ impl World {
         self.input(index, input);
     }
 
-    fn order(&mut self, to: usize, order: Order) {
-        if self.coordinator_away {
-            return;
+    pub(super) fn order(&mut self, to: usize, order: Order) {
+        if !self.coordinator_away {
+            self.order_after(CONTROL_DELAY, to, order);
         }
-        self.orders.give(self.net.now(), to, order);
+    }
+
+    pub(super) fn order_after(&mut self, delay: Duration, to: usize, order: Order) {
+        self.orders.give(self.net.now() + delay, to, order);
     }
 
     fn ticket(&mut self, holder: usize, other: usize) -> RelayTicket {
@@ -181,7 +237,7 @@ impl World {
         let side = u8::from(self.nodes[holder].id > self.nodes[other].id);
         let expires_unix = u64::MAX;
         let sealed = Ticket { version: 1, side, channel, expires_unix, mac: [0; 16] }.to_hex();
-        let relay = self.relay_endpoint();
+        let relay = self.endpoint_for(holder, RELAY_PORT);
         RelayTicket { peer: self.nodes[other].id, relay, channel, expires_unix, sealed }
     }
 }

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use netsim_sim::Outgoing;
+use netsim_sim::{HostState, Outgoing};
 use overlay_core::wire::Probe;
 use overlay_core::{Input, NodeId, Output, Path, SessionKey, WireGuardKey};
 
-use super::{PORT, Packet, World};
+use super::{Note, PORT, Packet, World};
 use crate::node::VirtualNode;
 use crate::session::{Notice, Selected, Session, Wants};
 use crate::wireguard::{Inner, Message};
@@ -78,9 +78,14 @@ impl World {
                 self.pass_on(index, &candidates);
             }
             Output::PairChanged(session, state) => {
-                let node = &mut self.nodes[index];
-                node.history.push((at, session, state.clone()));
-                node.pairs.insert(session, state);
+                match &mut self.notes {
+                    Some(notes) => {
+                        let state = state.clone();
+                        notes.push(Note::Pair { at, node: index, session, state });
+                    }
+                    None => self.nodes[index].history.push((at, session, state.clone())),
+                }
+                self.nodes[index].pairs.insert(session, state);
             }
         }
     }
@@ -129,6 +134,9 @@ impl World {
     pub(super) fn tick(&mut self, index: usize, key: SessionKey) {
         let slot = self.session(index, key).slot;
         self.slots.timers.set(slot, None);
+        if self.net.state(self.nodes[index].host) != HostState::Running {
+            return;
+        }
         let mut is_dead = false;
         self.with_session(index, key, |session, now, wants| is_dead = session.tick(now, wants));
         if is_dead {
@@ -211,7 +219,9 @@ impl World {
             Some(Inner::Data(number)) => {
                 self.nodes[index].received.entry(key).or_default().insert(number);
             }
-            Some(Inner::Bulk(_)) => {}
+            Some(Inner::Bulk(bytes)) => {
+                *self.nodes[index].bulk.entry(key).or_default() += u64::from(bytes);
+            }
         }
     }
 

@@ -25,6 +25,7 @@ pub mod progress;
 pub mod record;
 pub mod report;
 pub mod running;
+pub mod simulate;
 pub mod sweep;
 pub mod topology;
 pub mod visit;

@@ -5,8 +5,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use netsim_report::{Backend, Recorder, What};
+use netsim_scenario::resolve::MOST_REAL_VOLUNTEERS;
 use netsim_scenario::{Resolved, ScenarioFile, Setting};
 
 use crate::confine::{self, Keep};
@@ -15,6 +16,7 @@ use crate::record::captures::Captures;
 use crate::record::traffic::Traffic;
 use crate::record::{self, About, Out};
 use crate::report::Report;
+use crate::simulate::simulate;
 use crate::topology::Machine;
 use crate::world::World;
 use crate::{conduct, needs};
@@ -45,6 +47,19 @@ pub struct RunArgs {
     /// Keeps everything running after the jobs until Ctrl-C, for `netsim shell` and `netsim exec`.
     #[arg(long)]
     hold: bool,
+    /// What runs it.
+    #[arg(long, value_enum, default_value_t)]
+    backend: By,
+}
+
+/// What runs a scenario.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// The real programs in network namespaces, in real time.
+    #[default]
+    Lab,
+    /// The overlay's and the coordinator's cores on a simulated network, in virtual time.
+    Sim,
 }
 
 /// Runs a scenario and returns the exit status: 0 if all that it expects holds.
@@ -56,6 +71,15 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
     let mut file = ScenarioFile::load(&args.scenario, &args.set)?;
     file.path = file.path.canonicalize()?;
     let scenario = file.resolve(args.seed)?;
+    if args.backend == By::Sim {
+        return in_virtual_time(&args, &file, &scenario);
+    }
+    if scenario.volunteers.len() > MOST_REAL_VOLUNTEERS {
+        let count = scenario.volunteers.len();
+        bail!(
+            "{count} volunteers: the laboratory starts {MOST_REAL_VOLUNTEERS} at most; add --backend sim"
+        );
+    }
     check_nodes(&scenario, &args.pcap)?;
     // Before the run, so that a place that cannot be written to does not cost one.
     let create = |path: &Path| {
@@ -114,6 +138,21 @@ fn with_failure(mut report: Report, text: String, out: Option<&Out>) -> Report {
     }
     report.failures.push(text);
     Report { passed: false, ..report }
+}
+
+fn in_virtual_time(
+    args: &RunArgs,
+    file: &ScenarioFile,
+    scenario: &Resolved,
+) -> anyhow::Result<i32> {
+    if args.json.is_some() || args.keep.is_some() || args.hold || !args.pcap.is_empty() {
+        bail!("--json, --keep, --hold and --pcap are for the laboratory: leave them out");
+    }
+    let overrides = args.set.iter().map(ToString::to_string).collect();
+    let out = args.out.as_deref();
+    let (text, passed) = simulate(&args.scenario, file, scenario, overrides, out)?;
+    writeln!(io::stdout().lock(), "{text}").context("cannot write to standard output")?;
+    Ok(i32::from(!passed))
 }
 
 /// The run itself, while everything is watched that was asked for.

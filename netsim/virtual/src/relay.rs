@@ -16,6 +16,7 @@ pub struct Relay {
     bound: BTreeMap<(u32, u8), SocketAddr>,
     /// Where it says that it sees whoever asks; none: the truth.
     pub lies: Option<SocketAddr>,
+    channels_of: BTreeMap<SocketAddr, u16>,
     /// As of an older version: it knows no keepalives.
     pub is_old: bool,
     /// A relay that does not run answers nothing.
@@ -27,6 +28,7 @@ impl Relay {
     pub fn restart(&mut self) {
         self.secret += 1;
         self.bound.clear();
+        self.channels_of.clear();
         self.down = false;
     }
 
@@ -46,14 +48,13 @@ impl Relay {
             }
             ControlFrame::BindAnswer { ticket, nonce, cookie } => {
                 (cookie == self.cookie(&ticket, from)).then(|| {
-                    self.bound.insert((ticket.channel, ticket.side), from);
+                    self.bind((ticket.channel, ticket.side), from);
                     ControlFrame::BindAck { nonce, channel: ticket.channel, lifetime_s: 120 }
                 })
             }
             ControlFrame::KeepAlive { nonce } => {
                 let observed = self.lies.unwrap_or(from);
-                let channels = self.bound.values().filter(|bound| **bound == from).count();
-                let channels = u16::try_from(channels).unwrap_or(u16::MAX);
+                let channels = self.channels_of.get(&from).copied().unwrap_or(0);
                 let ack = ControlFrame::KeepAliveAck { nonce, observed, channels, lifetime_s: 120 };
                 (channels > 0 && !self.is_old).then_some(ack)
             }
@@ -71,6 +72,16 @@ impl Relay {
     pub fn forward(&self, from: SocketAddr, channel: u32) -> Option<SocketAddr> {
         let side = (0..2).find(|side| self.bound.get(&(channel, *side)) == Some(&from))?;
         self.bound.get(&(channel, 1 - side)).copied()
+    }
+
+    fn bind(&mut self, side: (u32, u8), to: SocketAddr) {
+        if let Some(old) = self.bound.insert(side, to)
+            && let Some(count) = self.channels_of.get_mut(&old)
+        {
+            *count = count.saturating_sub(1);
+        }
+        let count = self.channels_of.entry(to).or_default();
+        *count = count.saturating_add(1);
     }
 
     fn cookie(&self, ticket: &Ticket, from: SocketAddr) -> [u8; 16] {

@@ -1,18 +1,72 @@
 //! Whole scenarios in virtual time.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
-use netsim_report::{Event, What};
+use netsim_report::Event;
 use netsim_scenario::ScenarioFile;
 use netsim_virtual::{Outcome, run};
 
 const NQUEENS: &str = include_str!("../../scenarios/nqueens.toml");
 
+/// Churn, several jobs, roaming, a router and the coordinator that start again.
+const BUSY: &str = r#"
+title = "many things at once"
+duration = "5m"
+
+[[routers]]
+name = "cafe"
+nat = "symmetric"
+
+[[volunteers]]
+mix = { home = 3, symmetric = 1, none = 1 }
+count = 24
+link = "adsl"
+churn = { on = "60s", off = "10s" }
+
+[[volunteers]]
+behind = "home"
+count = 4
+
+[[job]]
+name = "early"
+nodes = 4
+types = ["mesh", "spmd", "idempotent"]
+command = "sleep 20"
+expect = { may-fail = true, pair-bytes = "20KiB" }
+
+[[job]]
+at = "10s"
+nodes = 6
+types = ["mesh", "idempotent"]
+command = "sleep 30"
+expect = { may-fail = true }
+
+[[event]]
+at = "15s"
+do = "roam"
+node = "vol-25"
+to = "cafe"
+
+[[event]]
+at = "25s"
+do = "nat-reboot"
+router = "vol-26-r0"
+
+[[event]]
+at = "40s"
+do = "coordinator-kill"
+
+[[event]]
+at = "45s"
+do = "coordinator-start"
+"#;
+
 /// A scenario's events as lines, and how it ended.
 fn events(text: &str, seed: Option<u64>) -> (String, Outcome) {
     let file = ScenarioFile::parse(Path::new("test.toml"), text.to_owned()).unwrap();
-    let resolved = file.resolve(seed).unwrap();
+    let resolved = file.resolve(seed).unwrap_or_else(|error| panic!("{error}"));
     let mut log = String::new();
     let outcome = run(&resolved, Instant::now(), &mut |at, what| {
         let event = Event { t: at.as_secs_f64(), what };
@@ -28,4 +82,50 @@ fn nqueens_ends_as_in_the_laboratory() {
     assert!(outcome.passed, "{outcome:#?}\n{log}");
     assert_eq!((outcome.terminated, outcome.failed), (1, 0));
     assert_eq!(outcome.direct_pairs + outcome.relayed_pairs, 15);
+}
+
+#[test]
+fn times_only_grow_and_every_job_is_told_of() {
+    let (log, outcome) = events(BUSY, None);
+    let events: Vec<Event> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(events.is_sorted_by(|a, b| a.t <= b.t));
+    for kind in ["churn", "fault", "job-submitted", "job-state", "rank-state", "mesh-open", "path"]
+    {
+        assert!(log.contains(&format!(r#""kind":"{kind}""#)), "no {kind}");
+    }
+    assert_eq!(outcome.terminated + outcome.failed, 2, "{outcome:#?}");
+}
+
+#[test]
+fn same_seed_gives_the_same_events_byte_by_byte_and_another_seed_others() {
+    let logs: Vec<String> = (1..=4).map(|seed| events(BUSY, Some(seed)).0).collect();
+    for (seed, log) in (1..).zip(&logs) {
+        assert!(events(BUSY, Some(seed)).0 == *log, "seed {seed} gives two logs");
+    }
+    for (index, log) in logs.iter().enumerate() {
+        assert!(logs[..index].iter().all(|other| other != log), "two seeds give one log");
+    }
+}
+
+/// The name of the variable that makes this test program print a log instead.
+const PRINT: &str = "NETSIM_VIRTUAL_TEST_PRINTS_SEED";
+
+/// Addresses of memory and the hashes of the standard library differ from process to process.
+#[test]
+fn other_processes_give_the_same_events() {
+    if let Ok(seed) = std::env::var(PRINT) {
+        print!("<log>{}</log>", events(BUSY, Some(seed.parse().unwrap())).0);
+        return;
+    }
+    let expected = format!("<log>{}</log>", events(BUSY, Some(7)).0);
+    for _ in 0..2 {
+        let this = std::env::current_exe().unwrap();
+        let output = Command::new(this)
+            .args(["--exact", "other_processes_give_the_same_events", "--nocapture"])
+            .env(PRINT, "7")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains(&expected));
+    }
 }

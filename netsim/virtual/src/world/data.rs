@@ -1,7 +1,7 @@
 //! What scenarios make nodes do, beside what the coordinator says.
 
 use netsim_sim::Change;
-use overlay_core::{Input, MeshId};
+use overlay_core::MeshId;
 
 use super::World;
 use crate::wireguard::Inner;
@@ -21,14 +21,12 @@ impl World {
 
     /// A node's machine stands still: it sends and hears nothing, and no timer of it fires.
     pub fn suspend(&mut self, index: usize) {
-        self.net.apply(Change::Suspend(self.nodes[index].host));
-        self.timers.set(index, None);
+        self.apply(Change::Suspend(self.nodes[index].host));
     }
 
     /// It goes on, and its driver fires the timers that are long due.
     pub fn resume(&mut self, index: usize) {
-        self.net.apply(Change::Resume(self.nodes[index].host));
-        self.input(index, Input::Wakeup);
+        self.apply(Change::Resume(self.nodes[index].host));
     }
 
     /// A node's process starts again and has no keys.

@@ -81,7 +81,7 @@ impl World {
             }
             Change::Resume(host) => {
                 if let Some(index) = on(self, host) {
-                    self.resume(index);
+                    self.go_on(index);
                 }
             }
             Change::Kill(host) => {
@@ -99,7 +99,7 @@ impl World {
     }
 
     /// The timers that were due while the machine stood still are due now.
-    fn resume(&mut self, index: usize) {
+    fn go_on(&mut self, index: usize) {
         self.input(index, Input::Wakeup);
         let sessions: Vec<_> = self.nodes[index].sessions.keys().copied().collect();
         for key in sessions {

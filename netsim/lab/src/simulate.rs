@@ -1,0 +1,72 @@
+//! `netsim run --backend sim`: a scenario in virtual time, without programs, namespaces or rights.
+
+use std::path::Path;
+use std::time::Instant;
+
+use netsim_report::{Backend, Recorder, What};
+use netsim_scenario::{Resolved, ScenarioFile};
+use netsim_virtual::Outcome;
+
+use crate::record::{self, About, Out};
+
+/// Runs a scenario; the events go to a run directory, if there shall be one. What to say of it, and
+/// whether all that is expected holds.
+///
+/// # Errors
+/// Where the scenario cannot be simulated, or the directory cannot be written.
+pub fn simulate(
+    name: &str,
+    file: &ScenarioFile,
+    scenario: &Resolved,
+    overrides: Vec<String>,
+    out: Option<&Path>,
+) -> anyhow::Result<(String, bool)> {
+    let out = out.map(record::check).transpose()?;
+    let begin = |dir: &Path| {
+        let title = scenario.title.as_str();
+        let (scenario_name, text, seed) = (name, file.text.as_str(), scenario.seed);
+        let backend = Backend::Sim;
+        let about = About { title, scenario: scenario_name, text, seed, overrides, backend };
+        Out::begin(dir, about, scenario)
+    };
+    let out = out.as_deref().map(begin).transpose()?;
+    let recorder = out.as_ref().map_or_else(Recorder::nowhere, |out| out.recorder().clone());
+    let start = Instant::now();
+    let mut last = 0.0;
+    let ran = netsim_virtual::run(scenario, start, &mut |at, what: What| {
+        last = at.as_secs_f64();
+        recorder.record_at(last, what);
+    });
+    let took = start.elapsed().as_secs_f64();
+    let mut said = match &ran {
+        Ok(outcome) => told(outcome, took),
+        Err(_) => String::new(),
+    };
+    if let Some(out) = out {
+        let passed = match &ran {
+            Ok(outcome) => Ok(outcome.passed),
+            Err(error) => Err(error.to_string()),
+        };
+        let page = out.end(None, last, passed)?;
+        said.push_str(&format!("\n{}", page.display()));
+    }
+    let outcome = ran?;
+    Ok((said, outcome.passed))
+}
+
+fn told(outcome: &Outcome, took: f64) -> String {
+    let virtual_s = outcome.took.as_secs_f64();
+    let Outcome { terminated, failed, direct_pairs, relayed_pairs, packets, .. } = outcome;
+    let ratio = virtual_s / took.max(1e-6);
+    let mut said = format!(
+        "{}: {virtual_s:.1} s of virtual time in {took:.2} s ({ratio:.1} times real time), \
+         {packets} packets\n\
+         jobs: {terminated} ended well, {failed} did not; pairs: {direct_pairs} direct, \
+         {relayed_pairs} relayed",
+        if outcome.passed { "passed" } else { "FAILED" },
+    );
+    for failure in &outcome.failures {
+        said.push_str(&format!("\n  {failure}"));
+    }
+    said
+}

@@ -1,5 +1,7 @@
 //! Whole scenarios in virtual time.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;

@@ -12,13 +12,16 @@ use netsim_scenario::resolved::Start;
 use super::{EPOCH, INBOX, Run, Submission, Task, WARM_UP};
 use crate::world::CONTROL_DELAY;
 
+/// What every volunteer says of its memory. Chosen: scenarios name none.
+const MEMORY_MIB: u64 = 4_096;
+
 impl Run<'_> {
     /// All volunteers are enrolled in the order of the scenario, and the work is put on the agenda.
     pub(super) fn enrol(&mut self) {
         let cores: Vec<u16> = self.agents.iter().map(|agent| agent.cores).collect();
         self.decide(|draft| {
             for cores in cores {
-                draft.enrol(cores);
+                draft.enrol(cores, MEMORY_MIB);
             }
         });
         self.tell_who_is_up();
@@ -42,6 +45,7 @@ impl Run<'_> {
                 Change::Node(node) => self.on_node(&node),
                 Change::Job(job) => self.on_job(&job),
                 Change::Counters(counters) => self.counters = counters,
+                Change::Usage(..) => {}
             }
         }
         answer
@@ -179,19 +183,20 @@ impl Run<'_> {
     fn on_job(&mut self, job: &Job) {
         let Some(submission) = self.submissions.get_mut(&job.id) else { return };
         let state = word(job.state);
-        let is_new = submission.state.is_empty();
+        let (is_new, entry) = (submission.state.is_empty(), submission.entry);
         let changed = std::mem::replace(&mut submission.state, state) != state;
         let relaunched =
             job.live_launch().is_some_and(|launch| launch.generation > submission.generation);
         if is_new {
             let request = &job.request;
+            let wanted = self.resolved.jobs[entry].nodes;
             let names = request.types.names().into_iter().map(str::to_owned).collect();
             self.tell(What::JobSubmitted {
                 job: job.id.0,
                 command: request.command.clone(),
-                nodes: request.resources.nodes.into(),
+                nodes: wanted,
                 types: names,
-                walltime_s: Some(request.resources.walltime_s),
+                walltime_s: Some(job.walltime_s()),
             });
         }
         if changed || is_new {
@@ -260,7 +265,8 @@ impl Run<'_> {
     pub(super) fn reload(&mut self) {
         let nodes: Vec<Node> = self.cluster.nodes().map(|node| (**node).clone()).collect();
         let jobs: Vec<Job> = self.cluster.jobs().map(|job| (**job).clone()).collect();
-        self.cluster = Cluster::load(nodes, jobs, self.counters, self.clock(), &self.policy);
+        let usage = self.cluster.usage().clone();
+        self.cluster = Cluster::load(nodes, jobs, self.counters, usage, self.clock(), &self.policy);
     }
 
     pub(super) fn fail(&mut self, text: String) {

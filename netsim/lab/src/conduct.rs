@@ -4,7 +4,7 @@
 //!   build: networks, coordinator, enrolment, agents ─> work: submit, watch, let things happen,
 //!   gather ─> judge: expectations, the routers' word ─> end: nothing may be left
 //! ```
-//! What is decided is decided without a clock ([`agenda`], [`workload`]); [`work`] asks them what is
+//! What is decided is decided without a clock (`agenda`, `workload`); `work` asks them what is
 //! due, and does it.
 
 use std::path::Path;

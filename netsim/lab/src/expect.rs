@@ -1,7 +1,7 @@
 //! Whether a run did what its scenario expects.
 //!
-//! Each job is held to its own expectations ([`job`]), the run as a whole to the scenario's
-//! ([`whole`]), and the routers have a word on what came in from outside. Whatever does not hold is
+//! Each job is held to its own expectations (`job`), the run as a whole to the scenario's
+//! (`whole`), and the routers have a word on what came in from outside. Whatever does not hold is
 //! one sentence.
 
 use netsim_scenario::Resolved;

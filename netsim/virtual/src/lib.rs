@@ -4,7 +4,7 @@
 //! a small coordinator, a [`Relay`], and a stand-in for WireGuard ([`wireguard`]), on a
 //! [`netsim_sim::Network`]. Time moves from event to event; the same seed gives the same run.
 //!
-//! [`mod@run`] takes a whole scenario: the same file as the laboratory, with the same events.
+//! [`run()`] takes a whole scenario: the same file as the laboratory, with the same events.
 //!
 //! ```text
 //!   coordinator ──orders──▶ Node ──outputs──▶ World ──packets──▶ Network ──deliveries──▶ World ──▶ Node

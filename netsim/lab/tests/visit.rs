@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 const SCENARIO: &str = r#"
 [coordinator]
-poll_interval = "200ms"
+poll-interval = "200ms"
 
 [[volunteers]]
 behind = "home"

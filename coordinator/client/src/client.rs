@@ -29,6 +29,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// after which home routers forget a TCP connection (5 minutes and more).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// How long what was sent may stay unacknowledged before the connection is given up. Chosen: a machine
+/// that moves to another network is silent for so long, and no line that works needs half of it.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// A connection to one coordinator. Cheap to clone; clones share the connections.
 ///
 /// `HTTPS_PROXY` and `NO_PROXY` are honoured.
@@ -65,6 +69,7 @@ impl Client {
             .user_agent(concat!("clouds-at-home/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
+            .tcp_user_timeout(SILENCE_TIMEOUT)
             .build()
             .map_err(|error| ClientError::of_request(&base, error))?;
         Ok(Self { http, base, authorization: None })

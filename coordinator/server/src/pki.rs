@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coordinator_client::RootPin;
+use overlay_relay::RelayKeys;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
@@ -89,6 +90,11 @@ impl Pki {
     /// The secret of QUIC's stateless resets, see [`RendezvousConfig`](crate::rendezvous::RendezvousConfig).
     pub fn reset_secret(&self) -> [u8; 32] {
         self.root.reset_secret()
+    }
+
+    /// The keys of the coordinator's own relay, the same after every start.
+    pub fn relay_keys(&self) -> RelayKeys {
+        self.root.relay_keys().clone()
     }
 
     /// For the TLS and QUIC servers: the current leaf, renewed when it is due.

@@ -15,7 +15,7 @@ use coordinator_core::Policy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use overlay_core::wire::tunnel;
 use overlay_relay::gateway::Gateway;
-use overlay_relay::{Relay, RelayHandle, RelayKeys};
+use overlay_relay::{Relay, RelayHandle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::doorkeeper::Doorkeeper;
@@ -120,7 +120,7 @@ impl Server {
             None
         };
 
-        let keys = RelayKeys::generate();
+        let keys = pki.relay_keys();
         let relay = Relay::spawn(relay, keys.clone())?;
         let gateway = Gateway::new(control_address, relay.local_addr());
         let relay_endpoints = sockets::resolve(host, relay.local_addr().port()).await?;

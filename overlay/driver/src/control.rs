@@ -13,13 +13,14 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use overlay_core::control::codec::{self, DecodeMessageError, EncodeMessageError, FrameReader};
 use overlay_core::control::{CONTROL_VERSION, ToCoordinator, ToNode};
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
 pub(crate) use board::Board;
 use outgoing::Outgoing;
 
 use crate::netcheck;
+use crate::quic::QuicQueue;
 use crate::socket::plain;
 use crate::tunnel::{Detour, Dialer, Tunnel, TunnelConfig};
 use crate::worker::{Command, WorkerHandle};
@@ -34,6 +35,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// UDP's head start. Chosen: two round trips of a slow line; with a tunnel's own handshakes a network
 /// that drops UDP costs a second.
 const TUNNEL_AFTER: Duration = Duration::from_millis(500);
+
+/// How long the coordinator may be silent after the machine's addresses have changed. Chosen: QUIC asks
+/// three times meanwhile on a line of 200 ms.
+const MOVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// An endpoint that is of no use to anybody.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -58,6 +63,10 @@ pub struct ControlConfig {
 /// Keeps the coordinator informed and passes on what it says.
 pub(crate) struct ControlTask {
     pub(crate) endpoint: Endpoint,
+    /// What `endpoint` reads from.
+    pub(crate) queue: Arc<QuicQueue>,
+    /// The machine's addresses have changed.
+    pub(crate) moved: Arc<Notify>,
     pub(crate) client: ClientConfig,
     pub(crate) server: String,
     pub(crate) server_name: String,
@@ -100,6 +109,8 @@ enum SessionError {
     TunnelEnded,
     #[error("UDP gets through again")]
     UdpIsBack,
+    #[error("the connection did not come along when the machine's addresses changed")]
+    LeftBehind,
     #[error("the data plane has stopped")]
     WorkerStopped,
 }
@@ -201,10 +212,31 @@ impl ControlTask {
             result = result => result,
             () = ended(&mut tunnel) => Err(SessionError::TunnelEnded),
             () = self.udp_is_back(is_tunnelled) => Err(SessionError::UdpIsBack),
+            error = self.follow_moves(connection, is_tunnelled) => Err(error),
         };
         match result {
             Err(error) => error,
             Ok(()) => SessionError::Connection(quinn::ConnectionError::LocallyClosed),
+        }
+    }
+
+    /// Takes the connection along whenever the machine's addresses change; completes when it did not
+    /// come along.
+    async fn follow_moves(&self, connection: &Connection, is_tunnelled: bool) -> SessionError {
+        loop {
+            self.moved.notified().await;
+            if is_tunnelled {
+                return SessionError::TunnelEnded;
+            }
+            let before = connection.stats().udp_rx.datagrams;
+            // The same socket again: what counts is that QUIC asks on the new way at once.
+            if let Err(error) = self.endpoint.rebind_abstract(Arc::clone(&self.queue) as _) {
+                tracing::warn!(%error, "QUIC does not take its socket again");
+            }
+            sleep(MOVE_PATIENCE).await;
+            if connection.stats().udp_rx.datagrams == before {
+                return SessionError::LeftBehind;
+            }
         }
     }
 

@@ -6,10 +6,12 @@ mod kind;
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use changes::Changes;
 use if_addrs::{IfOperStatus, Interface};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::worker::{Command, WorkerHandle};
@@ -20,8 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// How long changes may gather: a network that comes up is told of in many steps.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// Tells the worker the machine's own endpoints whenever they change.
-pub(crate) async fn watch(local: SocketAddr, worker: WorkerHandle) {
+/// Tells the worker the machine's own endpoints whenever they change; `moved` is told of all but the first.
+pub(crate) async fn watch(local: SocketAddr, worker: WorkerHandle, moved: Arc<Notify>) {
     let changes = Changes::subscribe();
     if let Err(error) = &changes {
         tracing::warn!(%error, ?INTERVAL, "the kernel does not tell of changed addresses: looking at times");
@@ -30,7 +32,10 @@ pub(crate) async fn watch(local: SocketAddr, worker: WorkerHandle) {
     loop {
         let endpoints = host_endpoints(local);
         if known.as_ref() != Some(&endpoints) {
-            known = Some(endpoints.clone());
+            if known.replace(endpoints.clone()).is_some() {
+                tracing::info!(?endpoints, "the machine's addresses have changed");
+                moved.notify_one();
+            }
             if worker.send(Command::HostEndpoints(endpoints)).await.is_err() {
                 return;
             }

@@ -13,7 +13,7 @@ use overlay_core::control::PairReport;
 use overlay_core::{MeshId, Netmap, NodeId};
 use quinn::Endpoint;
 use quinn::crypto::rustls::NoInitialCipherSuite;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -126,12 +126,16 @@ impl Overlay {
         let endpoint = quic::endpoint(Arc::clone(&queue)).map_err(StartError::Worker)?;
         let board = Arc::new(Board::default());
         let ipv4_only = !socket.is_ipv6();
-        let (worker, thread) = worker::spawn(config.node, socket, queue, Arc::clone(&board))
-            .map_err(StartError::Worker)?;
+        let (worker, thread) =
+            worker::spawn(config.node, socket, Arc::clone(&queue), Arc::clone(&board))
+                .map_err(StartError::Worker)?;
         let server = config.control.server.clone();
         let (connected_sender, connected) = watch::channel(false);
+        let moved = Arc::new(Notify::new());
         let control = ControlTask {
             endpoint: endpoint.clone(),
+            queue,
+            moved: Arc::clone(&moved),
             client,
             server: config.control.server,
             server_name: config.control.server_name,
@@ -145,7 +149,7 @@ impl Overlay {
             connected: connected_sender,
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(interfaces::watch(local_addr, worker.clone()));
+        tasks.spawn(interfaces::watch(local_addr, worker.clone(), moved));
         tasks.spawn(control.run());
         let running = Mutex::new(Some(Running { thread, tasks }));
         let shared =

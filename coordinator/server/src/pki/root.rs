@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use overlay_relay::RelayKeys;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     date_time_ymd,
@@ -22,14 +23,17 @@ const FILE: &str = "root.pem";
 /// volunteer's machine may be wrong: wide on purpose.
 const VALID: (i32, i32) = (2020, 2120);
 
-/// What the secret of QUIC's resets is derived with; it says nothing of the key.
+/// What the secrets are derived with; they say nothing of the key.
 const RESET_LABEL: &[u8] = b"clouds-at-home quic stateless reset 1";
+const TICKET_LABEL: &[u8] = b"clouds-at-home relay tickets 1";
+const REFLECTOR_LABEL: &[u8] = b"clouds-at-home relay reflector 1";
 
 /// The root: signs leaves.
 pub(super) struct Root {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
     reset_secret: [u8; 32],
+    relay_keys: RelayKeys,
 }
 
 impl Root {
@@ -59,6 +63,12 @@ impl Root {
         self.reset_secret
     }
 
+    /// The keys of the relay that runs in the coordinator: the same after every start, so that the tickets
+    /// that were given before are good for the relay that runs now.
+    pub(super) fn relay_keys(&self) -> &RelayKeys {
+        &self.relay_keys
+    }
+
     /// What signs leaves.
     pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
         &self.issuer
@@ -67,10 +77,15 @@ impl Root {
     fn parse(pem: &str) -> Option<Self> {
         let key = KeyPair::from_pem(pem).ok()?;
         let own = hmac::Key::new(hmac::HMAC_SHA256, &key.serialize_der());
-        let reset_secret = hmac::sign(&own, RESET_LABEL).as_ref().try_into().ok()?;
+        let derived = |label| hmac::sign(&own, label).as_ref().try_into().ok();
+        let reset_secret = derived(RESET_LABEL)?;
+        let relay_keys = RelayKeys {
+            ticket_key: derived(TICKET_LABEL)?,
+            reflector_key: derived(REFLECTOR_LABEL)?,
+        };
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key).ok()?;
-        Some(Self { certificate, issuer, reset_secret })
+        Some(Self { certificate, issuer, reset_secret, relay_keys })
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) struct RelayAccess {
 /// See the [module](self).
 pub(super) struct Registry {
     relay: RelayAccess,
+    /// Of its netmaps: a later registry's count more, whatever their epochs.
+    era: u64,
     rng: StdRng,
     nodes: Nodes,
     meshes: BTreeMap<MeshId, Mesh>,
@@ -69,9 +71,11 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(relay: RelayAccess, seed: [u8; 32]) -> Self {
+    /// `now` has to be later than the former registry's of the same networks.
+    pub(super) fn new(now: Moment, relay: RelayAccess, seed: [u8; 32]) -> Self {
         Self {
             relay,
+            era: now.unix_ms,
             rng: StdRng::from_seed(seed),
             nodes: Nodes::default(),
             meshes: BTreeMap::new(),
@@ -290,7 +294,7 @@ impl Registry {
                 self.send_all(node, mesh_id);
                 let others = self.meshes.get(&mesh_id).map(|mesh| {
                     let others: Vec<_> = mesh.present().filter(|peer| *peer != node).collect();
-                    (others, mesh.netmap(mesh_id))
+                    (others, mesh.netmap(mesh_id, self.era))
                 });
                 if let Some((others, Some(netmap))) = others {
                     for peer in others {

@@ -121,7 +121,8 @@ impl Rendezvous {
             .map_err(StartError::Socket)?;
         let relay = RelayAccess { keys: config.relay_keys, endpoints: config.relay_endpoints };
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let shared = Arc::new(Shared::new(Registry::new(relay, rand::random()), events));
+        let shared =
+            Arc::new(Shared::new(Registry::new(Moment::read(), relay, rand::random()), events));
         tokio::spawn(accept(endpoint.clone(), Arc::clone(&shared), config.enrolled));
         tokio::spawn(keep_time(Arc::clone(&shared)));
         Ok((RendezvousHandle(Arc::new(Running { shared, endpoint })), receiver))

@@ -86,6 +86,13 @@ impl BoardState {
         }
     }
 
+    /// Has the reports of a mesh told again, as they are.
+    pub(crate) fn report_again(&mut self, mesh: MeshId) {
+        if let Some(joined) = self.meshes.get_mut(&mesh).filter(|joined| !joined.pairs.is_empty()) {
+            joined.revision += 1;
+        }
+    }
+
     /// Leaves a mesh with a final report.
     pub(crate) fn leave(&mut self, mesh: MeshId, pairs: Vec<PairReport>) {
         if self.meshes.remove(&mesh).is_none() {

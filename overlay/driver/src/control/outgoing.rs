@@ -143,6 +143,25 @@ mod tests {
     }
 
     #[test]
+    fn a_coordinator_that_was_started_anew_is_told_what_has_not_changed() {
+        let now = Instant::now();
+        let mut board = BoardState::default();
+        let mut outgoing = Outgoing::default();
+        board.join(MESH, KEY);
+        board.report_again(MESH);
+        assert_eq!(outgoing.due(now, &mut board).0.len(), 1, "there is nothing to report");
+        board.report(MESH, report(1));
+        assert_eq!(outgoing.due(now, &mut board).0.len(), 1);
+
+        board.report(MESH, report(1));
+        let later = now + REPORT_INTERVAL;
+        assert!(outgoing.due(later, &mut board).0.is_empty());
+        board.report_again(MESH);
+        let (messages, _) = outgoing.due(later, &mut board);
+        assert_eq!(messages, [ToCoordinator::Pairs { mesh: MESH, pairs: report(1) }]);
+    }
+
+    #[test]
     fn leaving_sends_the_final_report_and_a_new_key_joins_again() {
         let now = Instant::now();
         let mut board = BoardState::default();

@@ -33,8 +33,8 @@ pub(super) struct MeshPort {
     pub(super) public: PublicKey,
     pub(super) limiter: RateLimiter,
     pub(super) events: mpsc::Sender<MeshEvent>,
-    /// The epoch of the netmap in use; 0 before the first.
-    pub(super) epoch: u64,
+    /// Era and epoch of the netmap in use; zeros before the first.
+    pub(super) version: (u64, u64),
     /// That netmap, for the owner's questions.
     pub(super) netmap: Option<Netmap>,
     /// The coordinator has opened the mesh.
@@ -77,7 +77,7 @@ impl MeshPort {
             secret,
             public,
             events,
-            epoch: 0,
+            version: (0, 0),
             netmap: None,
             is_open: false,
             pairs: BTreeMap::new(),

@@ -27,7 +27,7 @@ use crate::offload::{FRAME_BYTES, Merger, SEGMENT_BYTES};
 const MAX_REMEMBERED_PATHS: usize = 4096;
 
 /// How often reports are made anew although nothing but byte counts changed.
-const REPORT_REFRESH: Duration = Duration::from_secs(5);
+const REPORT_REFRESH: Duration = Duration::from_secs(1);
 
 /// Why a pair is relayed that could not be otherwise.
 const TUNNELLED: &str = "this node's network lets no UDP through: relayed over TLS";
@@ -98,15 +98,21 @@ impl Plane {
         self.mesh_slots.insert(id, slot);
     }
 
-    /// Takes a newer netmap's epoch and this node's index over. Returns false for an old netmap.
+    /// Takes a newer netmap's version and this node's index over. Returns false for an old netmap.
     pub(super) fn apply_netmap(&mut self, node: NodeId, netmap: &Netmap) -> bool {
-        let Some(mesh) = self.mesh(netmap.mesh).filter(|mesh| netmap.epoch > mesh.epoch) else {
+        let version = (netmap.era, netmap.epoch);
+        let Some(mesh) = self.mesh(netmap.mesh).filter(|mesh| version > mesh.version) else {
             return false;
         };
-        mesh.epoch = netmap.epoch;
+        let is_other_era = mesh.version.0 != netmap.era;
+        mesh.version = version;
         mesh.netmap = Some(netmap.clone());
         if let Some(member) = netmap.members.iter().find(|member| member.node == node) {
             mesh.set_own_index(member.index);
+        }
+        if is_other_era {
+            // A coordinator that was started anew knows nothing of the pairs.
+            self.board.update(|board| board.report_again(netmap.mesh));
         }
         true
     }

@@ -178,7 +178,7 @@ impl Mesh {
     }
 
     /// The netmap of the current epoch, once all have joined.
-    pub(super) fn netmap(&self, mesh: MeshId) -> Option<Netmap> {
+    pub(super) fn netmap(&self, mesh: MeshId, era: u64) -> Option<Netmap> {
         if self.epoch == 0 {
             return None;
         }
@@ -190,7 +190,7 @@ impl Mesh {
         Some(Netmap {
             version: NETMAP_VERSION,
             mesh,
-            era: 0,
+            era,
             epoch: self.epoch,
             members,
             pattern: None,

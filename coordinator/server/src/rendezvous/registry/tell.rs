@@ -14,7 +14,7 @@ impl Registry {
     /// Everything that a member must know, in the order in which it needs it.
     pub(super) fn send_all(&mut self, node: NodeId, mesh_id: MeshId) {
         let Some(mesh) = self.meshes.get(&mesh_id) else { return };
-        let Some(netmap) = mesh.netmap(mesh_id) else { return };
+        let Some(netmap) = mesh.netmap(mesh_id, self.era) else { return };
         let is_open = mesh.opened_at_ms().is_some();
         let peers: Vec<_> = mesh.nodes().filter(|peer| *peer != node).collect();
         for peer in &peers {

@@ -69,11 +69,15 @@ fn pair(peer: u8, established: bool, settled: bool) -> PairReport {
 }
 
 fn bench() -> Bench {
+    bench_at(1_000_000)
+}
+
+fn bench_at(unix_ms: u64) -> Bench {
     let endpoints =
         vec!["192.0.2.200:6444".parse().unwrap(), "[2001:db8::200]:6444".parse().unwrap()];
     let relay = RelayAccess { keys: keys(), endpoints };
-    let now = Moment { instant: Instant::now(), unix_ms: 1_000_000 };
-    Bench { registry: Registry::new(relay, [3; 32]), now }
+    let now = Moment { instant: Instant::now(), unix_ms };
+    Bench { registry: Registry::new(now, relay, [3; 32]), now }
 }
 
 /// Nodes 1 to `count` connected and greeted, and what that led to taken away.

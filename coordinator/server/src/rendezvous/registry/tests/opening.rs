@@ -74,6 +74,26 @@ fn long_explanations_are_cut_between_characters() {
 }
 
 #[test]
+fn a_later_registry_has_netmaps_of_a_later_era() {
+    let eras = [0, 1].map(|seconds| {
+        let mut bench = bench_at(1_000_000 + seconds * 1000);
+        bench.connect(1);
+        bench.registry.launch(bench.now, MESH, members(&[1])).unwrap();
+        let outputs = bench.join(1, MESH);
+        let netmap = |message: &&ToNode| match message {
+            ToNode::Netmap(netmap) => Some(netmap.era),
+            ToNode::Welcome { .. }
+            | ToNode::Candidates(_)
+            | ToNode::Ticket(_)
+            | ToNode::MeshOpen { .. }
+            | ToNode::MeshClosed { .. } => None,
+        };
+        sent(&outputs, 1).iter().find_map(netmap).unwrap()
+    });
+    assert!(0 < eras[0] && eras[0] < eras[1], "{eras:?}");
+}
+
+#[test]
 fn a_node_that_comes_back_is_told_everything_again() {
     let mut bench = linking(2);
     bench.say(2, ToCoordinator::Candidates(candidates(2, 1, &["10.0.0.2:1"])));

@@ -37,6 +37,17 @@ fn run(name: &str) -> Value {
     report
 }
 
+/// It says how many it would start, and what runs it.
+#[test]
+fn ten_thousand_volunteers_are_refused_by_the_laboratory() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netsim"));
+    command.arg("run").arg(folder().join("sim-10k.toml")).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("10000 volunteers") && said.contains("--backend sim"), "{said}");
+}
+
 /// One test for each scenario.
 macro_rules! scenarios {
     ($($test:ident: $name:literal,)*) => {
@@ -56,8 +67,9 @@ macro_rules! scenarios {
                 .filter(|path| path.extension().is_some_and(|e| e == "toml"))
                 .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
                 .collect();
-            // The main job is the demonstration's own: `.ci/run demo` runs it, twice.
-            let elsewhere = ["nqueens", "nqueens-small", "two-symmetric"];
+            // The main job is the demonstration's own: `.ci/run demo` runs it, twice; sim-10k is for
+            // virtual time (netsim/virtual/tests/large.rs).
+            let elsewhere = ["nqueens", "nqueens-small", "sim-10k", "two-symmetric"];
             let tested = [$($name),*].into_iter().chain(elsewhere).map(str::to_owned).collect();
             assert_eq!(shipped, tested);
         }

@@ -39,6 +39,8 @@ pub struct VirtualNode {
     pub(crate) life: u64,
     /// The number of its last control connection.
     pub(crate) attempt: u32,
+    /// It was moved while it stood still, and has not noticed yet.
+    pub(crate) moved_asleep: bool,
     pub(crate) key: WireGuardKey,
     pub(crate) sessions: BTreeMap<SessionKey, Session>,
     pub(crate) paths: BTreeMap<NodeId, Selected>,
@@ -64,6 +66,7 @@ impl VirtualNode {
             welcomed: false,
             life: 0,
             attempt: 0,
+            moved_asleep: false,
             key: WireGuardKey(id.0),
             sessions: BTreeMap::new(),
             paths: BTreeMap::new(),

@@ -216,8 +216,20 @@ impl Run<'_> {
             self.begin_launch(job);
         }
         self.tell_ranks(job);
+        self.tell_to_end(job);
         if changed {
             self.follow(job);
+        }
+    }
+
+    /// Nodes that shall end their parts hear of it with their next polls.
+    fn tell_to_end(&mut self, job: &Job) {
+        let parts = job.live_launch().into_iter().flat_map(|launch| &launch.parts);
+        for part in parts.filter(|part| part.killed.is_some() && !part.is_over()) {
+            let index = part.node.0.checked_sub(1).and_then(|n| usize::try_from(n).ok());
+            if let Some(index) = index.filter(|index| *index < self.agents.len()) {
+                self.poll_soon(index);
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use netsim_sim::{Change, HostId, Outgoing};
+use netsim_sim::{Change, HostId, HostState, Outgoing};
 use overlay_core::{Input, Node};
 
 use super::coordinator::Order;
@@ -31,6 +31,7 @@ impl World {
         let attempt = self.nodes[index].attempt.wrapping_add(1);
         self.nodes[index].attempt = attempt;
         self.nodes[index].welcomed = false;
+        self.nodes[index].moved_asleep = false;
         self.say_hello(index, attempt, RETRY);
     }
 
@@ -74,6 +75,11 @@ impl World {
         }
         let on = |world: &Self, host: HostId| world.node_on(host);
         match change {
+            Change::Roam(host, _) if self.net.state(host) != HostState::Running => {
+                if let Some(index) = on(self, host) {
+                    self.nodes[index].moved_asleep = true;
+                }
+            }
             Change::Roam(host, _) | Change::Start(host) => {
                 if let Some(index) = on(self, host) {
                     self.connect(index);
@@ -98,8 +104,12 @@ impl World {
         }
     }
 
-    /// The timers that were due while the machine stood still are due now.
+    /// The timers that were due while the machine stood still are due now, and its driver sees where it
+    /// is.
     fn go_on(&mut self, index: usize) {
+        if self.nodes[index].moved_asleep {
+            self.connect(index);
+        }
         self.input(index, Input::Wakeup);
         let sessions: Vec<_> = self.nodes[index].sessions.keys().copied().collect();
         for key in sessions {

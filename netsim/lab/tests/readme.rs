@@ -272,6 +272,7 @@ fn research(place: &Place, commands: &str) {
         assert!(place.dir.join(file).is_file(), "{file}");
     }
     assert_shows(&finished, &["results/report.html", "2 of 2 runs passed"]);
+    assert_shows(&finished, &["passed: ", "times real time", "7 direct, 3 relayed"]);
 }
 
 /// The processes whose command line begins like that.

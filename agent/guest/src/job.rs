@@ -6,12 +6,14 @@
 //!       `--- kill ---+--------------+-- kill -------+----> stage out what is there -> report
 //! ```
 //!
-//! Each arrow is on the disk before it is taken, see [`directory`].
+//! A command that has ended leaves its network standing until the job has ended on all nodes, see
+//! `remains`. Each arrow is on the disk before it is taken, see [`directory`].
 
 pub mod directory;
 mod ending;
 mod life;
 mod prepare;
+mod remains;
 mod supervise;
 
 pub use ending::{FinalReport, Outcome};

@@ -104,6 +104,58 @@ fn two_symmetric_nats_are_relayed_to_each_other_and_to_home_routers_only() {
     assert_eq!(relayed(&report), BTreeSet::from(expected));
 }
 
+/// Rank 1 takes one connection and ends. Rank 0 makes it, and then calls at the same door for two
+/// seconds: whoever has ended has closed it, but the machine still says so.
+const FIRST_TO_END: &str = r#"
+use strict;
+use Errno qw(ECONNREFUSED ECONNRESET);
+use IO::Socket::INET;
+use Time::HiRes qw(sleep time);
+open(my $nodes, '<', $ENV{OAR_NODEFILE}) or die "node file: $!";
+my (undef, $peer) = map { chomp; $_ } <$nodes>;
+my $call = sub { IO::Socket::INET->new(PeerAddr => $peer, PeerPort => 7000, Timeout => 5) };
+if ($ENV{OAR_MESH_RANK}) {
+    my $door = IO::Socket::INET->new(LocalPort => 7000, Listen => 1) or die "listening: $!";
+    $door->accept or die "accepting: $!";
+    exit 0;
+}
+my $met = time + 60;
+until ($call->()) {
+    die "never met: $!" if time > $met;
+    sleep 0.05;
+}
+my $refused;
+for (my $until = time + 2; time < $until; sleep 0.1) {
+    # A call that was waiting when the door closed is taken and reset.
+    my $taken = $call->();
+    $refused = !$taken && $! == ECONNREFUSED;
+    die "no answer from the rank that ended: $!" unless $taken || $refused || $! == ECONNRESET;
+}
+die "the door is still open" unless $refused;
+"#;
+
+#[test]
+fn a_rank_that_has_ended_answers_its_peers_until_the_job_ends() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("peer.pl"), FIRST_TO_END).unwrap();
+    let scenario = folder.path().join("first-to-end.toml");
+    let text = r#"
+        [[volunteers]]
+        behind = "home"
+        count = 2
+
+        [[job]]
+        nodes = 2
+        types = ["mesh", "spmd"]
+        command = "perl peer.pl"
+        files = ["./peer.pl"]
+    "#;
+    fs::write(&scenario, text).unwrap();
+
+    run(scenario.to_str().unwrap());
+}
+
 /// Starts the main job and waits until agents and shims are at work.
 fn start_and_wait(temporary: &TempDir) -> Child {
     let log = fs::File::create(temporary.path().join("log")).unwrap();

@@ -284,7 +284,7 @@ impl Mesh {
         self.events.recv().await.unwrap_or_else(stopped)
     }
 
-    /// How the pairs stand; empty before the first netmap.
+    /// How the pairs stand; empty before the first netmap. The coordinator gets the same report.
     pub async fn pairs(&self) -> Vec<PairReport> {
         let (reply, answer) = oneshot::channel();
         let mesh = self.id;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::directory::JobDirectory;
 use super::ending::{FinalReport, Outcome};
+use super::remains::Remains;
 use super::{prepare, supervise};
 use crate::environment::OutputFiles;
 use crate::mesh::MeshNetwork;
@@ -62,22 +63,25 @@ pub async fn live(
     directory: JobDirectory,
     mut orders: watch::Receiver<Order>,
 ) -> io::Result<()> {
-    let report = match directory.final_report() {
-        Ok(Some(report)) => Some(report),
+    let (report, remains) = match directory.final_report() {
+        Ok(Some(report)) => (Some(report), None),
         Ok(None) => {
-            let outcome = outcome(&context, &directory, &mut orders).await;
-            conclude(&directory, outcome).await
+            let (outcome, remains) = outcome(&context, &directory, &mut orders).await;
+            (conclude(&directory, outcome).await, remains)
         }
-        Err(error) => conclude(&directory, disk_failed(&error)).await,
+        Err(error) => (conclude(&directory, disk_failed(&error)).await, None),
     };
-    // Nothing of the job may be left when its folder goes.
-    let _ = ShimClient::at(directory.path()).release().await;
     if let Some(report) = report {
         tokio::select! {
             () = deliver(&context, &directory, &report) => {}
             () = ordered(&mut orders, Order::Abandon) => {}
         }
     }
+    if let Some(remains) = remains {
+        remains.part(&mut orders).await;
+    }
+    // Nothing of the job may be left when its folder goes.
+    let _ = ShimClient::at(directory.path()).release().await;
     let folder = directory.clone();
     tokio::task::spawn_blocking(move || folder.remove()).await.map_err(io::Error::other)?
 }
@@ -86,15 +90,15 @@ async fn outcome(
     context: &Context,
     directory: &JobDirectory,
     orders: &mut watch::Receiver<Order>,
-) -> Outcome {
+) -> (Outcome, Option<Remains>) {
     let lived = async {
         let (job, assignment) = match prepare::prepare(context, directory, orders).await? {
             Ok(ready) => ready,
-            Err(outcome) => return Ok(outcome),
+            Err(outcome) => return Ok((outcome, None)),
         };
         supervise::supervise(context, directory, &job, &assignment, orders).await
     };
-    lived.await.unwrap_or_else(|error: io::Error| disk_failed(&error))
+    lived.await.unwrap_or_else(|error: io::Error| (disk_failed(&error), None))
 }
 
 fn disk_failed(error: &io::Error) -> Outcome {

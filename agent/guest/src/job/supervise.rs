@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::directory::JobDirectory;
 use super::ending::Outcome;
 use super::life::{Context, Order, ordered};
+use super::remains::Remains;
 use crate::environment::{self, MeshAddresses, OutputFiles};
 use crate::mesh::{MESH_MTU, Mesh, MeshEvent, WireGuardSecret, secret_from_text, secret_to_text};
 use crate::shim::client::{ShimClient, ShimError};
@@ -26,26 +27,24 @@ const MAX_OUTPUT_BYTES: u64 = 256 << 20;
 /// and 3 s for a kill.
 const KILL_GRACE_MS: u64 = 5_000;
 
-/// Runs the launch's command, or goes on waiting for it, to its end.
+/// Runs the launch's command, or goes on waiting for it, to its end. What is left of the launch
+/// then is to be [parted](Remains::part) with.
 pub(super) async fn supervise(
     context: &Context,
     directory: &JobDirectory,
     job: &Job,
     assignment: &Assignment,
     orders: &mut watch::Receiver<Order>,
-) -> io::Result<Outcome> {
+) -> io::Result<(Outcome, Option<Remains>)> {
     let mut child = None;
     let shim = match find_or_start(context, directory, job, assignment, &mut child).await? {
         Ok(shim) => shim,
-        Err(outcome) => return Ok(outcome),
+        Err(outcome) => return Ok((outcome, None)),
     };
     let launch = Launch { context, directory, assignment, shim };
-    let outcome = launch.run(orders).await;
-    let _ = launch.shim.release().await;
-    if let Some(mut child) = child {
-        let _ = child.wait().await;
-    }
-    Ok(outcome)
+    let (outcome, mesh) = launch.run(orders).await;
+    let remains = Remains { mesh, shim: launch.shim, child }.after(&outcome).await;
+    Ok((outcome, remains))
 }
 
 /// The launch's shim: the one that is there, or a new one if none was ever needed.
@@ -136,16 +135,16 @@ impl Launch<'_> {
         self.assignment.spmd || self.assignment.rank == 0
     }
 
-    async fn run(&self, orders: &mut watch::Receiver<Order>) -> Outcome {
+    async fn run(&self, orders: &mut watch::Receiver<Order>) -> (Outcome, Option<Mesh>) {
         let mut ended = std::pin::pin!(self.shim.wait());
         let begun = tokio::select! {
             begun = self.begin() => begun,
-            report = &mut ended => return self.outcome(report),
+            report = &mut ended => return (self.outcome(report), None),
             () = ordered(orders, Order::Kill) => Ok(None),
         };
         let mut mesh = match begun {
             Ok(mesh) => mesh,
-            Err(message) => return Outcome::Unusable { fault: Fault::Node, message },
+            Err(message) => return (Outcome::Unusable { fault: Fault::Node, message }, None),
         };
 
         let mut killed = false;
@@ -166,10 +165,7 @@ impl Launch<'_> {
                 }
             }
         };
-        if let Some(mesh) = mesh {
-            mesh.leave().await;
-        }
-        outcome
+        (outcome, mesh)
     }
 
     /// Starts the command, or joins the mesh whose opening will start it.

@@ -82,7 +82,7 @@ impl Brain {
                 }
             }
             Command::Pairs { mesh, reply } => {
-                let _ = reply.send(self.plane.pairs(mesh));
+                let _ = reply.send(self.plane.publish_mesh(mesh));
             }
             Command::Coordinator(message) => self.hear(now, *message),
             Command::HostEndpoints(endpoints) => self.feed(now, Input::HostEndpoints(endpoints)),

@@ -259,12 +259,18 @@ impl Plane {
         let stale: Vec<MeshId> =
             self.meshes.iter().filter(|(_, m)| m.changed || refresh).map(|(_, m)| m.id).collect();
         for id in stale {
-            let pairs = self.pairs(id);
-            self.board.update(|board| board.report(id, pairs));
-            if let Some(mesh) = self.mesh(id) {
-                mesh.changed = false;
-            }
+            self.publish_mesh(id);
         }
+    }
+
+    /// Puts a mesh's report on the board, and returns it.
+    pub(super) fn publish_mesh(&mut self, id: MeshId) -> Vec<PairReport> {
+        let pairs = self.pairs(id);
+        if let Some(mesh) = self.mesh(id) {
+            mesh.changed = false;
+            self.board.update(|board| board.report(id, pairs.clone()));
+        }
+        pairs
     }
 
     /// WireGuard's timers and the reports that were held back; every 100 ms.

@@ -11,12 +11,20 @@ pub struct JobMesh {
     pub generation: u32,
     /// When the scheduler assigned the nodes.
     pub assigned_ms: u64,
-    /// When every pair had a path and the job could start.
+    /// When every pair that is waited for had a path and the job could start.
     pub open_ms: Option<u64>,
+    /// Which pairs are waited for: `all`, `ring`, `star`, `tree` or `grid`; the others are connected with their
+    /// first packet.
+    #[serde(default = "all_pairs")]
+    pub pattern: String,
     /// The members in the order of their ranks.
     pub members: Vec<MeshMember>,
     /// One entry for each ordered pair that has reported.
     pub pairs: Vec<MeshPair>,
+}
+
+fn all_pairs() -> String {
+    "all".to_owned()
 }
 
 /// A member of a job's network.

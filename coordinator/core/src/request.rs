@@ -3,6 +3,7 @@
 use std::fmt;
 
 use coordinator_api::job::SubmitJob;
+use overlay_core::Pattern;
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
@@ -59,6 +60,9 @@ const MAX_TYPES: usize = 64;
 pub struct JobTypes {
     /// The nodes share a network.
     pub mesh: bool,
+    /// Which pairs of that network are connected before the command starts: `mesh=ring` and the like.
+    #[serde(default)]
+    pub pattern: Pattern,
     /// The command runs on every node.
     pub spmd: bool,
     /// The job may be run again when it was interrupted.
@@ -80,9 +84,16 @@ pub struct JobTypes {
 impl JobTypes {
     /// OAR's names of the types that are set.
     pub fn names(self) -> Vec<&'static str> {
-        let Self { mesh, spmd, idempotent, besteffort, postpone, deadline, expire } = self;
+        let Self { mesh, pattern, spmd, idempotent, besteffort, postpone, deadline, expire } = self;
+        let mesh_name = match pattern {
+            Pattern::All => "mesh",
+            Pattern::Ring => "mesh=ring",
+            Pattern::Star => "mesh=star",
+            Pattern::Tree => "mesh=tree",
+            Pattern::Grid => "mesh=grid",
+        };
         let named = [
-            (mesh, "mesh"),
+            (mesh, mesh_name),
             (spmd, "spmd"),
             (idempotent, "idempotent"),
             (besteffort, "besteffort"),
@@ -132,9 +143,17 @@ pub enum RequestRefusal {
     TooManyTypes(usize),
     /// A type that OAR has not either.
     #[error(
-        "[ADMISSION RULE] Error: unknown job type: {0} (known: mesh, spmd, idempotent, besteffort, postpone=, deadline=, expire=, desktop_computing)"
+        "[ADMISSION RULE] Error: unknown job type: {0} (known: mesh, mesh=PATTERN, spmd, idempotent, besteffort, postpone=, deadline=, expire=, desktop_computing)"
     )]
     UnknownType(String),
+    /// `mesh=` with a name that is no pattern.
+    #[error(
+        "[ADMISSION RULE] Error: unknown mesh pattern: {0} (known: mesh=all, mesh=ring, mesh=star, mesh=tree, mesh=grid)"
+    )]
+    UnknownPattern(String),
+    /// Two patterns for the one network.
+    #[error("[ADMISSION RULE] Error: {0} and {1}: a job has one network, give it one pattern")]
+    TwoPatterns(String, String),
     /// A type of OAR that this server does not serve.
     #[error("[ADMISSION RULE] Error: the job type {0} is not supported on volunteers' machines")]
     UnsupportedType(String),
@@ -257,10 +276,21 @@ fn parse_types(names: &[String]) -> Result<JobTypes, RequestRefusal> {
         return Err(RequestRefusal::TooManyTypes(names.len()));
     }
     let mut types = JobTypes::default();
+    let mut pattern: Option<&str> = None;
     for name in names {
         match name.as_str() {
             "desktop_computing" => {}
             "mesh" => types.mesh = true,
+            mesh if mesh.starts_with("mesh=") => {
+                let former = pattern.replace(mesh).filter(|former| *former != mesh);
+                if let Some(former) = former {
+                    return Err(RequestRefusal::TwoPatterns(shown(former), shown(mesh)));
+                }
+                types.mesh = true;
+                types.pattern = mesh["mesh=".len()..]
+                    .parse()
+                    .map_err(|_| RequestRefusal::UnknownPattern(shown(mesh)))?;
+            }
             "spmd" => types.spmd = true,
             "idempotent" => types.idempotent = true,
             "besteffort" => types.besteffort = true,
@@ -277,16 +307,20 @@ fn parse_types(names: &[String]) -> Result<JobTypes, RequestRefusal> {
                     continue;
                 }
                 let known = other.split_once('=').map_or(other, |(name, _)| name);
-                let shown = other.chars().take(MAX_NAME).collect();
                 return Err(if UNSUPPORTED_TYPES.contains(&known) {
-                    RequestRefusal::UnsupportedType(shown)
+                    RequestRefusal::UnsupportedType(shown(other))
                 } else {
-                    RequestRefusal::UnknownType(shown)
+                    RequestRefusal::UnknownType(shown(other))
                 });
             }
         }
     }
     Ok(types)
+}
+
+/// As much of a bad type as a refusal repeats.
+fn shown(name: &str) -> String {
+    name.chars().take(MAX_NAME).collect()
 }
 
 fn default_queue() -> String {
@@ -389,10 +423,55 @@ mod tests {
         let refusal = Request::admit(&submission(&["nosuchtype"])).unwrap_err();
         assert_eq!(
             refusal.to_string(),
-            "[ADMISSION RULE] Error: unknown job type: nosuchtype (known: mesh, spmd, idempotent, besteffort, postpone=, deadline=, expire=, desktop_computing)"
+            "[ADMISSION RULE] Error: unknown job type: nosuchtype (known: mesh, mesh=PATTERN, spmd, idempotent, besteffort, postpone=, deadline=, expire=, desktop_computing)"
         );
         let refusal = Request::admit(&submission(&["inner=5"])).unwrap_err();
         assert_eq!(refusal, RequestRefusal::UnsupportedType("inner=5".to_owned()));
+    }
+
+    #[test]
+    fn a_mesh_may_have_a_pattern() {
+        for (name, pattern) in [
+            ("mesh", Pattern::All),
+            ("mesh=ring", Pattern::Ring),
+            ("mesh=star", Pattern::Star),
+            ("mesh=tree", Pattern::Tree),
+            ("mesh=grid", Pattern::Grid),
+        ] {
+            let types = Request::admit(&submission(&[name, "spmd", name])).unwrap().types;
+            assert_eq!((types.mesh, types.pattern), (true, pattern));
+            assert_eq!(types.names(), ["desktop_computing", name, "spmd"]);
+            let stored = serde_json::to_string(&types).unwrap();
+            assert_eq!(serde_json::from_str::<JobTypes>(&stored).unwrap(), types);
+        }
+        let all = Request::admit(&submission(&["mesh=all"])).unwrap();
+        assert_eq!(all.types.names(), ["desktop_computing", "mesh"]);
+        assert_eq!(all.initial_request, "oarsub --type=mesh=all nqueens 15");
+        let plain = Request::admit(&submission(&["mesh", "mesh=ring"])).unwrap();
+        assert_eq!(plain.types.pattern, Pattern::Ring, "the plain type says less");
+    }
+
+    #[test]
+    fn types_that_were_stored_before_there_were_patterns_mean_all() {
+        let stored = r#"{"mesh":true,"spmd":false,"idempotent":false}"#;
+        assert_eq!(serde_json::from_str::<JobTypes>(stored).unwrap().pattern, Pattern::All);
+    }
+
+    #[test]
+    fn unknown_and_contradictory_patterns_are_refused() {
+        for bad in ["mesh=torus", "mesh=", "mesh=Ring", "mesh=ring "] {
+            let refusal = Request::admit(&submission(&[bad])).unwrap_err();
+            assert_eq!(refusal, RequestRefusal::UnknownPattern(bad.to_owned()));
+        }
+        assert_eq!(
+            Request::admit(&submission(&["mesh=torus"])).unwrap_err().to_string(),
+            "[ADMISSION RULE] Error: unknown mesh pattern: mesh=torus (known: mesh=all, mesh=ring, mesh=star, mesh=tree, mesh=grid)"
+        );
+        let refusal = Request::admit(&submission(&["mesh=ring", "mesh=star"])).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "[ADMISSION RULE] Error: mesh=ring and mesh=star: a job has one network, give it one pattern"
+        );
     }
 
     #[test]

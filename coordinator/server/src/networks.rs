@@ -8,7 +8,7 @@ use std::time::Duration;
 use coordinator_api::mesh::{JobMesh, MeshMember, MeshPair};
 use coordinator_core::{Cluster, Job, JobId, Launch, MeshBlock, NodeNumber};
 use overlay_core::control::PathReport;
-use overlay_core::{MeshId, NodeId};
+use overlay_core::{MeshId, NodeId, Pattern};
 use tokio::sync::mpsc;
 
 use crate::app::App;
@@ -92,28 +92,28 @@ async fn reconcile(
         keep(app, rendezvous, mesh).await;
         rendezvous.close(mesh, "the job's launch is over");
     }
-    for (mesh, members) in live {
+    for (mesh, (members, pattern)) in live {
         if !open.insert(mesh) {
             continue;
         }
-        if let Err(error) = rendezvous.launch(mesh, members) {
+        if let Err(error) = rendezvous.launch(mesh, members, pattern) {
             // The launch deadline will name the job's nodes; here is the cause.
             tracing::error!(%mesh, %error, "network not announced");
         }
     }
 }
 
-fn live_meshes(app: &App, cluster: &Cluster) -> BTreeMap<MeshId, Vec<LaunchMember>> {
+fn live_meshes(app: &App, cluster: &Cluster) -> BTreeMap<MeshId, (Vec<LaunchMember>, Pattern)> {
     let jobs = cluster.jobs().filter(|job| job.is_mesh());
-    let launches = jobs.filter_map(|job| Some((job.id, job.live_launch()?)));
+    let launches = jobs.filter_map(|job| Some((job, job.live_launch()?)));
     let live = launches.filter(|(_, launch)| launch.is_live());
-    live.map(|(id, launch)| {
+    live.map(|(job, launch)| {
         let member = |node: NodeNumber| {
             let key = app.roster.key(node)?;
             Some(LaunchMember { node: key, name: node.to_string() })
         };
         let members = launch.parts.iter().filter_map(|part| member(part.node)).collect();
-        (mesh_id(id, launch.generation), members)
+        (mesh_id(job.id, launch.generation), (members, job.request.types.pattern))
     })
     .collect()
 }
@@ -165,6 +165,7 @@ fn job_mesh(job: &Job, launch: &Launch, view: &MeshView) -> JobMesh {
         generation: launch.generation,
         assigned_ms: launch.assigned.0,
         open_ms: launch.opened.map(|opened| opened.0).or(view.opened_at_ms),
+        pattern: view.pattern.to_string(),
         members: launch.parts.iter().enumerate().map(member).collect(),
         pairs: view.pairs.iter().map(mesh_pair).collect(),
     }

@@ -35,7 +35,7 @@ fn sentence(findings: &[Finding], is_needed: impl Fn(&str) -> bool) -> Option<St
 
 /// Whether jobs have networks of their own, or links are more than cables.
 fn wants_tun(scenario: &Resolved) -> bool {
-    let is_mesh = |kind: &String| matches!(&**kind, "mesh" | "spmd");
+    let is_mesh = |kind: &String| matches!(&**kind, "mesh" | "spmd") || kind.starts_with("mesh=");
     let perfect = LinkSpec::default();
     let topology = &scenario.topology;
     scenario.jobs.iter().any(|job| job.types.iter().any(is_mesh))

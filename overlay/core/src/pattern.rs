@@ -13,6 +13,7 @@
 //! leave no hole.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,18 @@ impl FromStr for Pattern {
             "tree" => Self::Tree,
             "grid" => Self::Grid,
             _ => return Err(ParsePatternError),
+        })
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::Ring => "ring",
+            Self::Star => "star",
+            Self::Tree => "tree",
+            Self::Grid => "grid",
         })
     }
 }
@@ -141,6 +154,7 @@ mod tests {
         for pattern in ALL {
             let text = serde_json::to_string(&pattern).unwrap();
             assert_eq!(text.trim_matches('"').parse(), Ok(pattern));
+            assert_eq!(text.trim_matches('"'), pattern.to_string());
             assert_eq!(serde_json::from_str::<Pattern>(&text).unwrap(), pattern);
         }
         assert_eq!(serde_json::from_str::<Pattern>("\"torus\"").unwrap(), Pattern::All);

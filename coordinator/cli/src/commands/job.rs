@@ -49,6 +49,13 @@ fn describe(mesh: &JobMesh) -> String {
         ),
         None => writeln!(text, "not open"),
     };
+    if mesh.pattern != "all" {
+        let _ = writeln!(
+            text,
+            "pattern {}: it opened for these pairs; others get their path with their first packet",
+            plain_line(&mesh.pattern)
+        );
+    }
     for member in &mesh.members {
         let _ = writeln!(
             text,
@@ -108,5 +115,27 @@ impl Events {
             format!("{} {kind}: {text}\n", date(event.date))
         };
         output::print(&events.iter().map(line).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pattern_is_told_when_there_is_one() {
+        let text = |pattern: &str| {
+            describe(&JobMesh {
+                job: 7,
+                generation: 1,
+                assigned_ms: 1_000,
+                open_ms: Some(1_500),
+                pattern: pattern.to_owned(),
+                members: vec![],
+                pairs: vec![],
+            })
+        };
+        assert!(text("ring").contains("\npattern ring: "), "{}", text("ring"));
+        assert!(!text("all").contains("pattern"), "{}", text("all"));
     }
 }

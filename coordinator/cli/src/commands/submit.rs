@@ -18,7 +18,8 @@ pub(crate) struct Sub {
     /// Resources, such as `nodes=6,walltime=1:30:00` (a bare number is hours); may be repeated
     #[arg(short = 'l', long = "resource", value_name = "LIST")]
     resource: Vec<String>,
-    /// Job type: `mesh` (a private network), `spmd` (a mesh, and the command runs on every node), `idempotent`
+    /// Job type: `mesh` (a private network; `mesh=ring`, `star`, `tree` or `grid` when only those ranks talk much: the job
+    /// starts as soon as they can, others get their path with their first packet), `spmd` (a mesh, and the command runs on every node), `idempotent`
     /// (run again when a node is lost), `besteffort`, `postpone=DATE`, `deadline=DATE`, `expire=DATE`; may be repeated
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     types: Vec<String>,

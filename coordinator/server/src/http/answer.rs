@@ -103,6 +103,8 @@ impl From<RequestRefusal> for ApiError {
             | RequestRefusal::BestEffortReservation
             | RequestRefusal::TooManyTypes(_)
             | RequestRefusal::UnknownType(_)
+            | RequestRefusal::UnknownPattern(_)
+            | RequestRefusal::TwoPatterns(..)
             | RequestRefusal::UnsupportedType(_)
             | RequestRefusal::Stagein(_) => "Bad query",
         };

@@ -25,7 +25,7 @@ use std::time::Instant;
 
 use overlay_core::control::{CONTROL_VERSION, PairReport, ToCoordinator, ToNode};
 use overlay_core::netmap::MAX_MEMBERS;
-use overlay_core::{MeshId, NodeId, WireGuardKey};
+use overlay_core::{MeshId, NodeId, Pattern, WireGuardKey};
 use overlay_relay::{Moment, RelayKeys};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -92,22 +92,23 @@ impl Registry {
         std::mem::take(&mut self.outputs)
     }
 
-    /// Announces a network. The same launch announced again changes nothing.
+    /// Announces a network that opens when the pairs of `pattern` have paths. The same launch announced again changes nothing.
     pub(super) fn launch(
         &mut self,
         now: Moment,
         mesh: MeshId,
         members: Vec<LaunchMember>,
+        pattern: Pattern,
     ) -> Result<(), LaunchError> {
         if let Some(known) = self.meshes.get(&mesh) {
-            let is_same = !known.is_closed() && known.has_members(&members);
+            let is_same = !known.is_closed() && known.is_launch_of(&members, pattern);
             return if is_same { Ok(()) } else { Err(LaunchError::Exists(mesh)) };
         }
         if !(1..=MAX_MEMBERS).contains(&members.len()) {
             return Err(LaunchError::Size(members.len()));
         }
         let nodes: Vec<_> = members.iter().map(|member| member.node).collect();
-        self.meshes.insert(mesh, Mesh::new(members)?);
+        self.meshes.insert(mesh, Mesh::new(members, pattern)?);
         for node in nodes {
             self.nodes.enter_mesh(node, mesh);
             if let Some(key) = self.early_joins.take(node, mesh) {

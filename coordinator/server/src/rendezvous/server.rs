@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use overlay_core::control::ALPN;
-use overlay_core::{MeshId, NodeId};
+use overlay_core::{MeshId, NodeId, Pattern};
 use overlay_relay::{Moment, RelayKeys};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
@@ -132,14 +132,20 @@ impl Rendezvous {
 impl RendezvousHandle {
     /// Announces the network of a launch; members in the order of their ranks.
     ///
-    /// Once all of them have joined they are introduced to each other. The same launch announced
+    /// Once all of them have joined they are introduced to each other; once the pairs of `pattern` have paths
+    /// the network opens. The same launch announced
     /// again (after a restart, say) changes nothing.
     ///
     /// # Errors
     ///
     /// [`LaunchError`] when there cannot be such a network.
-    pub fn launch(&self, mesh: MeshId, members: Vec<LaunchMember>) -> Result<(), LaunchError> {
-        self.shared().change(|registry| registry.launch(Moment::read(), mesh, members))
+    pub fn launch(
+        &self,
+        mesh: MeshId,
+        members: Vec<LaunchMember>,
+        pattern: Pattern,
+    ) -> Result<(), LaunchError> {
+        self.shared().change(|registry| registry.launch(Moment::read(), mesh, members, pattern))
     }
 
     /// Ends a network and tells its members why. Its view stays for a while.

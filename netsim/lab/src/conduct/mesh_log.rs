@@ -124,6 +124,7 @@ mod tests {
             generation,
             assigned_ms: 1_000,
             open_ms: (generation > 1).then_some(3_500),
+            pattern: "all".to_owned(),
             members: vec![member(0), member(1)],
             pairs,
         }

@@ -165,7 +165,9 @@ impl Watcher {
     async fn tell(&mut self, id: u64) -> Result<(), ClientError> {
         let job = self.client.job(id).await?;
         let has_ended = job.state.is_final();
-        let is_mesh = job.types.iter().any(|kind| kind == "mesh" || kind == "spmd");
+        let has_mesh =
+            |kind: &String| matches!(&**kind, "mesh" | "spmd") || kind.starts_with("mesh=");
+        let is_mesh = job.types.iter().any(has_mesh);
         let mesh = if has_ended && is_mesh && job.start_time > 0 {
             match self.client.mesh(id).await {
                 Ok(mesh) => Some(mesh),

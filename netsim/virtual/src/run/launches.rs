@@ -108,7 +108,7 @@ impl Run<'_> {
             is_spmd: job.request.types.spmd,
             assigned: self.world.now(),
             joined: BTreeSet::new(),
-            pattern: None,
+            pattern: Some(job.request.types.pattern),
             settled: BTreeSet::new(),
             to_settle: 0,
             told_open: false,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use overlay_core::control::PairReport;
 use overlay_core::netmap::NETMAP_VERSION;
-use overlay_core::{Member, MeshId, Netmap, NodeId, WireGuardKey};
+use overlay_core::{Member, MeshId, Netmap, NodeId, Pattern, WireGuardKey};
 use overlay_relay::Moment;
 
 use super::{LaunchError, LaunchMember};
@@ -50,11 +50,16 @@ pub(super) struct Mesh {
     /// In the order of their ranks.
     members: Vec<MeshMember>,
     ranks: BTreeMap<NodeId, u16>,
+    /// Which pairs it waits for; the others are connected with their first packet.
+    pattern: Pattern,
+    /// Ordered pairs that it waits for.
+    awaited: usize,
     /// The latest report of each ordered pair, by the ranks of reporter and peer.
     pairs: BTreeMap<(u16, u16), PairReport>,
+    /// Of the awaited ones.
     established: usize,
     settled: usize,
-    /// Since when every ordered pair has been established.
+    /// Since when every awaited pair has been established.
     established_since: Option<Instant>,
     /// 0 until the netmap is issued.
     epoch: u64,
@@ -63,13 +68,14 @@ pub(super) struct Mesh {
 }
 
 impl Mesh {
-    pub(super) fn new(members: Vec<LaunchMember>) -> Result<Self, LaunchError> {
+    pub(super) fn new(members: Vec<LaunchMember>, pattern: Pattern) -> Result<Self, LaunchError> {
         let mut ranks = BTreeMap::new();
         for (rank, member) in (0u16..).zip(&members) {
             if ranks.insert(member.node, rank).is_some() {
                 return Err(LaunchError::Duplicate(member.node));
             }
         }
+        let awaited = 2 * pattern.pairs(members.len()).len();
         let members = members
             .into_iter()
             .map(|LaunchMember { node, name }| MeshMember {
@@ -83,6 +89,8 @@ impl Mesh {
         Ok(Self {
             members,
             ranks,
+            pattern,
+            awaited,
             pairs: BTreeMap::new(),
             established: 0,
             settled: 0,
@@ -150,18 +158,18 @@ impl Mesh {
             };
             let end = report.explain.floor_char_boundary(MAX_EXPLAIN);
             report.explain.truncate(end);
-            self.count(&report, 1);
+            self.count((from, to), &report, 1);
             if let Some(former) = self.pairs.insert((from, to), report) {
-                self.count(&former, -1);
+                self.count((from, to), &former, -1);
             }
         }
         self.date_establishment(now.instant);
     }
 
     pub(super) fn is_ready(&self, now: Instant) -> bool {
-        let is_settled = self.settled == self.ordered_pairs();
+        let is_settled = self.settled == self.awaited;
         self.opens_at().is_some_and(|at| is_settled || at <= now)
-            || (self.is_awaited() && self.ordered_pairs() == 0)
+            || (self.is_awaited() && self.awaited == 0)
     }
 
     /// When the network opens at the latest, once every pair is established.
@@ -193,14 +201,24 @@ impl Mesh {
             era,
             epoch: self.epoch,
             members,
-            pattern: None,
+            pattern: (self.pattern != Pattern::All).then_some(self.pattern),
             signature: None,
         })
     }
 
-    pub(super) fn has_members(&self, members: &[LaunchMember]) -> bool {
+    pub(super) fn is_launch_of(&self, members: &[LaunchMember], pattern: Pattern) -> bool {
         let known = self.members.iter().map(|known| (known.node, &known.name));
-        known.eq(members.iter().map(|member| (member.node, &member.name)))
+        self.pattern == pattern
+            && known.eq(members.iter().map(|member| (member.node, &member.name)))
+    }
+
+    pub(super) fn pattern(&self) -> Pattern {
+        self.pattern
+    }
+
+    /// Whether the network opens only when these two have a path.
+    pub(super) fn awaits(&self, a: u16, b: u16) -> bool {
+        self.pattern.joins(a.into(), b.into(), self.members.len())
     }
 
     pub(super) fn members(&self) -> &[MeshMember] {
@@ -241,20 +259,16 @@ impl Mesh {
         self.epoch > 0 && self.opened_at_ms.is_none() && self.closed.is_none()
     }
 
-    fn ordered_pairs(&self) -> usize {
-        self.members.len() * self.members.len().saturating_sub(1)
-    }
-
     fn forget_reports(&mut self, rank: u16) {
         let old = self.pairs.extract_if(.., |(from, to), _| *from == rank || *to == rank);
-        for (_, report) in old.collect::<Vec<_>>() {
-            self.count(&report, -1);
+        for (pair, report) in old.collect::<Vec<_>>() {
+            self.count(pair, &report, -1);
         }
         self.established_since = None;
     }
 
-    fn count(&mut self, report: &PairReport, by: isize) {
-        if report.established {
+    fn count(&mut self, (from, to): (u16, u16), report: &PairReport, by: isize) {
+        if self.awaits(from, to) && report.established {
             self.established = self.established.saturating_add_signed(by);
             if report.settled {
                 self.settled = self.settled.saturating_add_signed(by);
@@ -263,7 +277,7 @@ impl Mesh {
     }
 
     fn date_establishment(&mut self, now: Instant) {
-        if self.established < self.ordered_pairs() {
+        if self.established < self.awaited {
             self.established_since = None;
         } else {
             self.established_since.get_or_insert(now);

@@ -1,7 +1,7 @@
 //! What is known of a network, for the job's page and for the message when its launch fails.
 
-use overlay_core::NodeId;
 use overlay_core::control::PairReport;
+use overlay_core::{NodeId, Pattern};
 
 use super::mesh::{Mesh, MeshMember};
 use super::nodes::Nodes;
@@ -16,6 +16,8 @@ pub struct MeshView {
     pub members: Vec<MemberView>,
     /// When it opened, milliseconds since the Unix epoch.
     pub opened_at_ms: Option<u64>,
+    /// Which pairs it waits for before it opens.
+    pub pattern: Pattern,
     /// The latest report of each ordered pair that has reported.
     pub pairs: Vec<PairView>,
 }
@@ -62,6 +64,7 @@ pub(super) fn view(mesh: &Mesh, nodes: &Nodes) -> MeshView {
     MeshView {
         members: mesh.members().iter().map(member).collect(),
         opened_at_ms: mesh.opened_at_ms(),
+        pattern: mesh.pattern(),
         pairs: mesh.pairs().iter().map(pair).collect(),
     }
 }
@@ -110,18 +113,23 @@ pub(super) fn blocking_nodes(mesh: &Mesh, nodes: &Nodes) -> Vec<NodeId> {
         missing_of[usize::from(a)] += 1;
         missing_of[usize::from(b)] += 1;
     }
-    let peers = mesh.members().len() - 1;
-    let lonely = mesh.members().iter().zip(&missing_of).filter(|(_, missing)| **missing == peers);
-    let lonely: Vec<_> = lonely.map(|(member, _)| member.node).collect();
+    let awaited_of = |rank: u16| ranks(mesh).filter(|other| mesh.awaits(rank, *other)).count();
+    let counted = ranks(mesh).zip(mesh.members()).zip(&missing_of);
+    let lonely = counted.filter(|((rank, _), missing)| **missing == awaited_of(*rank));
+    let lonely: Vec<_> = lonely.map(|((_, member), _)| member.node).collect();
     if lonely.len() < mesh.members().len() { lonely } else { Vec::new() }
 }
 
-/// The pairs, lower rank first, that are not established both ways.
+/// The awaited pairs, lower rank first, that are not established both ways.
 fn missing(mesh: &Mesh) -> impl Iterator<Item = (u16, u16)> {
     let works = |pair| mesh.pairs().get(&pair).is_some_and(|report| report.established);
-    let ranks = 0..u16::try_from(mesh.members().len()).unwrap_or(u16::MAX);
-    let pairs = ranks.clone().flat_map(move |a| (a + 1..ranks.end).map(move |b| (a, b)));
-    pairs.filter(move |(a, b)| !works((*a, *b)) || !works((*b, *a)))
+    let pairs = ranks(mesh).flat_map(|a| ranks(mesh).skip(usize::from(a) + 1).map(move |b| (a, b)));
+    let awaited = pairs.filter(|(a, b)| mesh.awaits(*a, *b));
+    awaited.filter(move |(a, b)| !works((*a, *b)) || !works((*b, *a)))
+}
+
+fn ranks(mesh: &Mesh) -> impl Iterator<Item = u16> {
+    0..u16::try_from(mesh.members().len()).unwrap_or(u16::MAX)
 }
 
 fn list(mut names: Vec<String>) -> String {

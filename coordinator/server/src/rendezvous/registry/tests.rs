@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use overlay_core::control::{PairReport, PathReport, ToCoordinator, ToNode};
 use overlay_core::netmap::ObservedMapping;
-use overlay_core::{Candidate, CandidateKind, MeshId, NodeCandidates, NodeId, WireGuardKey};
+use overlay_core::{
+    Candidate, CandidateKind, MeshId, NodeCandidates, NodeId, Pattern, WireGuardKey,
+};
 use overlay_relay::{Moment, RelayKeys};
 
 use super::{LaunchMember, Output, Registry, RelayAccess, RendezvousEvent};
@@ -91,9 +93,13 @@ fn bench_of(count: u8) -> Bench {
 
 /// As [`bench_of`], with a network of all of them whose netmap is issued.
 fn linking(count: u8) -> Bench {
+    linking_by(Pattern::All, count)
+}
+
+fn linking_by(pattern: Pattern, count: u8) -> Bench {
     let mut bench = bench_of(count);
     let all: Vec<_> = (1..=count).collect();
-    bench.registry.launch(bench.now, MESH, members(&all)).unwrap();
+    bench.registry.launch(bench.now, MESH, members(&all), pattern).unwrap();
     for number in 1..=count {
         bench.join(number, MESH);
     }

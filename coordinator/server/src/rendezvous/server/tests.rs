@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use overlay_core::control::codec::{FrameReader, encode};
 use overlay_core::control::{MAX_MESSAGE, PairReport, PathReport, ToCoordinator, ToNode};
-use overlay_core::{MeshId, WireGuardKey};
+use overlay_core::{MeshId, Pattern, WireGuardKey};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
@@ -253,7 +253,7 @@ async fn nodes_are_introduced_and_the_network_opens_and_closes() {
     assert_eq!(bench.event().await, RendezvousEvent::Connected(bob.node()));
     assert!(bench.handle.connected(alice.node()));
 
-    bench.handle.launch(MESH, members(&[&alice, &bob])).unwrap();
+    bench.handle.launch(MESH, members(&[&alice, &bob]), Pattern::All).unwrap();
     client_a.join(1).await;
     client_b.join(2).await;
     assert_eq!(client_a.hear_kinds(2).await, ["ticket", "netmap"]);
@@ -279,7 +279,7 @@ async fn a_node_that_connects_again_gets_its_state_again_and_the_old_connection_
     let mut bench = bench(&[&alice, &bob]);
     let mut client_a = bench.connect(&alice).await;
     let mut client_b = bench.connect(&bob).await;
-    bench.handle.launch(MESH, members(&[&alice, &bob])).unwrap();
+    bench.handle.launch(MESH, members(&[&alice, &bob]), Pattern::All).unwrap();
     client_a.join(1).await;
     client_b.join(2).await;
     assert_eq!(client_a.hear_kinds(2).await, ["ticket", "netmap"]);

@@ -20,7 +20,7 @@ fn tickets(outputs: &[Output], to: u8) -> Vec<RelayTicket> {
 
 /// Lets all members join and gives the outputs of the last one.
 fn launch(bench: &mut Bench, mesh: MeshId, numbers: &[u8]) -> Vec<Output> {
-    bench.registry.launch(bench.now, mesh, members(numbers)).unwrap();
+    bench.registry.launch(bench.now, mesh, members(numbers), Pattern::All).unwrap();
     numbers.iter().map(|number| bench.join(*number, mesh)).last().unwrap()
 }
 

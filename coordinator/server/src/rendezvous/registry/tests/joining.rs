@@ -58,7 +58,7 @@ fn another_version_or_no_hello_ends_the_connection() {
 #[test]
 fn nobody_is_told_anything_before_all_have_joined() {
     let mut bench = bench_of(3);
-    bench.registry.launch(bench.now, MESH, members(&[1, 2, 3])).unwrap();
+    bench.registry.launch(bench.now, MESH, members(&[1, 2, 3]), Pattern::All).unwrap();
     assert_eq!(bench.join(1, MESH), []);
     assert_eq!(bench.join(2, MESH), []);
     let outputs = bench.join(3, MESH);
@@ -70,7 +70,7 @@ fn nobody_is_told_anything_before_all_have_joined() {
 #[test]
 fn the_netmap_names_the_members_by_rank() {
     let mut bench = bench_of(2);
-    bench.registry.launch(bench.now, MESH, members(&[2, 1])).unwrap();
+    bench.registry.launch(bench.now, MESH, members(&[2, 1]), Pattern::All).unwrap();
     bench.join(1, MESH);
     let outputs = bench.join(2, MESH);
     let Some(ToNode::Netmap(netmap)) = sent(&outputs, 1).pop() else { panic!("{outputs:?}") };
@@ -88,7 +88,7 @@ fn candidates_go_to_peers_before_the_netmap_and_whenever_they_change() {
     let mut bench = bench_of(3);
     let first = ToCoordinator::Candidates(candidates(1, 1, &["10.0.0.1:1000"]));
     assert_eq!(bench.say(1, first.clone()), [], "nobody shares a network with it");
-    bench.registry.launch(bench.now, MESH, members(&[1, 2])).unwrap();
+    bench.registry.launch(bench.now, MESH, members(&[1, 2]), Pattern::All).unwrap();
     bench.join(1, MESH);
     let outputs = bench.join(2, MESH);
     assert_eq!(kinds(&outputs, 2), ["ticket", "candidates", "netmap"]);
@@ -131,7 +131,7 @@ fn a_node_started_anew_counts_from_one_and_its_peers_still_take_it_for_news() {
 #[test]
 fn who_is_no_member_is_told_so() {
     let mut bench = bench_of(3);
-    bench.registry.launch(bench.now, MESH, members(&[1, 2])).unwrap();
+    bench.registry.launch(bench.now, MESH, members(&[1, 2]), Pattern::All).unwrap();
     let refusal = closed(MESH, "this node is not a member of that network");
     assert_eq!(bench.join(3, MESH), [Output::Send(node(3), refusal)]);
 }
@@ -139,7 +139,7 @@ fn who_is_no_member_is_told_so() {
 #[test]
 fn two_members_cannot_have_one_key() {
     let mut bench = bench_of(2);
-    bench.registry.launch(bench.now, MESH, members(&[1, 2])).unwrap();
+    bench.registry.launch(bench.now, MESH, members(&[1, 2]), Pattern::All).unwrap();
     bench.join(1, MESH);
     let join = ToCoordinator::JoinMesh { mesh: MESH, wireguard_key: key(1) };
     let refusal = closed(MESH, "another member uses that key");
@@ -152,7 +152,7 @@ fn a_node_that_joins_before_the_launch_is_heard_when_it_comes() {
     assert_eq!(bench.join(1, MESH), []);
     assert_eq!(bench.join(2, MESH), []);
     assert_eq!(bench.join(3, MESH), []);
-    bench.registry.launch(bench.now, MESH, members(&[1, 2])).unwrap();
+    bench.registry.launch(bench.now, MESH, members(&[1, 2]), Pattern::All).unwrap();
     let outputs = bench.registry.drain();
     assert_eq!(kinds(&outputs, 1), ["ticket", "netmap"]);
     assert_eq!(kinds(&outputs, 2), ["ticket", "netmap"]);
@@ -183,14 +183,15 @@ fn early_joins_are_bounded() {
 #[test]
 fn launches_that_cannot_be_are_refused() {
     let mut bench = bench();
-    let mut launch = |numbers: &[u8]| bench.registry.launch(bench.now, MESH, members(numbers));
+    let mut launch =
+        |numbers: &[u8]| bench.registry.launch(bench.now, MESH, members(numbers), Pattern::All);
     assert_eq!(launch(&[]), Err(LaunchError::Size(0)));
     assert_eq!(launch(&[1, 2, 1]), Err(LaunchError::Duplicate(node(1))));
     assert_eq!(launch(&[1, 2]), Ok(()));
     assert_eq!(launch(&[1, 2]), Ok(()), "the same again");
     assert_eq!(launch(&[1, 3]), Err(LaunchError::Exists(MESH)));
     bench.registry.close(MESH, "done");
-    let again = bench.registry.launch(bench.now, MESH, members(&[1, 2]));
+    let again = bench.registry.launch(bench.now, MESH, members(&[1, 2]), Pattern::All);
     assert_eq!(again, Err(LaunchError::Exists(MESH)));
 }
 

@@ -1,6 +1,6 @@
 //! From the netmap to the end: readiness, reconnection, closing, reports.
 
-use super::super::{MemberView, PairView};
+use super::super::{LaunchError, MemberView, PairView};
 use super::*;
 
 fn open() -> RendezvousEvent {
@@ -20,6 +20,55 @@ fn the_network_opens_when_every_ordered_pair_is_established_and_settled() {
     assert_eq!(events(&outputs), [open()]);
     assert_eq!(bench.registry.view(MESH).unwrap().opened_at_ms, Some(bench.now.unix_ms));
     assert_eq!(bench.report(3, vec![pair(2, true, true)]), [], "it opens once");
+}
+
+#[test]
+fn a_ring_opens_when_neighbours_have_paths_whatever_the_others_do() {
+    let mut bench = linking_by(Pattern::Ring, 5);
+    for number in 1..=4 {
+        let (before, after) = ((number + 3) % 5 + 1, number % 5 + 1);
+        bench.report(number, vec![pair(before, true, true), pair(after, true, true)]);
+    }
+    // Pairs across count neither for nor against.
+    bench.report(1, vec![pair(3, true, true), pair(4, false, false)]);
+    assert_eq!(
+        bench.registry.blockers(MESH),
+        "vol-1 - vol-5, vol-4 - vol-5 without a working path"
+    );
+    assert_eq!(bench.registry.blocking_nodes(MESH), [node(5)]);
+    let outputs = bench.report(5, vec![pair(4, true, true), pair(1, true, true)]);
+    assert_eq!(events(&outputs), [open()]);
+    assert_eq!(bench.registry.view(MESH).unwrap().pattern, Pattern::Ring);
+}
+
+#[test]
+fn a_pair_across_that_breaks_does_not_close_the_gate_of_a_star() {
+    let mut bench = linking_by(Pattern::Star, 3);
+    bench.report(2, vec![pair(1, true, false), pair(3, true, true)]);
+    bench.report(3, vec![pair(1, true, true), pair(2, true, true)]);
+    bench.report(2, vec![pair(3, false, false)]);
+    bench.report(1, vec![pair(2, true, true), pair(3, true, true)]);
+    assert_eq!(bench.registry.blockers(MESH), "");
+    assert_eq!(events(&bench.advance(Duration::from_secs(5))), [open()]);
+}
+
+#[test]
+fn the_netmap_names_the_pattern_and_the_same_launch_has_the_same() {
+    for (pattern, named) in [(Pattern::All, None), (Pattern::Tree, Some(Pattern::Tree))] {
+        let mut bench = bench_of(1);
+        bench.registry.launch(bench.now, MESH, members(&[1]), pattern).unwrap();
+        let outputs = bench.join(1, MESH);
+        let netmaps: Vec<_> = sent(&outputs, 1)
+            .into_iter()
+            .filter_map(|message| {
+                if let ToNode::Netmap(netmap) = message { Some(netmap.pattern) } else { None }
+            })
+            .collect();
+        assert_eq!(netmaps, [named]);
+        assert_eq!(bench.registry.launch(bench.now, MESH, members(&[1]), pattern), Ok(()));
+        let other = bench.registry.launch(bench.now, MESH, members(&[1]), Pattern::Grid);
+        assert_eq!(other, Err(LaunchError::Exists(MESH)));
+    }
 }
 
 #[test]
@@ -49,7 +98,7 @@ fn a_pair_that_breaks_again_starts_the_wait_anew() {
 #[test]
 fn a_network_of_one_opens_at_once() {
     let mut bench = bench_of(1);
-    bench.registry.launch(bench.now, MESH, members(&[1])).unwrap();
+    bench.registry.launch(bench.now, MESH, members(&[1]), Pattern::All).unwrap();
     let outputs = bench.join(1, MESH);
     assert_eq!(kinds(&outputs, 1), ["netmap", "open"]);
     assert_eq!(events(&outputs), [open()]);
@@ -78,7 +127,7 @@ fn a_later_registry_has_netmaps_of_a_later_era() {
     let eras = [0, 1].map(|seconds| {
         let mut bench = bench_at(1_000_000 + seconds * 1000);
         bench.connect(1);
-        bench.registry.launch(bench.now, MESH, members(&[1])).unwrap();
+        bench.registry.launch(bench.now, MESH, members(&[1]), Pattern::All).unwrap();
         let outputs = bench.join(1, MESH);
         let netmap = |message: &&ToNode| match message {
             ToNode::Netmap(netmap) => Some(netmap.era),
@@ -115,7 +164,7 @@ fn a_node_that_comes_back_is_told_everything_again() {
 #[test]
 fn the_netmap_is_issued_also_while_a_member_that_has_joined_is_away() {
     let mut bench = bench_of(2);
-    bench.registry.launch(bench.now, MESH, members(&[1, 2])).unwrap();
+    bench.registry.launch(bench.now, MESH, members(&[1, 2]), Pattern::All).unwrap();
     bench.join(1, MESH);
     bench.disconnect(1);
     let outputs = bench.join(2, MESH);
@@ -191,7 +240,7 @@ fn the_reports_of_old_networks_are_forgotten_in_the_end() {
     let mut bench = bench();
     for job in 0..300 {
         let mesh = MeshId { job, generation: 1 };
-        bench.registry.launch(bench.now, mesh, members(&[1, 2])).unwrap();
+        bench.registry.launch(bench.now, mesh, members(&[1, 2]), Pattern::All).unwrap();
         bench.registry.close(mesh, "done");
     }
     let known = |job| bench.registry.view(MeshId { job, generation: 1 }).is_some();
@@ -203,7 +252,7 @@ fn the_reports_of_old_networks_are_forgotten_in_the_end() {
 fn blockers_name_what_is_missing() {
     let mut bench = bench_of(3);
     assert_eq!(bench.registry.blockers(MESH), "the job's network is not known");
-    bench.registry.launch(bench.now, MESH, members(&[1, 2, 3])).unwrap();
+    bench.registry.launch(bench.now, MESH, members(&[1, 2, 3]), Pattern::All).unwrap();
     bench.join(1, MESH);
     bench.disconnect(3);
     assert_eq!(

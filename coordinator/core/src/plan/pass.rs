@@ -379,10 +379,14 @@ impl<'c> Pass<'c> {
         chosen.iter().for_each(|&it| bits.insert(it));
         let walltime_s =
             job.request.resources.alternatives.get(index).map_or(0, |it| it.walltime_s);
-        self.gantt.take(&bits, start, start + self.length(walltime_s));
+        let mut end = start + self.length(walltime_s);
         if start == self.minute {
+            // To the minute that a pass sees when the job has been launched: a plan that promised others a
+            // later one would be another plan at once.
+            end = minute_after(self.now + self.launch + Duration::from_secs(walltime_s));
             self.free.subtract(&bits);
         }
+        self.gantt.take(&bits, start, end);
     }
 
     /// What nobody else takes now; the future is not promised to anybody.

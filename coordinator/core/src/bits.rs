@@ -27,6 +27,33 @@ impl Bits {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// How many of these consecutive numbers are in it.
+    pub(crate) fn count_in(&self, range: std::ops::Range<usize>) -> usize {
+        if range.is_empty() {
+            return 0;
+        }
+        let (first, last) = (range.start / 64, (range.end - 1) / 64);
+        let from = u64::MAX << (range.start % 64);
+        let to = u64::MAX >> (63 - (range.end - 1) % 64);
+        if first == last {
+            return (self.words[first] & from & to).count_ones() as usize;
+        }
+        let between = self.words[first + 1..last].iter().map(|word| word.count_ones());
+        let ends = (self.words[first] & from).count_ones() + (self.words[last] & to).count_ones();
+        (ends + between.sum::<u32>()) as usize
+    }
+
+    /// The first number in it that is not below this one.
+    pub(crate) fn next_from(&self, number: usize) -> Option<usize> {
+        let word = self.words.get(number / 64)? & (u64::MAX << (number % 64));
+        if word != 0 {
+            return Some(number / 64 * 64 + word.trailing_zeros() as usize);
+        }
+        let behind = number / 64 + 1;
+        let found = self.words[behind..].iter().position(|word| *word != 0)? + behind;
+        Some(found * 64 + self.words[found].trailing_zeros() as usize)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
@@ -87,11 +114,15 @@ mod tests {
         fn it_is_a_set(
             left in proptest::collection::btree_set(0..200_usize, 0..50),
             right in proptest::collection::btree_set(0..200_usize, 0..50),
+            (from, to) in (0..200_usize, 0..=200_usize),
         ) {
             let (mut own, other) = (bits(&left), bits(&right));
             prop_assert_eq!(own.iter().collect::<BTreeSet<_>>(), left.clone());
             prop_assert_eq!(own.count(), left.len());
             prop_assert_eq!(own.is_empty(), left.is_empty());
+            prop_assert_eq!(own.next_from(from), left.range(from..).next().copied());
+            let within = left.iter().filter(|number| (from..to).contains(*number)).count();
+            prop_assert_eq!(own.count_in(from..to), within);
             prop_assert_eq!(own.intersection(&other), bits(&(&left & &right)));
             own.unite(&other);
             prop_assert_eq!(&own, &bits(&(&left | &right)));

@@ -216,8 +216,12 @@ impl<'c> Park<'c> {
                 if OF_RESOURCES.contains(&&**property) =>
             {
                 let wanted = *count as usize;
+                let available = free.intersection(universe);
+                if available.count() < wanted {
+                    return None;
+                }
                 let (mut clean, mut blamed) = (Vec::new(), Vec::new());
-                for resource in free.iter().filter(|&resource| universe.contains(resource)) {
+                for resource in available.iter() {
                     if avoid(self.owner(resource).node.number) {
                         blamed.push(resource);
                     } else {
@@ -244,36 +248,38 @@ impl<'c> Park<'c> {
         free: &Bits,
         avoid: &dyn Fn(NodeNumber) -> bool,
     ) -> Option<Vec<usize>> {
-        let (mut clean, mut blamed) = ((0, Vec::new()), (0, Vec::new()));
-        let mut candidates = free.iter().peekable();
-        while let Some(first) = candidates.next() {
+        let available = free.intersection(universe);
+        let (mut clean, mut blamed) = (Vec::new(), Vec::new());
+        let mut from = 0;
+        while let Some(first) = available.next_from(from) {
             let machine = self.owner(first);
             let all = machine.first..machine.first + usize::from(machine.node.cores);
-            while candidates.next_if(|resource| *resource < all.end).is_some() {}
-            let mine = all.filter(|&resource| universe.contains(resource));
-            let share: Vec<usize> = match cores {
-                Some(cores) => mine.filter(|&it| free.contains(it)).take(cores).collect(),
-                None => mine.collect(),
+            from = all.end;
+            let (here, wanted) = match cores {
+                Some(cores) => (available.count_in(all.clone()), cores),
+                // All that it may have of the node is to be free.
+                None => (available.count_in(all.clone()), universe.count_in(all.clone())),
             };
-            let fits = match cores {
-                Some(cores) => share.len() == cores,
-                None => !share.is_empty() && share.iter().all(|&it| free.contains(it)),
-            };
-            if !fits {
+            if here < wanted {
                 continue;
             }
-            let side = if avoid(machine.node.number) { &mut blamed } else { &mut clean };
-            if side.0 < nodes {
-                side.0 += 1;
-                side.1.push(share);
-            }
-            if clean.0 == nodes {
-                break;
+            if !avoid(machine.node.number) {
+                clean.push((all, wanted));
+                if clean.len() == nodes {
+                    break;
+                }
+            } else if blamed.len() < nodes {
+                blamed.push((all, wanted));
             }
         }
-        let mut shares = clean.1;
-        shares.extend(blamed.1);
-        (shares.len() >= nodes).then(|| shares.into_iter().take(nodes).flatten().collect())
+        if clean.len() + blamed.len() < nodes {
+            return None;
+        }
+        let shares = clean.into_iter().chain(blamed).take(nodes);
+        let cores = |(all, wanted): (std::ops::Range<usize>, usize)| {
+            all.filter(|&it| available.contains(it)).take(wanted).collect::<Vec<_>>()
+        };
+        Some(shares.flat_map(cores).collect())
     }
 
     fn descend_all(

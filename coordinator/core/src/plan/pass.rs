@@ -11,7 +11,7 @@ use super::{Depth, Eviction, MAX_PROMISES, Plan, PlannedLaunch, PlannedShare, Wa
 use crate::bits::Bits;
 use crate::cluster::{Cluster, Policy};
 use crate::expression::Expression;
-use crate::gantt::{Gantt, Minute, minute_after, minute_of, minutes};
+use crate::gantt::{Gantt, Minute, minute_after, minute_of, minutes, rounded};
 use crate::ids::{JobId, NodeNumber, UnixMillis};
 use crate::job::Job;
 use crate::node::Node;
@@ -56,7 +56,7 @@ pub(super) fn run(cluster: &Cluster, now: UnixMillis, policy: &Policy, depth: De
     if depth == Depth::Launches && !cluster.jobs().any(|job| job.state == JobState::Waiting) {
         return Plan::default();
     }
-    let mut pass = Pass::new(cluster, now, policy);
+    let mut pass = Pass::new(cluster, now, policy, false);
     pass.keep_reservations();
     let mut behind = 0;
     for job in order::waiting(cluster, now) {
@@ -90,7 +90,7 @@ pub(crate) fn reserve(
     request: &Request,
     start: UnixMillis,
 ) -> Option<(usize, Vec<PlannedShare>)> {
-    let mut pass = Pass::new(cluster, now, policy);
+    let mut pass = Pass::new(cluster, now, policy, true);
     pass.keep_reservations();
     let from = minute_of(start);
     for (index, alternative) in request.resources.alternatives.iter().enumerate() {
@@ -136,7 +136,8 @@ fn universes<'c>(
 }
 
 impl<'c> Pass<'c> {
-    fn new(cluster: &'c Cluster, now: UnixMillis, policy: &'c Policy) -> Self {
+    /// `exact`: who asks for one certain time must not be refused for a rounded end.
+    fn new(cluster: &'c Cluster, now: UnixMillis, policy: &'c Policy, exact: bool) -> Self {
         let usable = |node: &&Node| node.state == ResourceState::Alive && !node.is_draining();
         let park = Park::new(cluster.nodes().map(|node| &**node).filter(usable));
         let alive = park.all();
@@ -163,6 +164,7 @@ impl<'c> Pass<'c> {
                     }),
                     Some(job) => {
                         let until = minute_after(job.expected_end(now)).max(minute + 1);
+                        let until = if exact { until } else { rounded(until, minute) };
                         let busy = busy.entry(until).or_insert_with(|| Bits::empty(park.len()));
                         cores.for_each(|it| {
                             free.remove(it);
@@ -386,7 +388,7 @@ impl<'c> Pass<'c> {
             end = minute_after(self.now + self.launch + Duration::from_secs(walltime_s));
             self.free.subtract(&bits);
         }
-        self.gantt.take(&bits, start, end);
+        self.gantt.take(&bits, start, rounded(end, self.minute));
     }
 
     /// What nobody else takes now; the future is not promised to anybody.

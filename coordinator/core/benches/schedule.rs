@@ -21,6 +21,10 @@ fn request(shape: usize) -> Request {
         2 => format!("nodes={}/core={}", 1 + shape % 17, 1 + shape % 4),
         _ => format!("{{mem > {}}}/nodes={}", 1_000 + shape % 3, 1 + shape % 5),
     };
+    lasting(&resource, shape)
+}
+
+fn lasting(resource: &str, shape: usize) -> Request {
     let submission = SubmitJob {
         command: "true".to_owned(),
         resource: OneOrMany(vec![format!("{resource},walltime=0:{}", 10 + shape * 7 % 600)]),
@@ -36,10 +40,15 @@ fn full_cluster(resources: usize, jobs: usize, shapes: usize, policy: &Policy) -
         draft.enrol(4, 2_048);
     }
     // The first ones fill the cluster.
-    for job in 0..resources + jobs {
+    for node in 0..resources / 4 {
+        draft.submit("dave", lasting("nodes=1", node % shapes)).expect("it fits");
+    }
+    let filled = draft.finish(&empty).0;
+    let mut draft = Draft::new(&filled, NOW, policy);
+    for job in 0..jobs {
         draft.submit(["alice", "bob", "carol"][job % 3], request(job % shapes)).expect("it fits");
     }
-    draft.finish(&empty).0
+    draft.finish(&filled).0
 }
 
 fn main() {

@@ -1,6 +1,7 @@
 //! The resources of a scheduling pass, numbered, with their properties; and the choice among them.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use crate::bits::Bits;
@@ -9,7 +10,7 @@ use crate::expression::Expression;
 use crate::ids::NodeNumber;
 use crate::node::Node;
 use crate::plan::PlannedShare;
-use crate::resources::{Alternative, Count, Group, Level, MAX_NODES, NODE, RESOURCE};
+use crate::resources::{Count, Group, Level, MAX_NODES, NODE, RESOURCE};
 
 /// Properties that differ between the resources of one node.
 const OF_RESOURCES: [&str; 4] = [RESOURCE, "id", "core", "cpuset"];
@@ -44,6 +45,11 @@ struct Machine<'c> {
     node: &'c Node,
     /// The number of its first resource in this pass.
     first: usize,
+    /// Most passes ask for none of them.
+    texts: OnceCell<MachineTexts>,
+}
+
+struct MachineTexts {
     address: String,
     number: String,
     mem: String,
@@ -61,14 +67,7 @@ impl<'c> Park<'c> {
         let mut park = Self { machines: Vec::new(), owners: Vec::new(), filters: BTreeMap::new() };
         for node in nodes {
             let owner = u32::try_from(park.machines.len()).unwrap_or(u32::MAX);
-            park.machines.push(Machine {
-                node,
-                first: park.owners.len(),
-                address: node.number.to_string(),
-                number: node.number.0.to_string(),
-                mem: node.memory_mib.to_string(),
-                cores: node.cores.to_string(),
-            });
+            park.machines.push(Machine { node, first: park.owners.len(), texts: OnceCell::new() });
             park.owners.extend(std::iter::repeat_n(owner, usize::from(node.cores)));
         }
         park
@@ -168,16 +167,16 @@ impl<'c> Park<'c> {
     /// `universes` are the resources that each group may have at all, whether they are free or not.
     pub(crate) fn choose(
         &self,
-        alternative: &Alternative,
+        groups: &[Group],
         universes: &[Bits],
         free: &Bits,
         avoid: &dyn Fn(NodeNumber) -> bool,
     ) -> Option<Vec<usize>> {
         let mut free = Cow::Borrowed(free);
         let mut chosen = Vec::new();
-        for (group, universe) in alternative.groups.iter().zip(universes) {
+        for (group, universe) in groups.iter().zip(universes) {
             let found = self.choose_group(group, universe, &free, avoid)?;
-            if alternative.groups.len() > 1 {
+            if groups.len() > 1 {
                 let rest = free.to_mut();
                 found.iter().for_each(|&resource| rest.remove(resource));
             }
@@ -190,6 +189,25 @@ impl<'c> Park<'c> {
             owners.len()
         };
         (nodes <= MAX_NODES).then_some(chosen)
+    }
+
+    /// How many resources the groups need at least: the product of the levels' numbers; of whole nodes, what
+    /// the smallest of them have.
+    pub(crate) fn least(&self, groups: &[Group], universes: &[Bits]) -> usize {
+        let of_group = |(group, universe): (&Group, &Bits)| match group.levels.as_slice() {
+            [Level { property, count: Count::Exactly(nodes) }] if property == NODE => {
+                let all = |machine: &Machine<'_>| {
+                    universe
+                        .count_in(machine.first..machine.first + usize::from(machine.node.cores))
+                };
+                let mut sizes: Vec<usize> =
+                    self.machines.iter().map(all).filter(|size| *size > 0).collect();
+                sizes.sort_unstable();
+                sizes.into_iter().take(*nodes as usize).sum()
+            }
+            _ => usize::try_from(group.size()).unwrap_or(usize::MAX),
+        };
+        groups.iter().zip(universes).map(of_group).fold(0, usize::saturating_add)
     }
 
     fn choose_group(
@@ -343,13 +361,22 @@ impl ResourceTexts {
 }
 
 impl Machine<'_> {
+    fn texts(&self) -> &MachineTexts {
+        self.texts.get_or_init(|| MachineTexts {
+            address: self.node.number.to_string(),
+            number: self.node.number.0.to_string(),
+            mem: self.node.memory_mib.to_string(),
+            cores: self.node.cores.to_string(),
+        })
+    }
+
     fn property(&self, name: &str) -> Option<&str> {
         match name {
-            NODE | "host" => Some(&self.address),
+            NODE | "host" => Some(&self.texts().address),
             // A volunteer's machine is not known in more detail: it counts as one processor.
-            "cpu" => Some(&self.number),
-            "mem" => Some(&self.mem),
-            "cores" => Some(&self.cores),
+            "cpu" => Some(&self.texts().number),
+            "mem" => Some(&self.texts().mem),
+            "cores" => Some(&self.texts().cores),
             "type" => Some("default"),
             "desktop_computing" | "besteffort" => Some("YES"),
             "deploy" | "drain" => Some("NO"),

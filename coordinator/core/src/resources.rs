@@ -166,12 +166,18 @@ impl Resources {
 impl Alternative {
     /// How many resources it names: the product of the levels' numbers, in all groups.
     pub fn size(&self) -> u64 {
+        self.groups.iter().map(Group::size).fold(0, u64::saturating_add)
+    }
+}
+
+impl Group {
+    /// How many resources it names: the product of the levels' numbers.
+    pub(crate) fn size(&self) -> u64 {
         let number = |level: &Level| match level.count {
             Count::Exactly(count) => u64::from(count),
             Count::All | Count::Best | Count::BestHalf => 1,
         };
-        let group = |group: &Group| group.levels.iter().map(number).fold(1, u64::saturating_mul);
-        self.groups.iter().map(group).fold(0, u64::saturating_add)
+        self.levels.iter().map(number).fold(1, u64::saturating_mul)
     }
 }
 

@@ -17,10 +17,10 @@ use crate::job::Job;
 use crate::node::Node;
 use crate::park::Park;
 use crate::request::Request;
-use crate::resources::Alternative;
+use crate::resources::Group;
 
-/// What decides where a request fits: jobs of one shape are tried once.
-type Shape<'c> = (&'c Alternative, Option<&'c Expression>);
+/// What decides where a request fits, but for its walltime.
+type Shape<'c> = (&'c [Group], Option<&'c Expression>);
 
 struct Pass<'c> {
     cluster: &'c Cluster,
@@ -48,8 +48,18 @@ struct Universe {
     groups: Vec<Bits>,
     /// It fits when nothing else runs.
     fits: bool,
-    /// No job of the shape starts earlier: what is free only becomes less in a pass.
-    earliest: Minute,
+    /// How many resources it needs at least.
+    least: usize,
+    /// No job of the shape that lasts so long, or longer, starts earlier: what is free only becomes less in a
+    /// pass.
+    earliest: BTreeMap<Minute, Minute>,
+}
+
+impl Universe {
+    /// No job of the shape that lasts so long starts earlier.
+    fn earliest(&self, length: Minute) -> Minute {
+        self.earliest.range(..=length).map(|(_, start)| *start).max().unwrap_or_default()
+    }
 }
 
 pub(super) fn run(cluster: &Cluster, now: UnixMillis, policy: &Policy, depth: Depth) -> Plan {
@@ -94,11 +104,15 @@ pub(crate) fn reserve(
     pass.keep_reservations();
     let from = minute_of(start);
     for (index, alternative) in request.resources.alternatives.iter().enumerate() {
-        let groups =
-            universes(&mut pass.park, &pass.alive, alternative, request.properties.as_ref());
+        let groups = universes(
+            &mut pass.park,
+            &pass.alive,
+            &alternative.groups,
+            request.properties.as_ref(),
+        );
         let length = minute_after(start + Duration::from_secs(alternative.walltime_s)) - from;
         let found = pass.gantt.earliest(from, length, 1, |_, free| {
-            pass.park.choose(alternative, &groups, free, &|_| false)
+            pass.park.choose(&alternative.groups, &groups, free, &|_| false)
         });
         if let Some((_, chosen)) = found.filter(|(at, _)| *at == from) {
             return Some((index, pass.park.shares(&chosen)));
@@ -113,26 +127,26 @@ pub(crate) fn fits(nodes: &mut dyn Iterator<Item = &Node>, request: &Request) ->
     let mut park = Park::new(nodes.into_iter());
     let all = park.all();
     request.resources.alternatives.iter().any(|alternative| {
-        let groups = universes(&mut park, &all, alternative, request.properties.as_ref());
-        park.choose(alternative, &groups, &all, &|_| false).is_some()
+        let groups = universes(&mut park, &all, &alternative.groups, request.properties.as_ref());
+        park.choose(&alternative.groups, &groups, &all, &|_| false).is_some()
     })
 }
 
 fn universes<'c>(
     park: &mut Park<'c>,
     alive: &Bits,
-    alternative: &'c Alternative,
+    groups: &'c [Group],
     properties: Option<&'c Expression>,
 ) -> Vec<Bits> {
     let mut common = alive.clone();
     if let Some(properties) = properties {
         common.intersect(park.accepted(properties));
     }
-    let group = |group: &'c crate::resources::Group| match &group.filter {
+    let group = |group: &'c Group| match &group.filter {
         Some(filter) => common.intersection(park.accepted(filter)),
         None => common.clone(),
     };
-    alternative.groups.iter().map(group).collect()
+    groups.iter().map(group).collect()
 }
 
 impl<'c> Pass<'c> {
@@ -252,10 +266,10 @@ impl<'c> Pass<'c> {
             return self.start(job, job.alternative, &own);
         }
         let shape = self.shape(job, job.alternative)?;
-        let (alternative, universe) = (shape.0, self.universe(shape).groups.clone());
+        let universe = self.universe(shape).groups.clone();
         let mut free = self.gantt.now().intersection(&self.free);
         own.iter().filter(|&&it| self.free.contains(it)).for_each(|&it| free.insert(it));
-        match self.park.choose(alternative, &universe, &free, &|_| false) {
+        match self.park.choose(shape.0, &universe, &free, &|_| false) {
             Some(chosen) => self.start(job, job.alternative, &chosen),
             None => Some(self.too_few(job)),
         }
@@ -276,20 +290,23 @@ impl<'c> Pass<'c> {
 
     fn shape(&self, job: &'c Job, alternative: usize) -> Option<Shape<'c>> {
         let alternative = job.request.resources.alternatives.get(alternative)?;
-        Some((alternative, job.request.properties.as_ref()))
+        Some((&alternative.groups, job.request.properties.as_ref()))
     }
 
     fn universe(&mut self, shape: Shape<'c>) -> &mut Universe {
         if !self.universes.contains_key(&shape) {
             let groups = universes(&mut self.park, &self.alive, shape.0, shape.1);
             let chosen = self.park.choose(shape.0, &groups, &self.alive, &|_| false);
-            let universe = Universe { groups, fits: chosen.is_some(), earliest: self.minute };
+            let least = self.park.least(shape.0, &groups);
+            let fits = chosen.is_some();
+            let universe = Universe { groups, fits, least, earliest: BTreeMap::new() };
             self.universes.insert(shape, universe);
         }
         self.universes.entry(shape).or_insert_with(|| Universe {
             groups: Vec::new(),
             fits: false,
-            earliest: 0,
+            least: 0,
+            earliest: BTreeMap::new(),
         })
     }
 
@@ -301,7 +318,8 @@ impl<'c> Pass<'c> {
                 break;
             }
             let Some(shape) = self.shape(job, index) else { continue };
-            let Some((start, chosen)) = self.earliest(job, shape) else { continue };
+            let walltime_s = job.request.resources.alternatives[index].walltime_s;
+            let Some((start, chosen)) = self.earliest(job, shape, walltime_s) else { continue };
             if best.as_ref().is_none_or(|(best, ..)| start < *best) {
                 best = Some((start, index, chosen));
             }
@@ -314,17 +332,21 @@ impl<'c> Pass<'c> {
         Some(Wait::Planned { start: UnixMillis(start * 60_000), behind })
     }
 
-    fn earliest(&mut self, job: &Job, shape: Shape<'c>) -> Option<(Minute, Vec<usize>)> {
-        let minute = self.minute;
+    fn earliest(
+        &mut self,
+        job: &Job,
+        shape: Shape<'c>,
+        walltime_s: u64,
+    ) -> Option<(Minute, Vec<usize>)> {
+        let (minute, length) = (self.minute, self.length(walltime_s));
         let universe = self.universe(shape);
         if !universe.fits {
             return None;
         }
-        let (from, groups) = (universe.earliest, std::mem::take(&mut universe.groups));
+        let (from, least) = (universe.earliest(length).max(minute), universe.least);
+        let groups = std::mem::take(&mut universe.groups);
         let (park, free, leaving) = (&self.park, &self.free, &self.leaving);
         let avoid = |node: NodeNumber| job.avoid.contains(&node);
-        let length = self.length(shape.0.walltime_s);
-        let least = usize::try_from(shape.0.size()).unwrap_or(usize::MAX);
         let found = self.gantt.earliest(from, length, least, |start, common| {
             let choose = |from: &Bits| park.choose(shape.0, &groups, from, &avoid);
             if start > minute {
@@ -340,7 +362,7 @@ impl<'c> Pass<'c> {
         let universe = self.universe(shape);
         universe.groups = groups;
         match &found {
-            Some((start, _)) => universe.earliest = *start,
+            Some((start, _)) => drop(universe.earliest.insert(length, *start)),
             None => universe.fits = false,
         }
         found
@@ -404,7 +426,7 @@ impl<'c> Pass<'c> {
             }
             fits = true;
             let groups = universe.groups.clone();
-            let Some(chosen) = self.park.choose(alternative, &groups, &left, &avoid) else {
+            let Some(chosen) = self.park.choose(shape.0, &groups, &left, &avoid) else {
                 continue;
             };
             let resources = chosen.len() as u64;
@@ -428,8 +450,12 @@ impl<'c> Pass<'c> {
             let all = park.all();
             let alternatives = job.request.resources.alternatives.iter();
             let most = alternatives.map(|alternative| {
-                let groups =
-                    universes(&mut park, &all, alternative, job.request.properties.as_ref());
+                let groups = universes(
+                    &mut park,
+                    &all,
+                    &alternative.groups,
+                    job.request.properties.as_ref(),
+                );
                 let mut any = Bits::empty(park.len());
                 groups.iter().for_each(|group| any.unite(group));
                 any.count()

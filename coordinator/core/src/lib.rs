@@ -34,8 +34,8 @@ mod usage;
 pub use array::{Array, ArrayRefusal, MAX_ARRAY};
 pub use cluster::{Change, Cluster, Counters, Policy};
 pub use draft::{
-    DeleteRefusal, Deletion, Draft, HoldRefusal, MAX_FAILED_LAUNCHES, MAX_REQUEUES, MeshBlock,
-    Report, ReportRefusal, ResumeRefusal, SetNodeRefusal, SubmitRefusal, judge_late_report,
+    DeleteRefusal, Draft, HoldRefusal, MAX_FAILED_LAUNCHES, MAX_REQUEUES, MeshBlock, Report,
+    ReportRefusal, ResumeRefusal, SetNodeRefusal, SubmitRefusal, judge_late_report,
 };
 pub use event::{Event, EventKind};
 pub use expression::Expression;

@@ -2,6 +2,7 @@
 //!
 //! Handlers convert, make one call and map its error; decisions are made in `coordinator-core`.
 
+mod accounting;
 mod actions;
 mod agents;
 mod answer;
@@ -49,7 +50,10 @@ pub fn router(app: App) -> Router {
         .route("/stress_factor", get(root::stress_factor))
         .route("/jobs", get(jobs::list).post(jobs::submit))
         .route("/jobs/details", get(jobs::details))
-        .route("/jobs/{id}", get(jobs::show).delete(jobs::delete))
+        .route(
+            "/jobs/{id}",
+            get(jobs::show).post(actions::update).put(actions::update).delete(jobs::delete),
+        )
         .route("/jobs/{id}/details", get(jobs::show))
         .route("/jobs/{id}/nodes", get(jobs::nodes))
         .route("/jobs/{id}/resources", get(jobs::resources))
@@ -60,6 +64,10 @@ pub fn router(app: App) -> Router {
         .route("/jobs/{id}/resumptions/new", post(actions::resume))
         .route("/jobs/{id}/why", get(actions::why))
         .route("/jobs/array/{id}/deletions/new", post(jobs::delete_array))
+        .route("/jobs/array/{id}/holds/new", post(actions::hold_array))
+        .route("/jobs/array/{id}/resumptions/new", post(actions::resume_array))
+        .route("/accounting", get(accounting::all))
+        .route("/accounting/{user}", get(accounting::of_user))
         .route("/jobs/{id}/state", post(agents::report))
         .route("/resources", get(resources::list))
         .route("/resources/details", get(resources::details))

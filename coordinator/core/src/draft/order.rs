@@ -88,6 +88,44 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// Holds the jobs of an array that wait: the answer is what became of each.
+    ///
+    /// # Errors
+    /// The first refusal, when none of them could be held.
+    pub fn hold_array(
+        &mut self,
+        user: &str,
+        anybody: bool,
+        array: JobId,
+    ) -> Result<Vec<(JobId, Option<HoldRefusal>)>, HoldRefusal> {
+        let jobs = self.jobs_of_array(array);
+        let each = |id| (id, self.hold(user, anybody, id).err());
+        let outcomes = jobs.into_iter().map(each).collect();
+        one_at_least(outcomes, HoldRefusal::NotYours(array))
+    }
+
+    /// Lets the held jobs of an array go on: the answer is what became of each.
+    ///
+    /// # Errors
+    /// The first refusal, when none of them could be resumed.
+    pub fn resume_array(
+        &mut self,
+        user: &str,
+        anybody: bool,
+        array: JobId,
+    ) -> Result<Vec<(JobId, Option<ResumeRefusal>)>, ResumeRefusal> {
+        let jobs = self.jobs_of_array(array);
+        let each = |id| (id, self.resume(user, anybody, id).err());
+        let outcomes = jobs.into_iter().map(each).collect();
+        one_at_least(outcomes, ResumeRefusal::NotYours(array))
+    }
+
+    /// The jobs of an array that have not ended.
+    pub(super) fn jobs_of_array(&self, array: JobId) -> Vec<JobId> {
+        let jobs = self.cluster.jobs().filter(|job| job.array_id() == array);
+        jobs.map(|job| job.id).collect()
+    }
+
     /// The operator takes a node away (Absent, Dead) or lets it take part again (Alive, once it is heard).
     pub fn set_node_state(
         &mut self,
@@ -147,4 +185,16 @@ impl Draft<'_> {
         }
         Ok(())
     }
+}
+
+/// What became of each job of an array; the first refusal when nothing was done, and `none` when there is no
+/// such job.
+pub(super) fn one_at_least<R>(
+    outcomes: Vec<(JobId, Option<R>)>,
+    none: R,
+) -> Result<Vec<(JobId, Option<R>)>, R> {
+    if outcomes.iter().any(|(_, refusal)| refusal.is_none()) {
+        return Ok(outcomes);
+    }
+    Err(outcomes.into_iter().find_map(|(_, refusal)| refusal).unwrap_or(none))
 }

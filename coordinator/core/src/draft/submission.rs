@@ -7,6 +7,7 @@ use coordinator_api::job::JobState;
 use coordinator_api::resource::ResourceState;
 
 use super::Draft;
+use super::order::one_at_least;
 use crate::array::Array;
 use crate::event::EventKind;
 use crate::expression::Expression;
@@ -53,15 +54,6 @@ pub enum DeleteRefusal {
     /// It is ending or has ended.
     #[error("Cannot frag {0} ; This job was already killed.")]
     AlreadyKilled(JobId),
-}
-
-/// What became of the order to delete one job of an array.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deletion {
-    /// The job.
-    pub job: JobId,
-    /// Why it is not deleted, if it is not.
-    pub refusal: Option<DeleteRefusal>,
 }
 
 impl Draft<'_> {
@@ -193,16 +185,11 @@ impl Draft<'_> {
         &mut self,
         user: &str,
         array: JobId,
-    ) -> Result<Vec<Deletion>, DeleteRefusal> {
-        let jobs = self.cluster.jobs().filter(|job| job.array_id() == array);
-        let ids: Vec<JobId> = jobs.map(|job| job.id).collect();
-        let deletion = |job| Deletion { job, refusal: self.delete(user, job).err() };
-        let outcomes: Vec<Deletion> = ids.into_iter().map(deletion).collect();
-        if outcomes.iter().any(|deletion| deletion.refusal.is_none()) {
-            return Ok(outcomes);
-        }
-        let refusal = outcomes.into_iter().find_map(|deletion| deletion.refusal);
-        Err(refusal.unwrap_or(DeleteRefusal::NotYours(array)))
+    ) -> Result<Vec<(JobId, Option<DeleteRefusal>)>, DeleteRefusal> {
+        let jobs = self.jobs_of_array(array);
+        let each = |id| (id, self.delete(user, id).err());
+        let outcomes = jobs.into_iter().map(each).collect();
+        one_at_least(outcomes, DeleteRefusal::NotYours(array))
     }
 
     /// A user deletes a job. A job that has ended is for the caller to look up.

@@ -1,30 +1,37 @@
-//! Hold and resume, and why a job waits.
+//! Hold, resume and what else clients order by name; and why a job waits.
 
+use std::fmt::Display;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use coordinator_api::job::{JobState, Why};
 use coordinator_core::{Depth, Draft, HoldRefusal, JobId, ResumeRefusal, UnixMillis, Wait, plan};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::ApiError;
+use super::body::Sent;
 use super::identity::Identity;
+use super::jobs::{order_deletion, parse_id};
 use super::links;
 use crate::app::App;
+
+/// The most of a client's word that an error repeats, characters.
+const MAX_SHOWN: usize = 200;
 
 /// `POST /jobs/ID/holds/new`: 202; 400 for a job that does not wait, or is another user's, as in OAR.
 pub(super) async fn hold(
     State(app): State<App>,
     identity: Identity,
     Path(id): Path<String>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     let user = identity.user("holding jobs")?;
-    let id = parse(&id)?;
+    let id = parse_id(&id).ok_or_else(ApiError::no_job)?;
     app.ledger.decide(move |draft: &mut Draft<'_>| draft.hold(&user, false, id)).await??;
-    Ok(registered(&app, id, "Hold"))
+    Ok(registered(&app, id, "Hold", &sent(id, "Hold")))
 }
 
 /// `POST /jobs/ID/resumptions/new`: 202; 400 for a job that is not held, or is another user's.
@@ -32,11 +39,72 @@ pub(super) async fn resume(
     State(app): State<App>,
     identity: Identity,
     Path(id): Path<String>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     let user = identity.user("resuming jobs")?;
-    let id = parse(&id)?;
+    let id = parse_id(&id).ok_or_else(ApiError::no_job)?;
     app.ledger.decide(move |draft: &mut Draft<'_>| draft.resume(&user, false, id)).await??;
-    Ok(registered(&app, id, "Resume"))
+    Ok(registered(&app, id, "Resume", &sent(id, "Resume")))
+}
+
+/// `POST /jobs/array/ID/holds/new`: 202 when a job of the array is held now; else 400.
+pub(super) async fn hold_array(
+    State(app): State<App>,
+    identity: Identity,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let user = identity.user("holding jobs")?;
+    let id = parse_id(&id).ok_or_else(ApiError::no_job)?;
+    let decision = move |draft: &mut Draft<'_>| draft.hold_array(&user, false, id);
+    let outcomes = app.ledger.decide(decision).await??;
+    Ok(registered(&app, id, "Hold", &each("Hold", &outcomes)))
+}
+
+/// `POST /jobs/array/ID/resumptions/new`: 202 when a job of the array goes on; else 400.
+pub(super) async fn resume_array(
+    State(app): State<App>,
+    identity: Identity,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let user = identity.user("resuming jobs")?;
+    let id = parse_id(&id).ok_or_else(ApiError::no_job)?;
+    let decision = move |draft: &mut Draft<'_>| draft.resume_array(&user, false, id);
+    let outcomes = app.ledger.decide(decision).await??;
+    Ok(registered(&app, id, "Resume", &each("Resume", &outcomes)))
+}
+
+/// What a client wants of a job, in the words of OAR's `POST /jobs/ID`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Update {
+    method: Option<String>,
+}
+
+/// `POST` or `PUT /jobs/ID`: the actions once more, by name. 405 for those that OAR has and this server has not.
+pub(super) async fn update(
+    State(app): State<App>,
+    identity: Identity,
+    Path(id): Path<String>,
+    Sent(update): Sent<Update>,
+) -> Result<Response, ApiError> {
+    let Some(method) = update.method else {
+        let message = "A job update must have a \"method\" field!";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "Missing Required Field", message));
+    };
+    match method.as_str() {
+        "delete" => {
+            let (id, output) = order_deletion(&app, identity, &id).await?;
+            Ok(registered(&app, id, "Delete", &output))
+        }
+        "hold" => hold(State(app), identity, Path(id)).await,
+        "resume" => resume(State(app), identity, Path(id)).await,
+        "checkpoint" | "rhold" | "signal" | "walltime-change" => {
+            let message = "Functionality is disabled";
+            Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "Not available", message))
+        }
+        other => {
+            let shown: String = other.chars().take(MAX_SHOWN).collect();
+            Err(ApiError::bad_query(format!("Could not understand {shown} method")))
+        }
+    }
 }
 
 /// `GET /jobs/ID/why`: what keeps a job from starting, in words. Ours, not OAR's.
@@ -96,19 +164,28 @@ fn date(time: UnixMillis) -> String {
     humantime::format_rfc3339_seconds(time).to_string().replace('T', " ").replace('Z', " UTC")
 }
 
-fn parse(id: &str) -> Result<JobId, ApiError> {
-    id.parse().map(JobId).map_err(|_| ApiError::no_job())
+fn sent(id: JobId, what: &str) -> String {
+    format!("[{id}] {what} request was sent to the OAR server.\n")
 }
 
-fn registered(app: &App, id: JobId, what: &str) -> impl IntoResponse + use<> {
+fn each<R: Display>(what: &str, outcomes: &[(JobId, Option<R>)]) -> String {
+    let line = |(id, refusal): &(JobId, Option<R>)| match refusal {
+        None => sent(*id, what),
+        Some(refusal) => format!("{refusal}\n"),
+    };
+    outcomes.iter().map(line).collect()
+}
+
+/// 202: the order was taken. `output` is what OAR's command would have printed.
+pub(super) fn registered(app: &App, id: JobId, what: &str, output: &str) -> Response {
     let body = json!({
         "id": id.to_string(),
         "status": format!("{what} request registered"),
-        "cmd_output": format!("[{id}] {what} request was sent to the OAR server.\n"),
+        "cmd_output": output,
         "links": [links::itself(format!("/jobs/{id}"))],
         "api_timestamp": app.clock.now().seconds(),
     });
-    (StatusCode::ACCEPTED, Json(body))
+    (StatusCode::ACCEPTED, Json(body)).into_response()
 }
 
 impl From<HoldRefusal> for ApiError {

@@ -9,9 +9,10 @@ use coordinator_api::job::{
     Deleted, Event, Job as JobObject, JobItem, JobState, SubmitJob, Submitted,
 };
 use coordinator_api::mesh::JobMesh;
-use coordinator_core::{Array, DeleteRefusal, Deletion, Draft, Job, JobId, Request};
+use coordinator_core::{Array, DeleteRefusal, Draft, Job, JobId, Request};
 use serde_json::{Value, json};
 
+use super::actions::registered;
 use super::answer::ApiError;
 use super::body::Sent;
 use super::identity::Identity;
@@ -192,14 +193,7 @@ pub(super) async fn delete_by_post(
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse, ApiError> {
     let (id, output) = order_deletion(&app, identity, &id).await?;
-    let deleted = json!({
-        "id": id.to_string(),
-        "status": "Delete request registered",
-        "cmd_output": output,
-        "links": [links::itself(format!("/jobs/{id}"))],
-        "api_timestamp": app.clock.now().seconds(),
-    });
-    Ok((StatusCode::ACCEPTED, Json(deleted)))
+    Ok(registered(&app, id, "Delete", &output))
 }
 
 /// `POST /jobs/array/ID/deletions/new`: all jobs of the array that have not ended; 400 when there is none.
@@ -212,26 +206,19 @@ pub(super) async fn delete_array(
     let array = parse_id(&id).ok_or_else(ApiError::no_job)?;
     let decision = move |draft: &mut Draft<'_>| draft.delete_array(&user, array);
     let decided = app.ledger.decide(decision).await??;
-    let (mut output, mut registered) = (String::new(), Vec::new());
-    for Deletion { job, refusal } in decided {
+    let (mut output, mut deleted) = (String::new(), Vec::new());
+    for (job, refusal) in decided {
         match refusal {
             None => {
                 output += &format!("Deleting the job = {job} ...REGISTERED.\n");
-                registered.push(job.to_string());
+                deleted.push(job.to_string());
             }
             Some(refusal) => output += &format!("Deleting the job = {job} ...ERROR.\n{refusal}\n"),
         }
     }
     output +=
-        &format!("The job(s) [ {} ] will be deleted in the near future.\n", registered.join(" "));
-    let deleted = json!({
-        "id": array.to_string(),
-        "status": "Delete request registered",
-        "cmd_output": output,
-        "links": [links::itself(format!("/jobs/{array}"))],
-        "api_timestamp": app.clock.now().seconds(),
-    });
-    Ok((StatusCode::ACCEPTED, Json(deleted)))
+        &format!("The job(s) [ {} ] will be deleted in the near future.\n", deleted.join(" "));
+    Ok(registered(&app, array, "Delete", &output))
 }
 
 /// The stage-in must be there before the job.
@@ -247,7 +234,7 @@ async fn check_stagein(app: &App, request: &Request) -> Result<(), ApiError> {
     }
 }
 
-async fn order_deletion(
+pub(super) async fn order_deletion(
     app: &App,
     identity: Identity,
     id: &str,
@@ -308,7 +295,7 @@ fn parse_state(name: &str) -> Option<JobState> {
     serde_json::from_value(Value::from(name)).ok()
 }
 
-fn parse_id(text: &str) -> Option<JobId> {
+pub(super) fn parse_id(text: &str) -> Option<JobId> {
     text.parse().ok().map(JobId)
 }
 

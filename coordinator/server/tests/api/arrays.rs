@@ -85,3 +85,74 @@ async fn a_parameter_file_is_text_in_json_and_in_forms() {
         assert_eq!(site.try_submit(wrong.clone()).await.0, 400, "{wrong}");
     }
 }
+
+#[tokio::test]
+async fn an_array_is_held_and_goes_on() {
+    let (site, _agents) = Site::with_agents(1).await;
+    let body = json!({ "command": "work", "array": 3, "resource": "nodes=1" });
+    site.try_submit(body).await;
+    let order = async |who: &str, what: &str| {
+        let path = format!("/jobs/array/1/{what}/new.json");
+        site.send(Method::POST, &path, Some(who), None).await
+    };
+    let bob = site.add_user("bob").await;
+    let (status, refused) = order(&bob, "holds").await;
+    assert_eq!(status, 400, "{refused}");
+
+    let (status, held) = order(&site.alice, "holds").await;
+
+    assert_eq!((status.as_u16(), &held["id"]), (202, &json!("1")));
+    let output = held["cmd_output"].as_str().unwrap();
+    assert!(output.contains("[2] Hold request was sent to the OAR server.\n[3] Hold"), "{output}");
+    assert_eq!((site.state(2).await, site.state(3).await), ("Hold".into(), "Hold".into()));
+    let (status, _) = order(&site.alice, "resumptions").await;
+    assert_eq!(status, 202);
+    assert_eq!((site.state(2).await, site.state(3).await), ("Waiting".into(), "Waiting".into()));
+    let (status, refused) = order(&site.alice, "resumptions").await;
+    assert_eq!(status, 400);
+    assert!(refused["message"].as_str().unwrap().contains("Cannot resume 1"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_jobs_actions_have_names_too() {
+    let (site, _agents) = Site::with_agents(0).await;
+    let update = async |method: Method, body: Value| {
+        site.send(method, "/jobs/1.json", Some(&site.alice), Some(body)).await
+    };
+    let (status, _) = site.try_submit(json!({ "command": "work" })).await;
+    assert_eq!(status, 400, "nothing has enrolled: {status}");
+
+    let (status, refused) = update(Method::POST, json!({ "foo": 1 })).await;
+    assert_eq!((status.as_u16(), &refused["title"]), (400, &json!("Missing Required Field")));
+    let (status, refused) = update(Method::PUT, json!({ "method": "dance" })).await;
+    assert_eq!(status, 400);
+    assert_eq!(refused["message"], "Could not understand dance method");
+    let (status, _) = update(Method::POST, json!({ "method": "signal", "signal": 10 })).await;
+    assert_eq!(status, 405);
+}
+
+#[tokio::test]
+async fn work_is_accounted_for_by_project_and_user() {
+    let (site, agents) = Site::with_agents(1).await;
+    assert_eq!(site.get("/accounting.json").await["items"], json!([]));
+    let id = site.submit(1, &[]).await;
+    let (status, _) = site
+        .send(Method::POST, "/jobs/1.json", Some(&site.alice), Some(json!({ "method": "hold" })))
+        .await;
+    assert_eq!(status, 400, "it does not wait");
+    site.acknowledge(&agents[0], id, 1).await;
+    let done = json!({ "state": "terminated", "generation": 1, "exit_code": 0 });
+    assert_eq!(site.report(&agents[0], id, done).await.0, 200);
+
+    let all = site.get("/accounting.json").await;
+
+    assert_eq!(all["items"][0]["project"], "default");
+    let asked = &all["items"][0]["consumptions"]["ASKED"]["alice"];
+    assert!(asked.as_str().unwrap().parse::<u64>().unwrap() >= 3_600, "{all}");
+    assert!(all["items"][0]["consumptions"]["USED"]["alice"].is_string(), "{all}");
+    assert_eq!(site.get("/accounting/alice.json").await["total"], 1);
+    assert_eq!(site.get("/accounting/bob.json").await["total"], 0);
+    assert_eq!(site.get("/accounting.json?from=0&to=86400").await["total"], 0);
+    let (status, _) = site.send(Method::GET, "/accounting.json?from=x", None, None).await;
+    assert_eq!(status, 400);
+}

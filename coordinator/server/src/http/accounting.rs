@@ -1,0 +1,65 @@
+//! What users asked for and used, by project: OAR's accounting.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use coordinator_api::List;
+use coordinator_core::{UnixMillis, UsageKey};
+use serde_json::{Value, json};
+
+use super::answer::ApiError;
+use super::pages::Asked;
+use crate::app::App;
+
+/// `GET /accounting?from=S&to=S`: resource-seconds of all users. The days that the times lie in count whole.
+pub(super) async fn all(
+    State(app): State<App>,
+    asked: Asked,
+) -> Result<Json<List<Value>>, ApiError> {
+    consumptions(&app, &asked, None).await
+}
+
+/// `GET /accounting/USER`: of one user; an unknown one has used nothing.
+pub(super) async fn of_user(
+    State(app): State<App>,
+    asked: Asked,
+    Path(user): Path<String>,
+) -> Result<Json<List<Value>>, ApiError> {
+    consumptions(&app, &asked, Some(&user)).await
+}
+
+/// Resource-seconds by user.
+type ByUser = BTreeMap<String, u64>;
+
+async fn consumptions(
+    app: &App,
+    asked: &Asked,
+    user: Option<&str>,
+) -> Result<Json<List<Value>>, ApiError> {
+    let (first, last) = (day(asked, "from")?.unwrap_or(0), day(asked, "to")?.unwrap_or(u64::MAX));
+    let mut projects: BTreeMap<String, (ByUser, ByUser)> = BTreeMap::new();
+    for (key, work) in app.store.accounting(first, last).await? {
+        if user.is_some_and(|user| user != key.user) {
+            continue;
+        }
+        let (asked, used) = projects.entry(key.project).or_default();
+        *asked.entry(key.user.clone()).or_default() += work.asked;
+        *used.entry(key.user).or_default() += work.used;
+    }
+    // Numbers are strings here, as in OAR.
+    let texts = |sums: ByUser| -> Value {
+        sums.into_iter().map(|(user, seconds)| (user, json!(seconds.to_string()))).collect()
+    };
+    let project = |(project, (asked, used))| json!({ "project": project, "consumptions": { "ASKED": texts(asked), "USED": texts(used) } });
+    Ok(asked.whole(projects.into_iter().map(project).collect(), app.clock.now()))
+}
+
+/// The day that a time in a query lies in, seconds since the Unix epoch.
+fn day(asked: &Asked, name: &str) -> Result<Option<u64>, ApiError> {
+    let Some(text) = asked.parameter(name) else { return Ok(None) };
+    let bad = || ApiError::bad_query(format!("{name} must be a time in seconds"));
+    let seconds: u64 = text.parse().map_err(|_| bad())?;
+    let time = seconds.checked_mul(1_000).ok_or_else(bad)?;
+    Ok(Some(UsageKey::day_of(UnixMillis(time))))
+}

@@ -1,6 +1,6 @@
 //! The coordinator as far as nodes notice it: welcomes, candidates, tickets and netmaps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -33,12 +33,16 @@ pub(super) enum Order {
     Candidates(NodeCandidates),
     Ticket(RelayTicket),
     Netmap(Netmap),
+    /// Not an order: the connection looks whether what waits for the node gets through by now.
+    Resume,
 }
 
 /// What the coordinator knows, and what it has said that is still on its way.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     on_their_way: BTreeMap<(Duration, u64), (usize, Order)>,
+    /// What could not be delivered: a stream keeps its order. Nodes without any are not in it.
+    held: BTreeMap<usize, VecDeque<Order>>,
     given: u64,
     /// The members of each mesh.
     meshes: BTreeMap<MeshId, BTreeSet<usize>>,
@@ -194,18 +198,37 @@ impl World {
             return self.try_again(index, attempt, patience);
         }
         let host = self.nodes[index].host;
-        match self.net.state(host) {
-            HostState::Killed => return,
-            // The connection carries it later.
-            HostState::Suspended => return self.order_after(STANDSTILL, index, order),
-            HostState::Running if !self.net.is_connected(host) => {
-                return self.order_after(STANDSTILL, index, order);
+        let is_through = match self.net.state(host) {
+            HostState::Killed => {
+                self.orders.held.remove(&index);
+                return;
             }
-            HostState::Running => {}
+            HostState::Suspended => false,
+            HostState::Running => self.net.is_connected(host),
+        };
+        if matches!(order, Order::Resume) {
+            if is_through {
+                for order in self.orders.held.remove(&index).into_iter().flatten() {
+                    self.deliver_order(index, order);
+                }
+            } else {
+                self.order_after(STANDSTILL, index, Order::Resume);
+            }
+        } else if let Some(held) = self.orders.held.get_mut(&index) {
+            held.push_back(order);
+        } else if is_through {
+            self.deliver_order(index, order);
+        } else {
+            // The connection carries it later.
+            self.orders.held.insert(index, VecDeque::from([order]));
+            self.order_after(STANDSTILL, index, Order::Resume);
         }
+    }
+
+    fn deliver_order(&mut self, index: usize, order: Order) {
         let reflector = self.endpoint_for(index, RELAY_PORT);
         let input = match order {
-            Order::TryAgain { .. } => return,
+            Order::TryAgain { .. } | Order::Resume => return,
             Order::Welcome { attempt, .. } if attempt != self.nodes[index].attempt => return,
             Order::Welcome { observed, .. } => {
                 self.nodes[index].welcomed = true;

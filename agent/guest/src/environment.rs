@@ -15,6 +15,16 @@ pub const WORK_DIRECTORY: &str = "/home/oar/work";
 /// Where OAR keeps its node files, as the job sees it.
 pub const OAR_DIRECTORY: &str = "/var/lib/oar";
 
+/// The name of the file with the members of a job's network: the job's number and this, in
+/// [`OAR_DIRECTORY`].
+pub const MEMBERS_SUFFIX: &str = "_members";
+
+/// The same for the socket with its events.
+pub const EVENTS_SUFFIX: &str = "_events";
+
+/// The same for the table of round trip times.
+pub const MATRIX_SUFFIX: &str = "_matrix";
+
 /// The job's user, as the job sees it (number 1000).
 pub const USER: &str = "oar";
 
@@ -90,6 +100,9 @@ pub fn variables(job: &Job, assignment: &Assignment) -> Vec<(String, String)> {
     if assignment.mesh {
         all.push(("OAR_MESH_RANK", assignment.rank.to_string()));
         all.push(("OAR_MESH_SIZE", assignment.nodes.len().to_string()));
+        all.push(("OAR_MESH_MEMBERS", format!("{nodes}{MEMBERS_SUFFIX}")));
+        all.push(("OAR_MESH_EVENTS", format!("{nodes}{EVENTS_SUFFIX}")));
+        all.push(("OAR_MESH_MATRIX", format!("{nodes}{MATRIX_SUFFIX}")));
     }
     all.into_iter()
         .map(|(name, value)| {
@@ -106,8 +119,13 @@ fn oar_duration(seconds: u64) -> String {
 
 /// `OAR_NODEFILE`: one line with the host name for each core, in the order of the ranks.
 pub fn node_file(assignment: &Assignment) -> String {
+    node_file_by(assignment, 0..assignment.nodes.len())
+}
+
+/// The same in another order of the ranks.
+pub fn node_file_by(assignment: &Assignment, order: impl IntoIterator<Item = usize>) -> String {
     let mut text = String::new();
-    for node in &assignment.nodes {
+    for node in order.into_iter().filter_map(|rank| assignment.nodes.get(rank)) {
         for _ in 0..node.cores {
             text.push_str(&node.name);
             text.push('\n');

@@ -12,6 +12,7 @@
 pub mod directory;
 mod ending;
 mod life;
+mod news;
 mod prepare;
 mod remains;
 mod supervise;

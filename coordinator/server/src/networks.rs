@@ -53,9 +53,15 @@ async fn run(
     let mut changes = app.ledger.watch();
     let mut open: BTreeSet<MeshId> = BTreeSet::new();
     let mut reported: BTreeSet<MeshId> = BTreeSet::new();
+    let mut over: BTreeSet<(MeshId, NodeId)> = BTreeSet::new();
     loop {
         let cluster = changes.borrow_and_update().clone();
         reconcile(app, rendezvous, &mut open, &cluster).await;
+        let now_over = parts_over(app, &cluster);
+        for (mesh, node) in now_over.difference(&over) {
+            rendezvous.part_ended(*mesh, *node);
+        }
+        over = now_over;
         tokio::select! {
             () = tokio::time::sleep(KEEP_PAUSE), if !reported.is_empty() => {
                 for mesh in std::mem::take(&mut reported) {
@@ -114,6 +120,20 @@ fn live_meshes(app: &App, cluster: &Cluster) -> BTreeMap<MeshId, (Vec<LaunchMemb
         };
         let members = launch.parts.iter().filter_map(|part| member(part.node)).collect();
         (mesh_id(job.id, launch.generation), (members, job.request.types.pattern))
+    })
+    .collect()
+}
+
+/// The members of live networks that have done their part.
+fn parts_over(app: &App, cluster: &Cluster) -> BTreeSet<(MeshId, NodeId)> {
+    let jobs = cluster.jobs().filter(|job| job.is_mesh());
+    let launches = jobs.filter_map(|job| Some((job.id, job.live_launch()?)));
+    let live = launches.filter(|(_, launch)| launch.is_live());
+    live.flat_map(|(id, launch)| {
+        let over = launch.parts.iter().filter(|part| part.is_over());
+        over.filter_map(move |part| {
+            Some((mesh_id(id, launch.generation), app.roster.key(part.node)?))
+        })
     })
     .collect()
 }

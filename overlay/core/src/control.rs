@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{MeshId, NodeId, WireGuardKey};
 use crate::netmap::{Netmap, NodeCandidates, RelayTicket};
+use crate::rtt::RttTable;
 
 /// The ALPN of the control protocol, version 1.
 pub const ALPN: &[u8] = b"clouds-at-home/control/1";
@@ -80,10 +81,22 @@ pub enum ToNode {
     Candidates(NodeCandidates),
     /// A relay channel to a peer. Sent before the netmap that names the peer.
     Ticket(RelayTicket),
-    /// Every pair has a working path: the job may start.
+    /// Every pair that the mesh waits for has a working path: the job may start.
     MeshOpen {
         /// The mesh.
         mesh: MeshId,
+        /// What its pairs have measured by now.
+        #[serde(default)]
+        rtt: RttTable,
+    },
+    /// A member's part of the job has ended, or it is back.
+    Member {
+        /// The mesh.
+        mesh: MeshId,
+        /// The member.
+        node: NodeId,
+        /// Nothing more is to be expected of it.
+        ended: bool,
     },
     /// The node is not, or no longer, part of that mesh.
     MeshClosed {

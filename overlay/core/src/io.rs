@@ -55,6 +55,15 @@ pub enum Input<'a> {
     JoinMesh(MeshId),
     /// A mesh's members. Ignored unless its epoch is newer and the node has joined that mesh.
     Netmap(Netmap),
+    /// A member's part of the job has ended, or it is back: its silence means nothing then.
+    Member {
+        /// The mesh.
+        mesh: MeshId,
+        /// The member.
+        node: NodeId,
+        /// Nothing more is to be expected of it.
+        ended: bool,
+    },
     /// This node left a mesh: its sessions end.
     LeaveMesh(MeshId),
     /// A peer's candidates.

@@ -22,6 +22,7 @@ pub mod io;
 pub mod ladder;
 pub mod netmap;
 pub mod pattern;
+pub mod rtt;
 pub mod wire;
 
 mod budget;
@@ -47,3 +48,4 @@ pub use io::{Input, Output, PairState, Path};
 pub use netmap::{Candidate, CandidateKind, Member, Netmap, NodeCandidates, RelayTicket};
 pub use node::{MAX_PEERS, Node, NodeConfig, NodeView, Outputs, Stats};
 pub use pattern::Pattern;
+pub use rtt::RttTable;

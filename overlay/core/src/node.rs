@@ -181,6 +181,11 @@ impl Node {
             Input::Resumed => self.on_resumed(),
             Input::JoinMesh(mesh) => self.on_join(mesh),
             Input::Netmap(netmap) => self.on_netmap(netmap),
+            Input::Member { mesh, node, ended } => {
+                self.with_session(SessionKey { mesh, peer: node }, |peer, _| {
+                    peer.on_part_ended(mesh, ended)
+                });
+            }
             Input::LeaveMesh(mesh) => self.on_leave(mesh),
             Input::Candidates(candidates) => {
                 self.with_peer(candidates.node, |peer, ctx| peer.on_candidates(ctx, &candidates));
@@ -365,11 +370,26 @@ impl Node {
             return;
         }
         let (seed, made) = (self.config.seed, &mut self.peers_made);
-        let peer = self.peers.entry(id).or_insert_with(|| {
+        self.peers.entry(id).or_insert_with(|| {
             *made += 1;
             Peer::new(id, stream_for(seed, id, *made))
         });
-        let mut ctx = Context {
+        let (peers, mut ctx) = self.lend();
+        let Some(peer) = peers.get_mut(&id) else { return };
+        act(peer, &mut ctx);
+        peer.fire_due_timers(&mut ctx);
+        peer.report_changes(&mut ctx);
+        let mut next = peer.next_timer(&ctx);
+        if next.is_some_and(|at| at <= self.now) {
+            self.stats.stalled_timers += 1;
+            next = Some(self.now + STALLED_TIMER);
+        }
+        self.set_deadline(id, next);
+    }
+
+    /// The peers, and what each of them is lent while it works.
+    fn lend(&mut self) -> (&mut BTreeMap<NodeId, Peer>, Context<'_>) {
+        let context = Context {
             now: self.now,
             own: &self.own,
             budget: &mut self.budget,
@@ -380,15 +400,7 @@ impl Node {
             outputs: &mut self.outputs,
             stats: &mut self.stats,
         };
-        act(peer, &mut ctx);
-        peer.fire_due_timers(&mut ctx);
-        peer.report_changes(&mut ctx);
-        let mut next = peer.next_timer(&ctx);
-        if next.is_some_and(|at| at <= self.now) {
-            self.stats.stalled_timers += 1;
-            next = Some(self.now + STALLED_TIMER);
-        }
-        self.set_deadline(id, next);
+        (&mut self.peers, context)
     }
 
     /// The same for a session that must exist.

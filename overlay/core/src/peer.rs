@@ -158,6 +158,12 @@ impl Peer {
         }
     }
 
+    /// The peer's part of that mesh's job has ended, or it is back. Whether the session is known.
+    pub(crate) fn on_part_ended(&mut self, mesh: MeshId, ended: bool) -> bool {
+        let session = self.sessions.get_mut(&mesh);
+        session.map(|session| session.part_ended = ended).is_some()
+    }
+
     pub(crate) fn remove_session(&mut self, ctx: &mut Context<'_>, mesh: MeshId) {
         if self.sessions.remove(&mesh).is_some() {
             ctx.outputs.push(Output::RemoveSession(SessionKey { mesh, peer: self.id }));

@@ -44,6 +44,8 @@ pub(crate) struct Session {
     pub(crate) peer_key: WireGuardKey,
     pub(crate) index: u16,
     pub(crate) reported: Option<PairState>,
+    /// The peer's part of the job is over: nobody wonders why it is silent.
+    pub(crate) part_ended: bool,
     initiator: bool,
     lazy: bool,
     joined_at: Instant,
@@ -67,6 +69,7 @@ impl Session {
             peer_key,
             index,
             reported: None,
+            part_ended: false,
             initiator,
             joined_at,
             added_at: now,

@@ -299,6 +299,7 @@ impl ControlTask {
             ToNode::Netmap(_)
             | ToNode::Candidates(_)
             | ToNode::MeshOpen { .. }
+            | ToNode::Member { .. }
             | ToNode::MeshClosed { .. } => {}
         }
     }

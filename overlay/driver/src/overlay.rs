@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use overlay_core::control::PairReport;
-use overlay_core::{MeshId, Netmap, NodeId};
+use overlay_core::{MeshId, Netmap, NodeId, RttTable};
 use quinn::Endpoint;
 use quinn::crypto::rustls::NoInitialCipherSuite;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -27,8 +27,8 @@ use crate::tunnel::{Detour, Dialer};
 use crate::view::{Answered, PingError, Via, View};
 use crate::worker::{self, Command, WorkerHandle};
 
-/// Events of a mesh that may wait for their reader; there are a handful in a mesh's life.
-const EVENT_LIMIT: usize = 64;
+/// Events of a mesh that may wait for their reader: each member ends once, and there are a handful of others.
+const EVENT_LIMIT: usize = 64 + overlay_core::netmap::MAX_MEMBERS;
 
 /// How long the last messages may take at the end.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
@@ -258,8 +258,18 @@ impl Overlay {
 pub enum MeshEvent {
     /// The members are known, or changed.
     Netmap(Netmap),
-    /// Every pair has a working path: the job may start.
-    Open,
+    /// Every pair that the mesh waits for has a working path: the job may start.
+    Open {
+        /// What the pairs have measured by now.
+        rtt: RttTable,
+    },
+    /// A member's part of the job has ended, or it is back.
+    Member {
+        /// The member.
+        node: NodeId,
+        /// Nothing more is to be expected of it.
+        ended: bool,
+    },
     /// The node is not, or no longer, part of the mesh.
     Closed {
         /// Why, for people.

@@ -55,7 +55,7 @@ async fn open_mesh_at(bind: &str) -> (Arc<Coordinator>, Server, [Node; 2]) {
     for node in &mut nodes {
         let MeshEvent::Netmap(netmap) = node.mesh.event().await else { panic!("netmap first") };
         assert_eq!(netmap.members.len(), 2);
-        assert_eq!(node.mesh.event().await, MeshEvent::Open);
+        assert!(matches!(node.mesh.event().await, MeshEvent::Open { .. }));
     }
     (coordinator, server, nodes)
 }
@@ -189,7 +189,7 @@ async fn an_agent_that_starts_again_takes_its_mesh_back() {
         let mut mesh = overlay.join(MESH, tun.into(), secret.clone()).await.unwrap();
         let mut peer = node(&coordinator, 1 - restarted, "127.0.0.1:0").await;
         for mesh in [&mut mesh, &mut peer.mesh] {
-            while mesh.event().await != MeshEvent::Open {}
+            while !matches!(mesh.event().await, MeshEvent::Open { .. }) {}
         }
         let first = Node { overlay, mesh, job, index: restarted };
         first.send(&peer, b"before").await;
@@ -321,7 +321,7 @@ async fn where_udp_is_swallowed_everything_goes_over_tls_until_udp_is_back() {
         nodes.push(join(overlay, u16::from(index)).await);
     }
     for node in &mut nodes {
-        while node.mesh.event().await != MeshEvent::Open {}
+        while !matches!(node.mesh.event().await, MeshEvent::Open { .. }) {}
         assert!(node.overlay.tunnelled());
     }
     let [a, b] = nodes.try_into().ok().unwrap();

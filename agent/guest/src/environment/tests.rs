@@ -93,6 +93,9 @@ fn the_variables_are_oars_and_no_others() {
         "OAR_STDERR=/home/oar/work/OAR.pi.15.stderr",
         "OAR_MESH_RANK=1",
         "OAR_MESH_SIZE=2",
+        "OAR_MESH_MEMBERS=/var/lib/oar/15_members",
+        "OAR_MESH_EVENTS=/var/lib/oar/15_events",
+        "OAR_MESH_MATRIX=/var/lib/oar/15_matrix",
     ];
     assert_eq!(text, want);
 }
@@ -111,6 +114,7 @@ fn a_short_walltime_is_written_as_oar_does() {
 #[test]
 fn the_node_file_has_a_line_for_each_core_in_the_order_of_the_ranks() {
     assert_eq!(node_file(&assignment(true)), "vol-9\nvol-9\nvol-1\n");
+    assert_eq!(node_file_by(&assignment(true), [1, 0, 7]), "vol-1\nvol-9\nvol-9\n");
     let properties = resource_properties_file(&assignment(true));
     assert_eq!(properties.lines().count(), 3);
     assert!(properties.starts_with(" cpuset = '0' , deploy = 'NO' , "));

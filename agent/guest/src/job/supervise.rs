@@ -2,19 +2,24 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use coordinator_api::agent::{Assignment, Fault};
 use coordinator_api::job::Job;
+use overlay_core::RttTable;
 use overlay_core::ids::MeshId;
 use overlay_core::netmap::{IPV4_PREFIX_LEN, IPV6_PREFIX_LEN, Netmap};
 use tokio::process::Child;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use super::directory::JobDirectory;
 use super::ending::Outcome;
 use super::life::{Context, Order, ordered};
+use super::news::{News, replace};
 use super::remains::Remains;
-use crate::environment::{self, MeshAddresses, OutputFiles};
+use crate::environment::{self, MATRIX_SUFFIX, MeshAddresses, OutputFiles};
 use crate::mesh::{MESH_MTU, Mesh, MeshEvent, WireGuardSecret, secret_from_text, secret_to_text};
 use crate::shim::client::{ShimClient, ShimError};
 use crate::shim::protocol::{ALONE_LIMIT, ExitReport, LaunchSpec, VERSION};
@@ -122,6 +127,9 @@ fn write_surroundings(
     directory.write(LAUNCH, &spec)
 }
 
+/// How often the job's file of members gets new figures. Chosen: the coordinator's table is as old.
+const NEWS_PAUSE: Duration = Duration::from_secs(2);
+
 struct Launch<'a> {
     context: &'a Context,
     directory: &'a JobDirectory,
@@ -147,6 +155,9 @@ impl Launch<'_> {
             Err(message) => return (Outcome::Unusable { fault: Fault::Node, message }, None),
         };
 
+        let mut news = mesh.as_ref().and_then(|_| self.begin_news());
+        let mut pause = tokio::time::interval(NEWS_PAUSE);
+        pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut killed = false;
         let outcome = loop {
             tokio::select! {
@@ -158,8 +169,13 @@ impl Launch<'_> {
                         tracing::warn!(job = %self.directory.id(), %error, "the kill failed");
                     }
                 }
+                _ = pause.tick(), if news.is_some() => {
+                    if let (Some(news), Some(mesh)) = (&mut news, &mesh) {
+                        news.on_pairs(&mesh.pairs().await);
+                    }
+                }
                 event = next_event(&mut mesh) => {
-                    if let Err(reason) = self.on_event(event, &mut mesh).await {
+                    if let Err(reason) = self.on_event(event, &mut mesh, &mut news).await {
                         break Outcome::Unusable { fault: Fault::Node, message: reason };
                     }
                 }
@@ -193,15 +209,64 @@ impl Launch<'_> {
         joined.map(Some).map_err(|error| format!("joining the job's network failed: {error}"))
     }
 
-    async fn on_event(&self, event: MeshEvent, mesh: &mut Option<Mesh>) -> Result<(), String> {
+    /// None, with a line in the log, when the disk does not take it: the job does without.
+    fn begin_news(&self) -> Option<News> {
+        let id = self.directory.id();
+        let mesh = MeshId { job: id.job, generation: id.generation };
+        News::begin(self.oar_folder(), mesh, self.assignment.rank)
+            .inspect_err(|error| tracing::warn!(job = %id, %error, "no news for the job"))
+            .ok()
+    }
+
+    fn oar_folder(&self) -> PathBuf {
+        self.directory.path().join("oar")
+    }
+
+    /// Round trip times, and the node file by them. A command of its own on each rank knows its peers
+    /// by their lines, so those keep their order then.
+    fn write_distances(&self, rtt: &RttTable) -> io::Result<()> {
+        let (folder, job) = (self.oar_folder(), self.directory.id().job);
+        let size = self.assignment.nodes.len();
+        replace(&folder.join(format!("{job}{MATRIX_SUFFIX}")), &rtt.csv(size))?;
+        if !self.assignment.spmd {
+            let nodes = environment::node_file_by(self.assignment, rtt.chain(size));
+            replace(&folder.join(job.to_string()), &nodes)?;
+        }
+        Ok(())
+    }
+
+    async fn on_event(
+        &self,
+        event: MeshEvent,
+        mesh: &mut Option<Mesh>,
+        news: &mut Option<News>,
+    ) -> Result<(), String> {
         let id = self.directory.id();
         match event {
             MeshEvent::Netmap(netmap) => {
                 tracing::info!(job = %id, members = netmap.members.len(), "the job's members");
+                if let Some(news) = news {
+                    news.on_netmap(&netmap);
+                }
                 self.set_members(&netmap).await
             }
-            MeshEvent::Open => {
+            MeshEvent::Member { node, ended } => {
+                if let Some(news) = news {
+                    news.on_member(node, ended);
+                }
+                Ok(())
+            }
+            MeshEvent::Open { rtt } => {
                 tracing::info!(job = %id, "the job's network is open");
+                // Said again to a restarted agent, whose job has read them long ago.
+                if !self.directory.has_started()
+                    && let Err(error) = self.write_distances(&rtt)
+                {
+                    tracing::warn!(job = %id, %error, "writing the round trip times failed");
+                }
+                if let (Some(news), Some(mesh)) = (news, &mesh) {
+                    news.on_pairs(&mesh.pairs().await);
+                }
                 if self.has_command() {
                     self.shim.run().await.map_err(|error| error.to_string())?;
                 }

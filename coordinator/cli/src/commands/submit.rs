@@ -19,7 +19,8 @@ pub(crate) struct Sub {
     #[arg(short = 'l', long = "resource", value_name = "LIST")]
     resource: Vec<String>,
     /// Job type: `mesh` (a private network; `mesh=ring`, `star`, `tree` or `grid` when only those ranks talk much: the job
-    /// starts as soon as they can, others get their path with their first packet), `spmd` (a mesh, and the command runs on every node), `idempotent`
+    /// starts as soon as they can, others get their path with their first packet; $OAR_MESH_MEMBERS, $OAR_MESH_EVENTS and
+    /// $OAR_MESH_MATRIX tell it of its network, see docs/mesh.md), `spmd` (a mesh, and the command runs on every node), `idempotent`
     /// (run again when a node is lost), `besteffort`, `postpone=DATE`, `deadline=DATE`, `expire=DATE`; may be repeated
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     types: Vec<String>,

@@ -114,3 +114,41 @@ fn write_once(dir: &Path, path: &Path, pem: &str) -> io::Result<()> {
         Err(error) => Err(error.error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use overlay_core::wire::Ticket;
+    use overlay_relay::{issue_ticket, verify_ticket};
+
+    use super::*;
+
+    fn secrets(root: &Root) -> [[u8; 32]; 3] {
+        let RelayKeys { ticket_key, reflector_key } = *root.relay_keys();
+        [ticket_key, reflector_key, root.reset_secret()]
+    }
+
+    #[test]
+    fn secrets_are_the_same_after_every_start_and_another_root_has_others() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = Root::open(dir.path()).unwrap();
+        let again = Root::open(dir.path()).unwrap();
+        assert_eq!(first.certificate(), again.certificate());
+        assert_eq!(secrets(&first), secrets(&again));
+        let stranger = secrets(&Root::open(other.path()).unwrap());
+        let mut all = [secrets(&first), stranger].concat();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 6, "each use has a secret of its own");
+    }
+
+    #[test]
+    fn a_ticket_given_before_a_restart_is_good_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (before, after) = (Root::open(dir.path()).unwrap(), Root::open(dir.path()).unwrap());
+        let given = issue_ticket(before.relay_keys(), 7, 1, 2_000_000_000);
+        let ticket = Ticket::from_bytes(&given);
+        assert_eq!(verify_ticket(after.relay_keys(), &ticket, 1_000_000_000), Ok(()));
+        let other = Root::open(tempfile::tempdir().unwrap().path()).unwrap();
+        assert!(verify_ticket(other.relay_keys(), &ticket, 1_000_000_000).is_err());
+    }
+}

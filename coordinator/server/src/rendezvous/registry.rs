@@ -139,6 +139,11 @@ impl Registry {
         self.forget_closed();
     }
 
+    /// A member has done its part of the job: its peers need not wonder about its silence.
+    pub(super) fn part_ended(&mut self, mesh: MeshId, node: NodeId) {
+        self.tell_of(mesh, node, true);
+    }
+
     /// A node's connection is up; a former one of the same node has ended by that.
     pub(super) fn handle_connected(&mut self, node: NodeId, observed: SocketAddr) {
         self.nodes.connect(node, observed);
@@ -194,6 +199,7 @@ impl Registry {
                 self.on_pairs(now, node, mesh, pairs);
                 self.early_joins.take(node, mesh);
                 if self.meshes.get_mut(&mesh).is_some_and(|known| known.leave(node)) {
+                    self.tell_of(mesh, node, true);
                     self.outputs.push(Output::Event(RendezvousEvent::Left { mesh, node }));
                 }
             }
@@ -275,7 +281,13 @@ impl Registry {
             }
             return;
         };
-        match mesh.join(node, key) {
+        let was_away = mesh.has_left(node);
+        let outcome = mesh.join(node, key);
+        if was_away && !matches!(outcome, JoinOutcome::Refused(_)) {
+            self.tell_of(mesh_id, node, false);
+        }
+        let Some(mesh) = self.meshes.get(&mesh_id) else { return };
+        match outcome {
             JoinOutcome::Refused(reason) => self.refuse(node, mesh_id, &reason),
             JoinOutcome::Waiting => {}
             JoinOutcome::Complete => {
@@ -322,9 +334,10 @@ impl Registry {
     fn open(&mut self, now: Moment, mesh_id: MeshId) {
         let Some(mesh) = self.meshes.get_mut(&mesh_id) else { return };
         mesh.open(now);
+        let rtt = mesh.rtt();
         let members: Vec<_> = mesh.present().collect();
         for node in members {
-            self.send(node, ToNode::MeshOpen { mesh: mesh_id });
+            self.send(node, ToNode::MeshOpen { mesh: mesh_id, rtt: rtt.clone() });
         }
         self.outputs.push(Output::Event(RendezvousEvent::Open { mesh: mesh_id }));
     }

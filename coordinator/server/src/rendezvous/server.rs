@@ -148,6 +148,11 @@ impl RendezvousHandle {
         self.shared().change(|registry| registry.launch(Moment::read(), mesh, members, pattern))
     }
 
+    /// A member has done its part of the job: its peers are told. Said again it changes nothing.
+    pub fn part_ended(&self, mesh: MeshId, node: NodeId) {
+        self.shared().change(|registry| registry.part_ended(mesh, node));
+    }
+
     /// Ends a network and tells its members why. Its view stays for a while.
     pub fn close(&self, mesh: MeshId, reason: &str) {
         self.shared().change(|registry| registry.close(mesh, reason));

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use super::Node;
 use crate::NodeId;
-use crate::context::Context;
 use crate::io::Output;
 use crate::keeper::{Keeper, Kept, MAX_KEEPERS};
 use crate::nat::Taken;
+use crate::peer::Peer;
 use crate::wire::ControlFrame;
 
 impl Node {
@@ -40,24 +40,11 @@ impl Node {
     }
 
     fn on_relay_frame(&mut self, from: SocketAddr, frame: &ControlFrame) -> bool {
-        let mut taken_by = None;
-        for (id, peer) in &mut self.peers {
-            let mut ctx = Context {
-                now: self.now,
-                own: &self.own,
-                budget: &mut self.budget,
-                keepalive: self.keepalive,
-                reports: &mut self.reports,
-                lost: &mut self.lost,
-                in_doubt: &mut self.in_doubt,
-                outputs: &mut self.outputs,
-                stats: &mut self.stats,
-            };
-            if peer.on_control(&mut ctx, from, frame) {
-                taken_by = Some(*id);
-                break;
-            }
-        }
+        let (peers, mut ctx) = self.lend();
+        let takes = |(id, peer): (&NodeId, &mut Peer)| {
+            peer.on_control(&mut ctx, from, frame).then_some(*id)
+        };
+        let taken_by = peers.iter_mut().find_map(takes);
         if let Some(id) = taken_by {
             self.with_peer(id, |_, _| ());
             if matches!(frame, ControlFrame::BindAck { .. }) {

@@ -13,6 +13,9 @@ use crate::session::Session;
 /// Changes of the round trip time below this are not reported.
 const RTT_STEP: Duration = Duration::from_millis(1);
 
+/// Of a pair that is not direct whose peer has nothing more to do.
+const PART_ENDED: &str = "the peer's part of the job has ended";
+
 impl Peer {
     /// Reports each pair whose state has changed since its last report.
     pub(crate) fn report_changes(&mut self, ctx: &mut Context<'_>) {
@@ -54,6 +57,8 @@ impl Peer {
             }
             None => (None, self.explain_silence()),
         };
+        let is_direct = matches!(path, Some(Path::Direct(_)));
+        let sentence = if session.part_ended && !is_direct { PART_ENDED.into() } else { sentence };
         PairState {
             established,
             settled: established && self.search.is_settled(),

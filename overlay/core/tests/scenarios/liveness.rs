@@ -58,6 +58,28 @@ fn data_flows_again_two_seconds_after_a_direct_path_died_and_goes_direct_when_it
 }
 
 #[test]
+fn a_peer_whose_part_has_ended_is_never_said_to_have_fallen_silent() {
+    let (mut world, mesh) = direct_pair(4);
+    talk(&mut world, mesh, 0, 2);
+    let node = world.key(mesh, 1).peer;
+    world.input(0, Input::Member { mesh, node, ended: true });
+    assert_eq!(world.pair(mesh, 0, 1).explain, "", "it is direct all the same");
+    let host = world.nodes[1].host;
+    world.apply(Change::LinkDown(host));
+    for number in 100..300 {
+        world.send_data(mesh, 0, 1, number);
+        world.run_for(Duration::from_millis(100));
+        let told = &world.pair(mesh, 0, 1).explain;
+        assert!(told.is_empty() || told == "the peer's part of the job has ended", "{told}");
+    }
+    assert!(!world.is_direct(mesh, 0, 1));
+    // It is back: silence means something again.
+    world.input(0, Input::Member { mesh, node, ended: false });
+    world.run_for(Duration::from_secs(1));
+    assert!(world.pair(mesh, 0, 1).explain.contains("fell silent"));
+}
+
+#[test]
 fn relay_that_restarts_under_data_is_bound_again_within_three_seconds() {
     for seed in 0..5 {
         let (mut world, mesh) = with_mesh(seed, &[HARD, HARD], LINK);

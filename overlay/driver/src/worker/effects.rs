@@ -153,14 +153,18 @@ impl Brain {
                 self.plane.add_channel(ticket.peer, channel);
                 self.feed(now, Input::Ticket(ticket));
             }
-            ToNode::MeshOpen { mesh } => {
+            ToNode::Member { mesh, node, ended } => {
+                self.feed(now, Input::Member { mesh, node, ended });
+                self.announce(mesh, MeshEvent::Member { node, ended });
+            }
+            ToNode::MeshOpen { mesh, rtt } => {
                 // Said again after every reconnection.
                 let is_news = self
                     .plane
                     .mesh(mesh)
                     .is_some_and(|port| !std::mem::replace(&mut port.is_open, true));
                 if is_news {
-                    self.announce(mesh, MeshEvent::Open);
+                    self.announce(mesh, MeshEvent::Open { rtt });
                 }
             }
             ToNode::MeshClosed { mesh, reason } => {

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use overlay_core::control::codec::{FrameReader, encode};
 use overlay_core::control::{ALPN, PairReport, PathReport, ToCoordinator, ToNode};
-use overlay_core::netmap::NETMAP_VERSION;
+use overlay_core::netmap::{CandidateKind, NETMAP_VERSION, ObservedMapping};
 use overlay_core::wire::format_hex;
 use overlay_core::wire::tunnel;
-use overlay_core::{Member, MeshId, Netmap, NodeCandidates, NodeId, RelayTicket, WireGuardKey};
+use overlay_core::{
+    Candidate, Member, MeshId, Netmap, NodeCandidates, NodeId, RelayTicket, RttTable, WireGuardKey,
+};
 use overlay_driver::{ControlConfig, Overlay, OverlayConfig, TunnelConfig};
 use overlay_relay::gateway::Gateway;
 use overlay_relay::{Relay, RelayHandle, RelayKeys, issue_ticket, reflector_token};
@@ -51,6 +53,7 @@ struct State {
     left: BTreeMap<NodeId, Vec<PairReport>>,
     hellos: usize,
     shares_candidates: bool,
+    has_stranger: bool,
 }
 
 /// A running server of a [`Coordinator`]. Dropping it cuts every session.
@@ -171,6 +174,27 @@ impl Coordinator {
         Overlay::start(OverlayConfig { node: node_id(number), bind, control }).await.unwrap()
     }
 
+    /// The one node will meet a member that no agent runs: it has that key, is at that endpoint, and no
+    /// relay reaches it.
+    pub(crate) fn expect_stranger(&self, number: u8, key: WireGuardKey, endpoint: SocketAddr) {
+        let node = node_id(number);
+        let mut state = self.state.lock().unwrap();
+        state.joined.insert(node, key);
+        let candidates = vec![Candidate { endpoint, kind: CandidateKind::Host }];
+        state.candidates.insert(
+            node,
+            NodeCandidates {
+                node,
+                sequence: 1,
+                mapping: ObservedMapping::None,
+                nat: Default::default(),
+                candidates,
+            },
+        );
+        state.shares_candidates = true;
+        state.has_stranger = true;
+    }
+
     /// From now on nodes learn each other's candidates, so that they may find a direct path.
     pub(crate) fn share_candidates(&self) {
         let mut state = self.state.lock().unwrap();
@@ -274,7 +298,7 @@ impl State {
                 self.reports.insert(node, pairs);
                 let ready = self.reports.values().filter(|p| p.iter().any(|p| p.established));
                 if ready.count() == 2 {
-                    self.tell_all(|_| ToNode::MeshOpen { mesh: MESH });
+                    self.tell_all(|_| ToNode::MeshOpen { mesh: MESH, rtt: RttTable::default() });
                 }
             }
             ToCoordinator::LeaveMesh { pairs, .. } => {
@@ -285,10 +309,12 @@ impl State {
 
     fn introduce(&self, coordinator: &Coordinator) {
         let nodes: Vec<NodeId> = self.joined.keys().copied().collect();
-        self.tell_all(|node| {
-            let peer = nodes.iter().find(|other| **other != node).unwrap();
-            ToNode::Ticket(coordinator.ticket(node, *peer))
-        });
+        if !self.has_stranger {
+            self.tell_all(|node| {
+                let peer = nodes.iter().find(|other| **other != node).unwrap();
+                ToNode::Ticket(coordinator.ticket(node, *peer))
+            });
+        }
         let member = |(index, (node, key)): (usize, (&NodeId, &WireGuardKey))| Member {
             index: index as u16,
             node: *node,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use overlay_core::control::PairReport;
 use overlay_core::netmap::NETMAP_VERSION;
-use overlay_core::{Member, MeshId, Netmap, NodeId, Pattern, WireGuardKey};
+use overlay_core::{Member, MeshId, Netmap, NodeId, Pattern, RttTable, WireGuardKey};
 use overlay_relay::Moment;
 
 use super::{LaunchError, LaunchMember};
@@ -29,6 +29,8 @@ pub(super) struct MeshMember {
     pub(super) key: Option<WireGuardKey>,
     key_changes: u32,
     pub(super) has_left: bool,
+    /// Its part of the job is over; it may stay, to answer its peers to the last.
+    pub(super) has_ended: bool,
 }
 
 /// What a request to join leads to.
@@ -84,6 +86,7 @@ impl Mesh {
                 key: None,
                 key_changes: 0,
                 has_left: false,
+                has_ended: false,
             })
             .collect();
         Ok(Self {
@@ -143,10 +146,31 @@ impl Mesh {
         JoinOutcome::NewKey
     }
 
+    pub(super) fn has_left(&self, node: NodeId) -> bool {
+        self.members.iter().any(|member| member.node == node && member.has_left)
+    }
+
     /// Whether that was news.
     pub(super) fn leave(&mut self, node: NodeId) -> bool {
         let member = self.members.iter_mut().find(|member| member.node == node);
         member.is_some_and(|member| !std::mem::replace(&mut member.has_left, true))
+    }
+
+    /// A member's part of the job is over, or it is back. Whether that is news to the others.
+    pub(super) fn set_ended(&mut self, node: NodeId, ended: bool) -> bool {
+        let is_running = self.opened_at_ms.is_some() && self.closed.is_none();
+        let member = self.members.iter_mut().find(|member| member.node == node);
+        let changed =
+            |member: &mut MeshMember| std::mem::replace(&mut member.has_ended, ended) != ended;
+        member.is_some_and(changed) && is_running
+    }
+
+    /// What the pairs have measured.
+    pub(super) fn rtt(&self) -> RttTable {
+        let rank = |rank: usize| u16::try_from(rank).unwrap_or(u16::MAX);
+        RttTable::new(self.members.len(), |from, to| {
+            self.pairs.get(&(rank(from), rank(to))).and_then(|report| report.rtt_us)
+        })
     }
 
     /// Takes a member's reports, also after the end: those are the final ones.

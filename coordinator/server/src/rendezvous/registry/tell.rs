@@ -15,7 +15,8 @@ impl Registry {
     pub(super) fn send_all(&mut self, node: NodeId, mesh_id: MeshId) {
         let Some(mesh) = self.meshes.get(&mesh_id) else { return };
         let Some(netmap) = mesh.netmap(mesh_id, self.era) else { return };
-        let is_open = mesh.opened_at_ms().is_some();
+        let rtt = mesh.opened_at_ms().map(|_| mesh.rtt());
+        let ended: Vec<_> = mesh.members().iter().filter(|m| m.has_ended).map(|m| m.node).collect();
         let peers: Vec<_> = mesh.nodes().filter(|peer| *peer != node).collect();
         for peer in &peers {
             self.send_ticket(node, *peer);
@@ -26,8 +27,23 @@ impl Registry {
             }
         }
         self.send(node, ToNode::Netmap(netmap));
-        if is_open {
-            self.send(node, ToNode::MeshOpen { mesh: mesh_id });
+        if let Some(rtt) = rtt {
+            self.send(node, ToNode::MeshOpen { mesh: mesh_id, rtt });
+        }
+        for member in ended.into_iter().filter(|member| *member != node) {
+            self.send(node, ToNode::Member { mesh: mesh_id, node: member, ended: true });
+        }
+    }
+
+    /// Tells the others that a member's part is over, or that it is back.
+    pub(super) fn tell_of(&mut self, mesh_id: MeshId, node: NodeId, ended: bool) {
+        let Some(mesh) = self.meshes.get_mut(&mesh_id) else { return };
+        if !mesh.set_ended(node, ended) {
+            return;
+        }
+        let others: Vec<_> = mesh.present().filter(|other| *other != node).collect();
+        for other in others {
+            self.send(other, ToNode::Member { mesh: mesh_id, node, ended });
         }
     }
 

@@ -154,6 +154,7 @@ fn kinds(outputs: &[Output], to: u8) -> Vec<&'static str> {
         ToNode::Candidates(_) => "candidates",
         ToNode::Ticket(_) => "ticket",
         ToNode::MeshOpen { .. } => "open",
+        ToNode::Member { .. } => "member",
         ToNode::MeshClosed { .. } => "closed",
     };
     sent(outputs, to).into_iter().map(kind).collect()

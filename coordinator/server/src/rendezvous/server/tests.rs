@@ -178,6 +178,7 @@ impl Client {
                 ToNode::Candidates(_) => "candidates",
                 ToNode::Ticket(_) => "ticket",
                 ToNode::MeshOpen { .. } => "open",
+                ToNode::Member { .. } => "member",
                 ToNode::MeshClosed { .. } => "closed",
             });
         }

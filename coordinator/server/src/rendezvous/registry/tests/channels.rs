@@ -13,6 +13,7 @@ fn tickets(outputs: &[Output], to: u8) -> Vec<RelayTicket> {
         | ToNode::Netmap(_)
         | ToNode::Candidates(_)
         | ToNode::MeshOpen { .. }
+        | ToNode::Member { .. }
         | ToNode::MeshClosed { .. } => None,
     };
     sent(outputs, to).into_iter().filter_map(ticket).collect()

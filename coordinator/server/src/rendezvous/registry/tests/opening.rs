@@ -1,5 +1,7 @@
 //! From the netmap to the end: readiness, reconnection, closing, reports.
 
+use overlay_core::RttTable;
+
 use super::super::{LaunchError, MemberView, PairView};
 use super::*;
 
@@ -15,7 +17,10 @@ fn the_network_opens_when_every_ordered_pair_is_established_and_settled() {
     assert_eq!(bench.report(3, vec![pair(1, true, true), pair(2, false, true)]), []);
     let outputs = bench.report(3, vec![pair(2, true, true)]);
     for number in 1..=3 {
-        assert_eq!(sent(&outputs, number), [&ToNode::MeshOpen { mesh: MESH }]);
+        assert_eq!(
+            sent(&outputs, number),
+            [&ToNode::MeshOpen { mesh: MESH, rtt: RttTable::new(3, |_, _| None) }]
+        );
     }
     assert_eq!(events(&outputs), [open()]);
     assert_eq!(bench.registry.view(MESH).unwrap().opened_at_ms, Some(bench.now.unix_ms));
@@ -135,6 +140,7 @@ fn a_later_registry_has_netmaps_of_a_later_era() {
             | ToNode::Candidates(_)
             | ToNode::Ticket(_)
             | ToNode::MeshOpen { .. }
+            | ToNode::Member { .. }
             | ToNode::MeshClosed { .. } => None,
         };
         sent(&outputs, 1).iter().find_map(netmap).unwrap()
@@ -246,6 +252,54 @@ fn the_reports_of_old_networks_are_forgotten_in_the_end() {
     let known = |job| bench.registry.view(MeshId { job, generation: 1 }).is_some();
     assert_eq!((0..300).filter(|job| known(*job)).count(), 256);
     assert!(known(299));
+}
+
+#[test]
+fn peers_are_told_once_that_a_part_has_ended_and_whoever_comes_back_is_told_too() {
+    let mut bench = linking(3);
+    bench.registry.part_ended(MESH, node(3));
+    assert_eq!(bench.registry.drain(), [], "nothing has begun");
+    let mut bench = opened(3);
+    bench.registry.part_ended(MESH, node(3));
+    let news = ToNode::Member { mesh: MESH, node: node(3), ended: true };
+    let outputs = bench.registry.drain();
+    assert_eq!([sent(&outputs, 1), sent(&outputs, 2)], [[&news], [&news]]);
+    assert_eq!(kinds(&outputs, 3), [""; 0]);
+    bench.registry.part_ended(MESH, node(3));
+    assert_eq!(bench.registry.drain(), []);
+    bench.say(3, ToCoordinator::LeaveMesh { mesh: MESH, pairs: vec![] });
+    bench.disconnect(1);
+    bench.connect(1);
+    let kinds_of_1 = kinds(&bench.join(1, MESH), 1);
+    assert_eq!(kinds_of_1, ["ticket", "ticket", "netmap", "open", "member"]);
+
+    let outputs = bench.join(3, MESH);
+    let back = ToNode::Member { mesh: MESH, node: node(3), ended: false };
+    assert_eq!([sent(&outputs, 1), sent(&outputs, 2)], [[&back], [&back]]);
+    bench.say(2, ToCoordinator::LeaveMesh { mesh: MESH, pairs: vec![] });
+    let outputs = bench.join(1, MESH);
+    assert_eq!(kinds(&outputs, 1).last(), Some(&"member"));
+}
+
+#[test]
+fn the_opening_brings_the_round_trip_times() {
+    let mut bench = linking(2);
+    let measured = |us| PairReport { rtt_us: Some(us), ..pair(2, true, true) };
+    bench.report(1, vec![measured(20_000)]);
+    let back = PairReport { peer: node(1), ..measured(22_000) };
+    let outputs = bench.report(2, vec![back]);
+    let [ToNode::MeshOpen { rtt, .. }] = sent(&outputs, 1)[..] else { panic!("{outputs:?}") };
+    assert_eq!(rtt.csv(2), "0,21.000\n21.000,0\n");
+}
+
+/// A network that is open.
+fn opened(count: u8) -> Bench {
+    let mut bench = linking(count);
+    for number in 1..=count {
+        let others = (1..=count).filter(|other| *other != number);
+        bench.report(number, others.map(|other| pair(other, true, true)).collect());
+    }
+    bench
 }
 
 #[test]

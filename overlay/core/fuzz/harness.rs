@@ -107,7 +107,7 @@ fn path(number: u8) -> Path {
 
 impl Run<'_> {
     fn step(&mut self) -> Option<()> {
-        let kind = self.bytes.next()? % 18;
+        let kind = self.bytes.next()? % 19;
         let (a, b) = (self.bytes.next()?, self.bytes.next()?);
         let session = SessionKey { mesh: mesh(a), peer: node_id(b) };
         let via = path(a ^ b);
@@ -163,6 +163,7 @@ impl Run<'_> {
             13 => self.input(Input::PortMapped(vec![endpoint(a), endpoint(b)])),
             14 => self.input(Input::MappingLifetime(Duration::from_secs(a.into()))),
             15 => self.input(Input::Resumed),
+            17 => self.input(Input::Member { mesh: mesh(a), node: node_id(b), ended: a > b }),
             16 => {
                 self.now += Duration::from_millis(u64::from(a) * u64::from(b));
                 self.input(Input::Wakeup);

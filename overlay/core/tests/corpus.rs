@@ -79,3 +79,18 @@ fn core_keeps_its_contract_whatever_the_schedule() {
         harness::schedule(&bytes);
     }
 }
+
+/// Byte strings that were worth keeping: one file each, as the fuzzer writes them.
+#[test]
+fn the_kept_corpus_does_no_harm() {
+    let kept = |target: &str| -> Vec<Vec<u8>> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/").to_owned() + target;
+        let files = std::fs::read_dir(&folder).expect("the corpus is a part of this repository");
+        let read = |file: std::io::Result<std::fs::DirEntry>| std::fs::read(file?.path());
+        files.map(|file| read(file).expect("a file of the corpus")).collect()
+    };
+    let (wire, schedules) = (kept("wire"), kept("schedule"));
+    assert!(wire.len() >= 16 && schedules.len() >= 8, "{} and {}", wire.len(), schedules.len());
+    wire.iter().for_each(|bytes| harness::wire(bytes));
+    schedules.iter().for_each(|bytes| harness::schedule(bytes));
+}

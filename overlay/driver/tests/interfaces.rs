@@ -31,6 +31,7 @@ fn main() {
     ip("addr add 192.0.2.1/24 dev lan0");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(changes_are_told_by_the_kernel());
+    runtime.block_on(a_control_session_that_cannot_come_along_is_left_behind());
 }
 
 fn ip(arguments: &str) {
@@ -61,5 +62,23 @@ async fn changes_are_told_by_the_kernel() {
     ip("addr del 192.0.2.1/24 dev lan0");
     ip("addr add 192.0.2.3/24 dev lan0");
     wait_for("others", async || hosts(&overlay).await == [at(3)]).await;
+    overlay.shutdown().await;
+}
+
+/// QUIC itself would wait for 30 s, which is more than `wait_for` does.
+async fn a_control_session_that_cannot_come_along_is_left_behind() {
+    let coordinator = Coordinator::new();
+    let _server = coordinator.serve().await;
+    let overlay = coordinator.node_at(2, "0.0.0.0:0").await;
+    wait_for("the session", async || overlay.connected()).await;
+    assert_eq!(coordinator.sessions(), 1);
+
+    // The move to another network takes the way to the coordinator along.
+    ip("link set lo down");
+    ip("addr add 192.0.2.4/24 dev lan0");
+    wait_for("the session is given up", async || !overlay.connected()).await;
+    ip("link set lo up");
+    wait_for("a new session", async || overlay.connected()).await;
+    assert_eq!(coordinator.sessions(), 2);
     overlay.shutdown().await;
 }

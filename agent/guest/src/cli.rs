@@ -37,6 +37,13 @@ enum Command {
         /// Where the UDP socket of the jobs' networks is bound; port 0: any.
         #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:0")]
         bind: SocketAddr,
+        /// Appends what happens to jobs and their networks to this file, for debugging: one JSON object a
+        /// line, with `mono_us` and `unix_us` (microseconds of the machine's monotonic clock and since
+        /// 1970) and `event`: agent-started, mesh-joined, path (direct, relayed or none, and the reason;
+        /// at every change), pair (bytes and round trip time, several times a second), mesh-open, mesh-closed,
+        /// mesh-left, command-started, command-ended, agent-stopped. Up to 1 GiB.
+        #[arg(long, value_name = "FILE")]
+        events: Option<PathBuf>,
     },
     /// Become a node, without working yet.
     Join {
@@ -153,9 +160,9 @@ impl OfferArguments {
 /// With a sentence for people; the exit code is then 1.
 pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Run { join, state, offer, bind } => {
+        Command::Run { join, state, offer, bind, events } => {
             let token = join.as_deref().map(parse_token).transpose()?;
-            let options = RunOptions { token, offer: offer.offer(), bind };
+            let options = RunOptions { token, offer: offer.offer(), bind, events };
             runtime()?.block_on(run::run(&state.path()?, options))?;
         }
         Command::Join { token, state, offer } => {

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod doctor;
 pub mod enrol;
 pub mod environment;
+pub mod events;
 pub mod identity;
 pub mod job;
 pub mod local;

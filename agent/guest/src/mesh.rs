@@ -16,6 +16,7 @@ use overlay_driver::{ControlConfig, JoinError, Overlay, OverlayConfig, StartErro
 use zeroize::Zeroizing;
 
 use crate::enrol::Membership;
+use crate::events::Events;
 use crate::identity::{Identity, IdentityError};
 use crate::proxy::{api_address, proxy_of};
 use crate::state_dir::write_private;
@@ -62,10 +63,14 @@ impl MeshNetwork {
         membership: &Membership,
         bind: SocketAddr,
         state: &Path,
+        events: &Events,
     ) -> Result<Self, NetworkError> {
         let port_file = state.join(PORT_FILE);
         let last = fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse().ok());
-        let config = |bind| overlay_config(identity, membership, bind);
+        let config = |bind| {
+            let config = overlay_config(identity, membership, bind)?;
+            Ok::<_, NetworkError>(OverlayConfig { observer: events.observer(), ..config })
+        };
         let again = match last.filter(|_| bind.port() == 0) {
             Some(port) => Overlay::start(config(SocketAddr::new(bind.ip(), port))?).await.ok(),
             None => None,
@@ -125,7 +130,7 @@ pub fn overlay_config(
             .map(|port| TunnelConfig::new(port, proxy_of(&membership.url))),
         software: concat!("agent ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    Ok(OverlayConfig { node: identity.node(), bind, control })
+    Ok(OverlayConfig { node: identity.node(), bind, control, observer: None })
 }
 
 /// The secret as the shim keeps it: 64 hexadecimal digits.

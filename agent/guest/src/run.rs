@@ -1,7 +1,7 @@
 //! `agent run` and `agent join`.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use coordinator_client::{Client, JoinToken};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::enrol::{Membership, Offer, membership};
+use crate::events::{Events, What};
 use crate::identity::Identity;
 use crate::job;
 use crate::local::server::LocalServer;
@@ -26,6 +27,8 @@ pub struct RunOptions {
     pub offer: Offer,
     /// Where the overlay's UDP socket is bound.
     pub bind: SocketAddr,
+    /// Where everything that happens to jobs and their networks is written.
+    pub events: Option<PathBuf>,
 }
 
 /// Enrols if need be; nothing else.
@@ -49,6 +52,11 @@ pub async fn join(state: &Path, token: &JoinToken, offer: Offer) -> anyhow::Resu
 /// # Errors
 /// With a sentence for people.
 pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
+    let events = match &options.events {
+        Some(file) => Events::to_file(file)
+            .with_context(|| format!("cannot write events to {}", file.display()))?,
+        None => Events::default(),
+    };
     let state = StateDir::open(state)?;
     let identity = Identity::load_or_create(state.path())?;
     let node = identity.node();
@@ -65,7 +73,8 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
     };
     let client =
         Client::new(&membership.url, membership.root)?.with_credential(&membership.credential)?;
-    let network = MeshNetwork::start(&identity, &membership, options.bind, state.path()).await?;
+    let network =
+        MeshNetwork::start(&identity, &membership, options.bind, state.path(), &events).await?;
     let _local = LocalServer::start(state.path(), network.overlay().clone())
         .context("making the socket for the owner's questions failed")?;
     let context = Arc::new(job::Context {
@@ -73,10 +82,13 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
         reach,
         network: network.clone(),
         hostname: membership.hostname.clone(),
+        events: events.clone(),
         // Stays this very program when its file is replaced by an upgrade.
         program: "/proc/self/exe".into(),
     });
     let mut launches = Launches::take_up(context, state.path())?;
+    let host = membership.hostname.clone();
+    events.record(What::AgentStarted { host, version: env!("CARGO_PKG_VERSION") });
     tracing::info!(hostname = %membership.hostname, "ready for jobs");
     tokio::select! {
         () = launches.poll(Duration::from_millis(membership.poll_interval_ms)) => {}
@@ -85,6 +97,7 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
     // In this order: a mesh that is dropped while the overlay lives is left.
     network.shutdown().await;
     drop(launches);
+    events.finish();
     Ok(())
 }
 

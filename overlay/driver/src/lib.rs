@@ -13,6 +13,7 @@
 mod control;
 mod interfaces;
 pub mod netcheck;
+mod observe;
 mod offload;
 mod outbox;
 mod overlay;
@@ -26,6 +27,7 @@ mod view;
 mod worker;
 
 pub use control::ControlConfig;
+pub use observe::{Observed, Observer};
 pub use overlay::{JoinError, Mesh, MeshEvent, Overlay, OverlayConfig, StartError};
 pub use secret::WireGuardSecret;
 pub use stats::Stats;

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::WireGuardSecret;
 use crate::control::{Board, ControlConfig, ControlTask};
 use crate::interfaces;
+use crate::observe::Observer;
 use crate::quic::{self, QuicQueue};
 use crate::socket::Socket;
 use crate::stats::Stats;
@@ -42,6 +43,8 @@ pub struct OverlayConfig {
     pub bind: SocketAddr,
     /// The coordinator.
     pub control: ControlConfig,
+    /// Told of what happens to meshes and pairs, if anybody wants to know.
+    pub observer: Option<Observer>,
 }
 
 /// The overlay could not be started.
@@ -126,9 +129,14 @@ impl Overlay {
         let endpoint = quic::endpoint(Arc::clone(&queue)).map_err(StartError::Worker)?;
         let board = Arc::new(Board::default());
         let ipv4_only = !socket.is_ipv6();
-        let (worker, thread) =
-            worker::spawn(config.node, socket, Arc::clone(&queue), Arc::clone(&board))
-                .map_err(StartError::Worker)?;
+        let (worker, thread) = worker::spawn(
+            config.node,
+            socket,
+            Arc::clone(&queue),
+            Arc::clone(&board),
+            config.observer,
+        )
+        .map_err(StartError::Worker)?;
         let server = config.control.server.clone();
         let (connected_sender, connected) = watch::channel(false);
         let moved = Arc::new(Notify::new());

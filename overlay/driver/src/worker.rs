@@ -39,6 +39,7 @@ use poll_set::PollSet;
 use receive::Receiver;
 
 use crate::control::Board;
+use crate::observe::Observer;
 use crate::quic::QuicQueue;
 use crate::socket::{Socket, plain};
 
@@ -82,6 +83,7 @@ pub(crate) fn spawn(
     socket: Arc<Socket>,
     quic: Arc<QuicQueue>,
     board: Arc<Board>,
+    observer: Option<Observer>,
 ) -> io::Result<(WorkerHandle, thread::JoinHandle<()>)> {
     let (sender, commands) = mpsc::channel(COMMAND_LIMIT);
     let (wake_sender, wake) = UnixStream::pair()?;
@@ -89,7 +91,8 @@ pub(crate) fn spawn(
     wake.set_nonblocking(true)?;
     let now = Instant::now();
     let node = Node::new(NodeConfig { id, seed: rand::random() }, now);
-    let plane = Plane::new(Net::new(Arc::clone(&socket)), board, now);
+    let mut plane = Plane::new(Net::new(Arc::clone(&socket)), board, now);
+    plane.observer = observer;
     let worker = Worker {
         socket,
         quic,

@@ -15,6 +15,7 @@ use super::ending::{FinalReport, Outcome};
 use super::remains::Remains;
 use super::{prepare, supervise};
 use crate::environment::OutputFiles;
+use crate::events::Events;
 use crate::mesh::MeshNetwork;
 use crate::retry::Reach;
 use crate::shim::client::ShimClient;
@@ -31,6 +32,8 @@ pub struct Context {
     pub network: MeshNetwork,
     /// The node's OAR host name.
     pub hostname: String,
+    /// Where what happens is written for whoever watches.
+    pub events: Events,
     /// The program that has the subcommand `shim`: this one.
     pub program: PathBuf,
 }

@@ -188,7 +188,7 @@ impl Launch<'_> {
     async fn begin(&self) -> Result<Option<Mesh>, String> {
         if !self.assignment.mesh {
             if self.has_command() {
-                self.shim.run().await.map_err(|error| error.to_string())?;
+                self.start_command().await?;
             }
             return Ok(None);
         }
@@ -235,6 +235,12 @@ impl Launch<'_> {
         Ok(())
     }
 
+    async fn start_command(&self) -> Result<(), String> {
+        self.shim.run().await.map_err(|error| error.to_string())?;
+        self.context.events.command_started(self.directory.id(), self.assignment.rank);
+        Ok(())
+    }
+
     async fn on_event(
         &self,
         event: MeshEvent,
@@ -268,7 +274,7 @@ impl Launch<'_> {
                     news.on_pairs(&mesh.pairs().await);
                 }
                 if self.has_command() {
-                    self.shim.run().await.map_err(|error| error.to_string())?;
+                    self.start_command().await?;
                 }
                 Ok(())
             }
@@ -298,13 +304,11 @@ impl Launch<'_> {
 
     /// What the end of the wait means. A shim that is gone may still have written its last word.
     fn outcome(&self, report: Result<ExitReport, ShimError>) -> Outcome {
-        match report {
-            Ok(report) => Outcome::Ended(report),
-            Err(_) => match self.directory.exit() {
-                Ok(Some(report)) => Outcome::Ended(report),
-                Ok(None) | Err(_) => shim_died(),
-            },
-        }
+        let Some(report) = report.ok().or_else(|| self.directory.exit().ok().flatten()) else {
+            return shim_died();
+        };
+        self.context.events.command_ended(self.directory.id(), self.assignment.rank, &report);
+        Outcome::Ended(report)
     }
 }
 

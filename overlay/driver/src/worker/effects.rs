@@ -15,6 +15,7 @@ use super::pings::Pings;
 use super::plane::Plane;
 use super::reports::Notice;
 use super::session::Role;
+use crate::observe::Observed;
 use crate::socket::plain;
 use crate::view::{Answered, PingError, Seen, Via, View};
 use crate::{JoinError, MeshEvent};
@@ -164,10 +165,12 @@ impl Brain {
                     .mesh(mesh)
                     .is_some_and(|port| !std::mem::replace(&mut port.is_open, true));
                 if is_news {
+                    self.plane.observe(|| Observed::Open(mesh));
                     self.announce(mesh, MeshEvent::Open { rtt });
                 }
             }
             ToNode::MeshClosed { mesh, reason } => {
+                self.plane.observe(|| Observed::Closed { mesh, reason: reason.clone() });
                 self.announce(mesh, MeshEvent::Closed { reason });
             }
         }

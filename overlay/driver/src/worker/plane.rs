@@ -20,6 +20,7 @@ use super::reports::Notice;
 use super::session::{Expired, Role, Selected, Session, SessionConfig};
 use super::slab::Slab;
 use crate::control::Board;
+use crate::observe::{self, Observed, Observer};
 use crate::offload::{FRAME_BYTES, Merger, SEGMENT_BYTES};
 
 /// Peers whose selected path is remembered while no mesh is shared with them. Chosen: four of the
@@ -28,6 +29,13 @@ const MAX_REMEMBERED_PATHS: usize = 4096;
 
 /// How often reports are made anew although nothing but byte counts changed.
 const REPORT_REFRESH: Duration = Duration::from_secs(1);
+
+/// How often an observer is told how the pairs stand, and how often where a mesh has many of them.
+/// Chosen: finer than a reader of a figure sees, and no more than a disk takes beside other work.
+const OBSERVE_EVERY: Duration = Duration::from_millis(200);
+const OBSERVE_MANY_EVERY: Duration = Duration::from_millis(500);
+/// More pairs of one mesh than this are many.
+const MANY_PAIRS: usize = 32;
 
 /// Why a pair is relayed that could not be otherwise.
 const TUNNELLED: &str = "this node's network lets no UDP through: relayed over TLS";
@@ -55,6 +63,9 @@ pub(super) struct Plane {
     scratch: Box<[u8; SEGMENT_BYTES]>,
     board: Arc<Board>,
     refreshed: Instant,
+    /// Told of what happens, if anybody wants to know.
+    pub(super) observer: Option<Observer>,
+    observed: Instant,
 }
 
 impl Plane {
@@ -76,6 +87,15 @@ impl Plane {
             scratch: Box::new([0; SEGMENT_BYTES]),
             board,
             refreshed: now,
+            observer: None,
+            observed: now,
+        }
+    }
+
+    /// Tells the observer, if there is one.
+    pub(super) fn observe(&mut self, observed: impl FnOnce() -> Observed) {
+        if let Some(observer) = &mut self.observer {
+            observer(&observed());
         }
     }
 
@@ -96,6 +116,7 @@ impl Plane {
         let id = mesh.id;
         let slot = self.meshes.insert(mesh);
         self.mesh_slots.insert(id, slot);
+        self.observe(|| Observed::Joined(id));
     }
 
     /// Takes a newer netmap's version and this node's index over. Returns false for an old netmap.
@@ -126,6 +147,8 @@ impl Plane {
             self.remove_session(key);
         }
         self.meshes.remove(slot);
+        self.observe(|| Observed::Pairs { mesh: id, pairs: report.clone() });
+        self.observe(|| Observed::Left(id));
         self.board.update(|board| board.leave(id, report));
     }
 
@@ -224,10 +247,20 @@ impl Plane {
     }
 
     pub(super) fn pair_changed(&mut self, key: SessionKey, state: PairState) {
-        if let Some(mesh) = self.mesh(key.mesh) {
-            mesh.pairs.entry(key.peer).or_default().state = Some(state);
-            mesh.changed = true;
+        let is_observed = self.observer.is_some();
+        let Some(port) = self.mesh(key.mesh) else { return };
+        port.changed = true;
+        let before = port.pairs.entry(key.peer).or_default().state.replace(state.clone());
+        if !is_observed || !observe::is_news(before.as_ref(), &state) {
+            return;
         }
+        let mut members = port.netmap.iter().flat_map(|netmap| &netmap.members);
+        let member = members.find(|member| member.node == key.peer);
+        let member = member.map(|member| (member.name.clone(), member.index));
+        let PairReport { path, rtt_us, .. } = state.report(key.peer, 0, 0);
+        let reason = observe::reason(&state, path);
+        let (mesh, peer) = (key.mesh, key.peer);
+        self.observe(|| Observed::Path { mesh, peer, member, path, rtt_us, reason });
     }
 
     /// How the pairs of a mesh stand, with the bytes counted so far.
@@ -273,12 +306,30 @@ impl Plane {
         pairs
     }
 
+    /// Tells the observer how the pairs stand, if it is time to.
+    fn observe_pairs(&mut self, now: Instant) {
+        if self.observer.is_none() || now.duration_since(self.observed) < OBSERVE_EVERY {
+            return;
+        }
+        let has_many = self.meshes.iter().any(|(_, mesh)| mesh.pairs.len() > MANY_PAIRS);
+        if has_many && now.duration_since(self.observed) < OBSERVE_MANY_EVERY {
+            return;
+        }
+        self.observed = now;
+        let meshes: Vec<MeshId> = self.meshes.iter().map(|(_, mesh)| mesh.id).collect();
+        for mesh in meshes {
+            let pairs = self.pairs(mesh);
+            self.observe(|| Observed::Pairs { mesh, pairs });
+        }
+    }
+
     /// WireGuard's timers and the reports that were held back; every 100 ms.
     pub(super) fn tick(&mut self, now: Instant) {
         for (_, mesh) in self.meshes.iter_mut() {
             // It looks at the clock itself and starts anew once a second.
             mesh.limiter.reset_count();
         }
+        self.observe_pairs(now);
         let mut expired = Vec::new();
         for (slot, session) in self.sessions.iter_mut() {
             if let Err(Expired) = session.tick(&mut self.net, now, &mut self.notices) {

@@ -171,7 +171,9 @@ impl Coordinator {
             tunnel,
         };
         let bind = bind.parse().unwrap();
-        Overlay::start(OverlayConfig { node: node_id(number), bind, control }).await.unwrap()
+        Overlay::start(OverlayConfig { node: node_id(number), bind, control, observer: None })
+            .await
+            .unwrap()
     }
 
     /// The one node will meet a member that no agent runs: it has that key, is at that endpoint, and no

@@ -369,3 +369,43 @@ fn packets_for_no_session_and_foreign_handshakes_are_counted() {
     a.plane.on_wireguard(Instant::now(), b.path(), from, initiation);
     assert_eq!(a.plane.net.stats.unknown_sessions, 3);
 }
+
+#[test]
+fn an_observer_hears_of_each_change_of_a_path_once() {
+    let mut side = side(0);
+    let peer = NodeId([1; 32]);
+    let key = SessionKey { mesh: MESH, peer };
+    let (to, heard) = std::sync::mpsc::channel();
+    side.plane.observer = Some(Box::new(move |observed| to.send(observed.clone()).unwrap()));
+    let (endpoint, relay) = ("192.0.2.1:9".parse().unwrap(), "192.0.2.2:9".parse().unwrap());
+    let state = |path, rtt_us, explain: &str| PairState {
+        established: true,
+        settled: false,
+        path: Some(path),
+        rtt_us,
+        established_after_ms: None,
+        explain: explain.to_owned(),
+    };
+    let relayed = |rtt_us, explain| state(Path::Relayed { relay, channel: 1 }, rtt_us, explain);
+
+    side.plane.pair_changed(key, relayed(Some(5), "the search goes on (1 probes so far)"));
+    side.plane.pair_changed(key, relayed(Some(9), "the search goes on (20 probes so far)"));
+    side.plane.pair_changed(key, state(Path::Direct(endpoint), Some(2), ""));
+    let report = side.plane.pairs(MESH);
+    side.plane.remove_mesh(MESH, report.clone());
+
+    let path = |path, rtt_us, reason: &str| {
+        let reason = reason.to_owned();
+        Observed::Path { mesh: MESH, peer, member: None, path, rtt_us: Some(rtt_us), reason }
+    };
+    let answered = "the peer answered a full-size probe at this endpoint";
+    assert_eq!(
+        heard.try_iter().collect::<Vec<_>>(),
+        [
+            path(PathReport::Relayed { relay }, 5, "the search goes on (1 probes so far)"),
+            path(PathReport::Direct { endpoint }, 2, answered),
+            Observed::Pairs { mesh: MESH, pairs: report },
+            Observed::Left(MESH),
+        ]
+    );
+}

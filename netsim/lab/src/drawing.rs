@@ -15,9 +15,14 @@ use tree::Node;
 
 pub use svg::Svg;
 
-/// What the abbreviations of routers mean.
-const LEGEND: &str = "EIM, ADM, APDM: endpoint-independent, address-dependent, \
-                      address-and-port-dependent mapping; EIF, ADF, APDF: filtering (RFC 4787)";
+/// What the words of routers and lines mean.
+const LEGEND: [&str; 3] = [
+    "routers, by the axes of RFC 4787: EIM, ADM, APDM: endpoint-independent, address-dependent, \
+     address-and-port-dependent mapping; EIF, ADF, APDF: filtering likewise;",
+    "sequential, random: how outer ports are chosen (otherwise the inner port is kept); udp-blocked, \
+     web-only, proxy-only: what the firewall lets out",
+    "lines: a preset's name, or rate (down / up), delay one way, loss; \u{d7} N: one that stands for N",
+];
 
 /// The network of a scenario. It displays as a tree; see [`Svg`] for the other kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +99,7 @@ impl Display for Drawing {
         for Happening { when, what, .. } in &self.events {
             writeln!(f, "{when}: {what}")?;
         }
-        write!(f, "{LEGEND}")
+        write!(f, "{}", LEGEND.join("\n"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a running lab tells about its nodes, in a file of its run directory.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::netns::Netns;
 use crate::program::Place;
 use crate::topology::Machine;
-use crate::world::World;
+use crate::world::{Volunteer, World};
+
+/// Where the agent's commands look for its directory.
+const AGENT_STATE: &str = "AGENT_STATE";
 
 /// The file's name.
 const NAME: &str = "nodes.json";
@@ -43,12 +47,18 @@ impl Nodes {
         let coordinator = node("coordinator", &world.public.netns, &world.dir.join("coordinator"));
         let mut nodes = vec![coordinator];
         nodes.extend(routers(&world.public, &world.dir));
-        let scientists = world.scientists().iter().map(|s| (&s.machine, &s.place));
-        let volunteers = world.volunteers.iter().map(|v| (&v.machine, &v.place));
-        for (machine, place) in scientists.chain(volunteers) {
-            nodes.push(Node { env: env(place), ..node(&machine.name, &machine.netns, &place.dir) });
+        let scientists = world.scientists().iter().map(|s| (&s.machine, &s.place, None));
+        // What the agent's own commands look for, as `agent status`.
+        let state = |v: &Volunteer| (AGENT_STATE.to_owned(), v.state_dir().display().to_string());
+        let volunteers = world.volunteers.iter().map(|v| (&v.machine, &v.place, Some(state(v))));
+        for (machine, place, more) in scientists.chain(volunteers) {
+            let env = env(place).into_iter().chain(more).collect();
+            nodes.push(Node { env, ..node(&machine.name, &machine.netns, &place.dir) });
             nodes.extend(routers(machine, &world.dir));
         }
+        // Machines of one network share its router.
+        let mut known = BTreeSet::new();
+        nodes.retain(|node| known.insert(node.name.clone()));
         Self { lab: std::process::id(), nodes }
     }
 

@@ -19,8 +19,16 @@ const SCENARIO: &str = r#"
 [coordinator]
 poll-interval = "200ms"
 
+[[routers]]
+name = "house"
+nat = "home"
+
 [[volunteers]]
 behind = "home"
+
+[[volunteers]]
+router = "house"
+count = 2
 
 [[job]]
 command = "COMMAND"
@@ -153,10 +161,14 @@ fn a_held_lab_can_be_entered_until_it_is_interrupted() {
     assert_eq!(status(&["sh", "-c", "kill -TERM $$"]), 128 + Signal::SIGTERM as i32);
     assert_eq!(status(&["no-such-command"]), 127);
     assert_eq!(status(&["/"]), 126);
-    let unknown = desk.call(&["exec", "vol-2", "--", "true"]);
+    let unknown = desk.call(&["exec", "vol-9", "--", "true"]);
     assert_eq!(unknown.status.code(), Some(1));
     let said = text(&unknown.stderr);
     assert!(said.contains("coordinator") && said.contains("vol-1, vol-1-r0"), "{said}");
+    assert_eq!(said.matches("house").count(), 1, "a shared router is one node: {said}");
+    // The agent's own commands find the agent.
+    let own = desk.call(&["exec", "vol-1", "--", "agent", "status"]);
+    assert!(own.status.success() && text(&own.stdout).contains("vol-"), "{}", text(&own.stderr));
 
     // What was started on a node ends with the lab; nothing is left.
     let mut visitor = desk.stay(&lab);

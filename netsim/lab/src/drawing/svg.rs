@@ -45,7 +45,7 @@ impl Display for Svg<'_> {
             drawing.regions.iter().map(|region| (region, rows(&region.nodes, width))).collect();
         let notes = notes(drawing);
         let bands = rows.iter().flat_map(|(_, rows)| rows).map(|row| row_height(row));
-        let height = HEAD + bands.sum::<usize>() + LINE * (notes.len() + 1) + MARGIN;
+        let height = HEAD + bands.sum::<usize>() + LINE * (notes.len() + LEGEND.len()) + MARGIN;
         writeln!(
             f,
             r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" font-family="Helvetica, Arial, sans-serif" font-size="12">"#
@@ -65,7 +65,7 @@ impl Display for Svg<'_> {
                 top += row_height(row);
             }
         }
-        for note in notes.iter().map(String::as_str).chain([LEGEND]) {
+        for note in notes.iter().map(String::as_str).chain(LEGEND) {
             top += LINE;
             let note = Escaped(note, LINE_TEXT + 40);
             writeln!(f, r##"<text x="{MARGIN}" y="{top}" fill="#444444">{note}</text>"##)?;

@@ -32,7 +32,7 @@ impl World {
             seconds(settings.launch_deadline),
         ];
         let mut program = place.start("coordinator", &self.program("coordinator"), args)?;
-        program.wait_for("`ready`", READY, |program| {
+        program.wait_for("the word ready", READY, |program| {
             program.stdout().lines().any(|line| line == "ready").then_some(())
         })?;
         self.coordinator = Some(program);

@@ -31,29 +31,37 @@ enum Command {
     /// Runs a scenario with the real programs; exit status 0 only if all that it expects holds.
     Run(RunArgs),
     /// Runs a command on a node of a running lab, and passes its exit status on.
+    ///
+    /// The node's network and the lab's processes are what the command sees; its files are this machine's,
+    /// with the right to change them. It starts in the node's own directory. On a volunteer, AGENT_STATE
+    /// names the agent's directory, so that agent status just works.
     Exec {
         /// The lab's directory, where several are running.
         #[arg(long, value_name = "DIR")]
         run: Option<PathBuf>,
-        /// `coordinator`, `scientist`, `vol-1` ...; `vol-1-r0` is the router of `vol-1`.
+        /// As coordinator, scientist, vol-1; vol-1-r0 is the router of vol-1.
         node: String,
         /// The command and its arguments.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
     /// Opens a shell on a node of a running lab.
+    ///
+    /// The node's network and the lab's processes are what the shell sees; its files are this machine's,
+    /// with the right to change them. It starts in the node's own directory. On a volunteer, AGENT_STATE
+    /// names the agent's directory, so that agent status just works.
     Shell {
         /// The lab's directory, where several are running.
         #[arg(long, value_name = "DIR")]
         run: Option<PathBuf>,
-        /// `coordinator`, `scientist`, `vol-1` ...; `vol-1-r0` is the router of `vol-1`.
+        /// As coordinator, scientist, vol-1; vol-1-r0 is the router of vol-1.
         node: String,
     },
     /// Checks a scenario file and draws its network.
     Check {
-        /// A scenario's file, or its name in `netsim list`.
+        /// A scenario's file, or its name in netsim list.
         scenario: String,
-        /// Sets a value of the scenario, such as `volunteers.count=50`; may be given several times.
+        /// Sets a value of the scenario, such as volunteers.count=50; may be given several times.
         #[arg(long, value_name = "PATH=VALUE")]
         set: Vec<Setting>,
         /// Writes the drawing as a picture too.
@@ -71,6 +79,9 @@ enum Command {
         /// Only says what it finds; exit status 1 if there is anything.
         #[arg(long)]
         dry_run: bool,
+        /// Also what failed runs keep for their logs.
+        #[arg(long)]
+        kept: bool,
     },
     /// Tries everything that the laboratory needs of this machine.
     Doctor,
@@ -118,7 +129,7 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
             }
             Ok(0)
         }
-        Command::Clean { dry_run } => clean(dry_run),
+        Command::Clean { dry_run, kept } => clean(dry_run, kept),
         // SAFETY: by this function's contract.
         Command::Doctor => unsafe { examine() },
         // SAFETY: by this function's contract.
@@ -133,33 +144,40 @@ unsafe fn visit(run: Option<PathBuf>, node: &str, command: &[OsString]) -> anyho
     unsafe { lab.run(lab.node(node)?, command) }
 }
 
-fn clean(dry_run: bool) -> anyhow::Result<i32> {
+fn clean(dry_run: bool, kept: bool) -> anyhow::Result<i32> {
     let (mut left, mut is_clean) = (0, true);
     for found in leftovers::find().context("cannot look into the temporary directory")? {
-        match found {
-            Found::InUse(dir) => say(&format!("in use      {}", dir.display()))?,
-            Found::Unmarked(dir) => say(&format!(
-                "left alone  {}: no killed run's, or kept for its logs",
-                dir.display()
-            ))?,
-            Found::Leftover(leftover) => {
-                is_clean = false;
-                let (dir, processes) = (leftover.dir.clone(), leftover.processes.clone());
-                if dry_run {
-                    left += 1;
-                } else if let Err(error) = leftover.remove() {
-                    left += 1;
-                    eprintln!("netsim: cannot remove {}: {error}", dir.display());
-                    continue;
-                }
-                let verb = if dry_run { "found" } else { "removed" };
-                for process in processes {
-                    let verb = if dry_run { "found" } else { "ended" };
-                    say(&format!("{verb:11} process {} {}", process.pid, process.command))?;
-                }
-                say(&format!("{verb:11} {}", dir.display()))?
+        let leftover = match found {
+            Found::InUse(dir) => {
+                say(&format!("in use      {}", dir.display()))?;
+                continue;
             }
+            Found::Unmarked(dir) => {
+                say(&format!("left alone  {}: no run of yours has marked it", dir.display()))?;
+                continue;
+            }
+            Found::Kept(leftover) if !kept => {
+                let dir = leftover.dir.display();
+                say(&format!("kept        {dir}: a failed run's logs; --kept removes them"))?;
+                continue;
+            }
+            Found::Kept(leftover) | Found::Leftover(leftover) => leftover,
         };
+        is_clean = false;
+        let (dir, processes) = (leftover.dir.clone(), leftover.processes.clone());
+        if dry_run {
+            left += 1;
+        } else if let Err(error) = leftover.remove() {
+            left += 1;
+            eprintln!("netsim: cannot remove {}: {error}", dir.display());
+            continue;
+        }
+        let verb = if dry_run { "found" } else { "removed" };
+        for process in processes {
+            let verb = if dry_run { "found" } else { "ended" };
+            say(&format!("{verb:11} process {} {}", process.pid, process.command))?;
+        }
+        say(&format!("{verb:11} {}", dir.display()))?;
     }
     if is_clean {
         say("no killed run has left anything")?;

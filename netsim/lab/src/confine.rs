@@ -75,6 +75,22 @@ pub enum ConfineError {
 ///
 /// The process must have a single thread: it forks, and the child goes on.
 pub unsafe fn enter(run_dir: &Path, keep: Keep) -> Result<(), ConfineError> {
+    // SAFETY: by this function's contract.
+    unsafe { enter_and_then(run_dir, keep, |_| {}) }
+}
+
+/// [`enter`], where `at_end` is done when everything has ended, with the lab's exit status, while the run
+/// directory is still there. It runs in the process that the user started, whatever has become of the
+/// lab; only if that process is killed, it is not.
+///
+/// # Safety
+///
+/// As for [`enter`].
+pub unsafe fn enter_and_then(
+    run_dir: &Path,
+    keep: Keep,
+    at_end: impl FnOnce(i32),
+) -> Result<(), ConfineError> {
     let made = !run_dir.exists();
     fs::create_dir_all(run_dir).map_err(step("make the run directory", "choose another one"))?;
     let failed = |error| {
@@ -95,6 +111,10 @@ pub unsafe fn enter(run_dir: &Path, keep: Keep) -> Result<(), ConfineError> {
     match unsafe { fork() }.map_err(|e| failed(step("fork", "free some memory")(e.into())))? {
         ForkResult::Parent { child } => {
             let status = attend(child, Some(GRACE_S), Some(child));
+            // The rest is short, and must not be left half done; no number of a process is remembered.
+            let ignored = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGALRM];
+            on_signals(SigHandler::SigIgn, &ignored);
+            at_end(status);
             clean_up(run_dir, keep, status);
             process::exit(status);
         }
@@ -240,17 +260,34 @@ fn wait_for(child: Pid, only: Option<Pid>) -> i32 {
     }
 }
 
+/// The signal that has ended a lab from outside, by its exit status.
+pub fn interrupted_by(status: i32) -> Option<Signal> {
+    let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL];
+    signals.into_iter().find(|signal| status == 128 + *signal as i32)
+}
+
 fn clean_up(run_dir: &Path, keep: Keep, status: i32) {
-    let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGKILL];
-    let interrupted = signals.iter().any(|signal| status == 128 + signal);
-    let remove = keep == Keep::OnFailure && (status == 0 || interrupted);
+    let remove = keep == Keep::OnFailure && (status == 0 || interrupted_by(status).is_some());
     if remove && let Err(error) = remove_run(run_dir) {
         let _ = writeln!(io::stderr(), "cannot remove {}: {error}", run_dir.display());
     }
-    if !remove {
-        // What is kept is the user's now.
-        let _ = mark::take_off(run_dir);
+    if remove {
+        return;
     }
+    if keep == Keep::Always {
+        // It is the user's now.
+        let _ = mark::take_off(run_dir);
+        return;
+    }
+    let has_more = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|e| !mark::is_mark(&e.path()));
+    if !fs::read_dir(run_dir).is_ok_and(|mut entries| entries.any(has_more)) {
+        // There is nothing to look at.
+        let _ = remove_run(run_dir);
+        return;
+    }
+    let _ = mark::keep(run_dir);
+    let dir = run_dir.display();
+    let _ = writeln!(io::stderr(), "{dir} is kept for its logs: `netsim clean --kept` removes it");
 }
 
 /// Removes a run's directory. The mark goes last: a removal that is interrupted can be taken up again.

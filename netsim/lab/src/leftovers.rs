@@ -1,6 +1,7 @@
 //! `netsim clean`: what runs that were killed have left, and its removal.
 //!
-//! A run that ends by itself, by a signal or by an error removes everything, or says what it keeps.
+//! A run that ends by itself, by a signal or by an error removes everything, or says what it keeps; what it
+//! keeps is removed when that is asked for.
 //! One that is killed with `SIGKILL`, or ends with the machine, leaves its directory: the processes
 //! and namespaces end with it (see [`confine`]). Only directories that carry the
 //! mark of a run of this user, which is over, are touched.
@@ -27,11 +28,13 @@ pub enum Found {
     Leftover(Leftover),
     /// Its run is at work.
     InUse(PathBuf),
-    /// It has no mark: a failed run has kept it for its logs, or it is no run's at all.
+    /// A failed run has kept it for its logs.
+    Kept(Leftover),
+    /// It has no mark of this user's: it is no run's.
     Unmarked(PathBuf),
 }
 
-/// What a killed run has left.
+/// What a killed run has left, or a failed one has kept.
 #[derive(Debug)]
 pub struct Leftover {
     /// Its directory.
@@ -44,7 +47,10 @@ pub struct Leftover {
 /// Looks for run directories of this user in the system's temporary directory, sorted by name.
 pub fn find() -> io::Result<Vec<Found>> {
     let found = confine::default_run_dirs()?.into_iter().filter_map(|dir| match mark::look(&dir) {
-        None => Some(Found::Unmarked(dir)),
+        None => Some(match mark::look_kept(&dir) {
+            Some(held) => Found::Kept(Leftover { processes: processes_of(&dir), dir, _held: held }),
+            None => Found::Unmarked(dir),
+        }),
         Some(Run::Alive(_)) => Some(Found::InUse(dir)),
         // It was asked for by name.
         Some(Run::Over(Mark { keep: true, .. }, _)) => None,

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 
 /// The file's name.
 const NAME: &str = ".netsim-run";
+/// Its name in the directory of a run that failed, and is kept for its logs. A renaming needs no room on a
+/// full disk.
+const KEPT: &str = ".netsim-run.kept";
 /// Its name until it is complete and locked.
 const UNFINISHED: &str = ".netsim-run.new";
 
@@ -63,11 +66,29 @@ impl Mark {
 
 /// Reads the mark of a directory; none if it has no mark that this user has set.
 pub fn look(dir: &Path) -> Option<Run> {
+    look_at(dir, NAME)
+}
+
+/// Whether a failed run of this user has kept the directory for its logs; nobody removes it while this is
+/// held.
+pub fn look_kept(dir: &Path) -> Option<Held> {
+    match look_at(dir, KEPT)? {
+        Run::Over(_, held) => Some(held),
+        Run::Alive(_) => None,
+    }
+}
+
+/// Says in the mark that the run has failed and keeps its directory for its logs.
+pub fn keep(dir: &Path) -> io::Result<()> {
+    fs::rename(dir.join(NAME), dir.join(KEPT))
+}
+
+fn look_at(dir: &Path, name: &str) -> Option<Run> {
     let own = geteuid().as_raw();
     // Others may make anything in the system's temporary directory, links to this user's files too.
     let is_own_dir = dir.symlink_metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == own);
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = File::options().read(true).custom_flags(flags).open(dir.join(NAME)).ok()?;
+    let file = File::options().read(true).custom_flags(flags).open(dir.join(name)).ok()?;
     let is_own_file = file.metadata().is_ok_and(|meta| meta.is_file() && meta.uid() == own);
     if !is_own_dir || !is_own_file {
         return None;
@@ -95,5 +116,5 @@ pub(crate) fn process_namespace() -> io::Result<String> {
 
 /// Whether that is the mark's own file.
 pub(crate) fn is_mark(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == NAME)
+    path.file_name().is_some_and(|name| name == NAME || name == KEPT)
 }

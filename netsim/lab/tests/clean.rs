@@ -2,28 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use netsim::wait;
+use nix::sys::signal::Signal;
+use program::{end, netsim, said};
 
 const SOON: Duration = Duration::from_secs(40);
 
-fn netsim(temp: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_netsim"));
-    command.args(args).env("TMPDIR", temp).stdin(Stdio::null());
-    command
-}
-
 /// The exit status and what was said.
 fn clean(temp: &Path, args: &[&str]) -> (i32, String) {
-    let Output { status, stdout, stderr } =
-        netsim(temp, &[&["clean"], args].concat()).output().unwrap();
-    let said = [stdout, stderr].concat();
-    (status.code().unwrap(), String::from_utf8(said).unwrap())
+    let (status, said) = said(&mut netsim(temp, &[&["clean"], args].concat()));
+    (status.unwrap(), said)
 }
 
 /// A run that is at work, and its directory.
@@ -54,7 +51,7 @@ fn a_killed_run_is_cleaned_up_and_a_living_one_is_left_alone() {
     let (status, said) = clean(temp, &[]);
     assert!(status == 0 && said.contains(&format!("in use      {}", left.display())), "{said}");
 
-    killed.kill().unwrap();
+    end(&killed, Signal::SIGKILL);
     killed.wait().unwrap();
     // A process that has got away: none of a run can, since they end with their namespace.
     let mut command = Command::new("sleep");
@@ -77,13 +74,42 @@ fn a_killed_run_is_cleaned_up_and_a_living_one_is_left_alone() {
     assert!(!stray.wait().unwrap().success());
     assert!(!left.exists() && used.is_dir());
     assert_eq!(living.try_wait().unwrap(), None, "a living run was ended");
-    living.kill().unwrap();
+    end(&living, Signal::SIGKILL);
     living.wait().unwrap();
     wait::until("an empty directory", SOON, || {
         assert_eq!(clean(temp, &[]).0, 0);
         fs::read_dir(temp).unwrap().next().is_none().then_some(())
     })
     .unwrap();
+}
+
+#[test]
+fn what_a_failed_run_keeps_is_removed_when_that_is_asked_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let runs = temp.path().join("runs");
+    fs::create_dir(&runs).unwrap();
+    let scenario = temp.path().join("fails.toml");
+    fs::write(&scenario, "[[volunteers]]\nbehind = \"none\"\n[[job]]\ncommand = \"false\"\n")
+        .unwrap();
+
+    let ended = netsim(&runs, &["run", scenario.to_str().unwrap()]).output().unwrap();
+
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let kept = fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path();
+    let last = said.lines().last().unwrap();
+    let shown = kept.display();
+    assert_eq!(last, format!("{shown} is kept for its logs: `netsim clean --kept` removes it"));
+    assert!(kept.join("vol-1/agent.log").is_file());
+
+    let (status, said) = clean(&runs, &[]);
+    assert!(status == 0 && said.contains(&format!("kept        {shown}")), "{said}");
+    let (status, said) = clean(&runs, &["--kept", "--dry-run"]);
+    assert!(status == 1 && said.contains(&format!("found       {shown}")), "{said}");
+    assert!(kept.is_dir());
+    let (status, said) = clean(&runs, &["--kept"]);
+    assert!(status == 0 && said.contains(&format!("removed     {shown}")), "{said}");
+    assert_eq!(fs::read_dir(&runs).unwrap().count(), 0);
 }
 
 #[test]

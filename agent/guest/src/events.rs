@@ -427,7 +427,8 @@ mod tests {
         observer(&path(PathReport::Relayed { relay }, "both routers map by destination"));
         observer(&pairs(10));
         // The second of two equal readings is told when the next one differs.
-        thread::sleep(Duration::from_millis(2));
+        let first = Moment::now();
+        while Moment::now() == first {}
         observer(&pairs(10));
         observer(&pairs(30));
         observer(&Observed::Left(mesh));
@@ -435,7 +436,11 @@ mod tests {
 
         let lines = lines(&file);
         let names: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-        assert_eq!(names, ["mesh-joined", "path", "pair", "pair", "mesh-left", "agent-stopped"]);
+        let expected =
+            ["mesh-joined", "path", "pair", "pair", "pair", "mesh-left", "agent-stopped"];
+        assert_eq!(names, expected);
+        let sent: Vec<_> = lines[2..5].iter().map(|line| line["sent_bytes"].as_u64()).collect();
+        assert_eq!(sent, [Some(10), Some(10), Some(30)]);
         assert!(
             lines.windows(2).all(|two| two[0]["mono_us"].as_u64() <= two[1]["mono_us"].as_u64())
         );

@@ -7,7 +7,7 @@
 use netsim_scenario::Resolved;
 
 use crate::conduct::Outcome;
-use crate::report::Report;
+use crate::report::{JobReport, Report};
 use crate::world::World;
 
 mod assemble;
@@ -38,11 +38,14 @@ pub(crate) fn judge(
     let jobs = assemble::reports(resolved, &outcome);
     let mut failures = outcome.failures.clone();
     failures.extend(outcome.gathered.failures.iter().cloned());
+    let mut of_jobs = OfJobs::default();
     for report in jobs.iter().filter(|report| !report.was_repeated) {
         let wanted = &resolved.jobs[report.place];
         let output = outcome.gathered.outputs.get(&report.id);
-        failures.extend(job::failures(wanted, report, output.map(String::as_str)));
+        of_jobs.add(report, job::look(wanted, report, output.map(String::as_str)));
     }
+    let expectations = of_jobs.checked();
+    failures.extend(of_jobs.wrong());
     let crossings = lan.read()?;
     let facts = whole::Facts {
         jobs: &jobs,
@@ -51,19 +54,61 @@ pub(crate) fn judge(
         machines: world.volunteers.iter().map(|v| &v.machine).collect(),
         crossings: &crossings,
     };
-    let expectations: Vec<Checked> =
+    let whole: Vec<Checked> =
         resolved.expectations.iter().map(|expectation| whole::check(expectation, &facts)).collect();
-    failures.extend(expectations.iter().filter(|checked| !checked.met).map(Checked::sentence));
+    failures.extend(whole.iter().filter(|checked| !checked.met).map(Checked::sentence));
     failures.extend(audit(world)?);
     Ok(Report {
         scenario: resolved.file.display().to_string(),
         seed: resolved.seed,
         passed: failures.is_empty(),
         failures,
-        expectations,
+        expectations: expectations.into_iter().chain(whole).collect(),
         steps: Vec::new(),
         jobs,
     })
+}
+
+/// What is expected of each job by itself, those of a group together.
+#[derive(Default)]
+struct OfJobs(Vec<OfGroup>);
+
+/// One expectation of the jobs of a group.
+struct OfGroup {
+    group: String,
+    text: String,
+    /// Jobs that were held to it.
+    jobs: usize,
+    wrong: Vec<String>,
+}
+
+impl OfJobs {
+    fn add(&mut self, report: &JobReport, looked: Vec<job::Looked>) {
+        for job::Looked { text, wrong } in looked {
+            let group = &report.group;
+            let known = self.0.iter_mut().find(|of| of.group == *group && of.text == text);
+            match known {
+                Some(of) => {
+                    of.jobs += 1;
+                    of.wrong.extend(wrong);
+                }
+                None => self.0.push(OfGroup { group: group.clone(), text, jobs: 1, wrong }),
+            }
+        }
+    }
+
+    fn checked(&self) -> Vec<Checked> {
+        let checked = |of: &OfGroup| {
+            let each = if of.jobs > 1 { format!(" ({} jobs)", of.jobs) } else { String::new() };
+            let text = format!("{}{each}: {}", of.group, of.text);
+            Checked { text, met: of.wrong.is_empty(), found: of.wrong.join("; ") }
+        };
+        self.0.iter().map(checked).collect()
+    }
+
+    fn wrong(self) -> impl Iterator<Item = String> {
+        self.0.into_iter().flat_map(|of| of.wrong)
+    }
 }
 
 impl Checked {

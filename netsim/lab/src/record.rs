@@ -1,15 +1,18 @@
 //! The run directory of `netsim run --out DIR`: what a researcher keeps and publishes.
 //!
 //! Nothing secret goes into it: the programs work in another directory, from which only their logs are
-//! copied, without tokens.
+//! copied, as they grow and without tokens.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use netsim_report::agents::Agents;
 use netsim_report::record::names;
-use netsim_report::{Backend, Budget, Recorder, RunInfo};
+use netsim_report::{Backend, Budget, Recorder, RunInfo, RunState, settle};
+use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::topology::Machine;
@@ -20,13 +23,20 @@ pub mod command;
 mod logs;
 pub mod traffic;
 
+use logs::Following;
+
 /// The programs whose versions matter.
 const PROGRAMS: [&str; 3] = ["agent", "coordinator", "oar"];
+
+/// A file that is written to see whether one can be.
+const TRIED: &str = ".tried";
 
 /// A run directory that is being written.
 pub struct Out {
     dir: PathBuf,
     recorder: Recorder,
+    /// The programs' logs, where there are programs.
+    following: Option<Following>,
 }
 
 /// What is written about a run before it begins.
@@ -55,21 +65,47 @@ pub fn check(dir: &Path) -> anyhow::Result<PathBuf> {
     if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!("{} is not empty: choose a new directory, or remove it", dir.display());
     }
+    let made = !dir.exists();
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    // Rights alone do not tell: it may be mounted read-only, or be full.
+    let tried = dir.join(TRIED);
+    let written = std::fs::write(&tried, [b'.'; 4096]).and_then(|()| std::fs::remove_file(&tried));
+    written
+        .inspect_err(|_| {
+            let _ = std::fs::remove_file(&tried);
+            if made {
+                let _ = std::fs::remove_dir(&dir);
+            }
+        })
+        .with_context(|| format!("cannot write to {}: choose another --out", dir.display()))?;
     Ok(dir)
 }
 
 impl Out {
-    /// Begins the directory and starts the run's clock.
+    /// Begins the directory and starts the run's clock. The logs of programs that work in `worked_in`
+    /// are copied from there all the time.
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn begin(dir: &Path, about: About<'_>, resolved: &impl Serialize) -> anyhow::Result<Self> {
+    pub fn begin(
+        dir: &Path,
+        about: About<'_>,
+        resolved: &impl Serialize,
+        worked_in: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let mut info = RunInfo::begin(about.title, about.scenario, about.seed, about.backend);
         info.overrides = about.overrides;
         info.versions = versions();
         let recorder = Recorder::create(dir, info, resolved, about.text, Budget::default())?;
-        Ok(Self { dir: dir.to_owned(), recorder })
+        let (now, since) = (clock_gettime(ClockId::CLOCK_MONOTONIC), recorder.now());
+        let start =
+            now.map(|now| Duration::from(now).saturating_sub(Duration::from_secs_f64(since)));
+        let start = start.ok().and_then(|start| u64::try_from(start.as_micros()).ok());
+        recorder.amend(|info| info.started_mono_us = start.filter(|_| worked_in.is_some()));
+        let to = dir.join(names::LOGS);
+        let follow = |from| Following::start(from, &to, recorder.clone());
+        let following = worked_in.map(follow).transpose().context("cannot follow the logs")?;
+        Ok(Self { dir: dir.to_owned(), recorder, following })
     }
 
     /// Takes what happens.
@@ -82,34 +118,55 @@ impl Out {
         self.dir.join(names::CAPTURES)
     }
 
-    /// Copies the programs' logs from the directory that they worked in, ends the log at `t` seconds, and
-    /// makes the tables and the page. An outcome that is an error is the reason why the run could not go
-    /// on.
+    /// Copies the rest of the programs' logs, ends the log at `t` seconds, and makes the tables and the
+    /// page. An outcome that is an error is the reason why the run could not go on.
     ///
     /// # Errors
     /// Where it cannot be written: then the directory says that the run was killed.
-    pub fn end(
-        self,
-        worked_in: Option<&Path>,
-        t: f64,
-        outcome: Result<bool, String>,
-    ) -> anyhow::Result<PathBuf> {
-        if let Some(from) = worked_in {
-            let copied = logs::copy(from, &self.dir.join(names::LOGS));
-            if let Err(error) = copied {
-                let text = format!("not all of the programs' logs were copied: {error:#}");
-                tracing::warn!("{text}");
-                self.recorder.record_at(t, netsim_report::What::Failure { text });
+    pub fn end(self, t: f64, outcome: Result<bool, String>) -> anyhow::Result<PathBuf> {
+        let following = self.following.map(Following::finish);
+        if following.is_some() {
+            let mut start = None;
+            self.recorder.amend(|info| start = info.started_mono_us);
+            let agents = Agents::read(&self.dir.join(names::LOGS)).unwrap_or_default();
+            for event in agents.events(start.unwrap_or_default()) {
+                self.recorder.record_at(event.t.min(t), event.what);
             }
+        }
+        if let Some(Err(error)) = following {
+            let text = format!("not all of the programs' logs were copied: {error:#}");
+            tracing::warn!("{text}");
+            self.recorder.record_at(t, netsim_report::What::Failure { text });
         }
         let (passed, error) = match outcome {
             Ok(passed) => (passed, None),
             Err(error) => (false, Some(error)),
         };
         self.recorder.finish(t, passed, error).context("the run directory is incomplete")?;
+        settle::in_order(&self.dir).context("the events are not in order of time")?;
         netsim_report::report(&self.dir).context("the run's page is missing")?;
         Ok(self.dir.join(names::REPORT))
     }
+}
+
+/// Completes the directory of a run that was ended from outside before its end, for the reason `why`,
+/// with its tables and its page; the page's place, if that was to be done.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn interrupted(
+    dir: &Path,
+    worked_in: Option<&Path>,
+    why: &str,
+) -> anyhow::Result<Option<PathBuf>> {
+    if !netsim_report::read::info(dir).is_ok_and(|info| info.state == RunState::Running) {
+        return Ok(None);
+    }
+    let copied = worked_in.map_or(Ok(()), |from| logs::copy(from, &dir.join(names::LOGS)));
+    settle::interrupted(dir, why).context("the run directory is incomplete")?;
+    netsim_report::report(dir).context("the run's page is missing")?;
+    copied.context("not all of the programs' logs were copied")?;
+    Ok(Some(dir.join(names::REPORT)))
 }
 
 /// All machines of a world, with their routers.

@@ -20,7 +20,7 @@ pub struct Report {
     pub passed: bool,
     /// The expectations that do not hold.
     pub failures: Vec<String>,
-    /// What the scenario expects of the run as a whole, looked at.
+    /// What the scenario expects of its jobs and of the run as a whole, looked at.
     pub expectations: Vec<Checked>,
     /// The run's steps and how long they took.
     pub steps: Vec<Step>,
@@ -29,7 +29,7 @@ pub struct Report {
 }
 
 /// What a run found about a job.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct JobReport {
     /// Its number.
     pub id: u64,

@@ -24,9 +24,9 @@ use crate::{conduct, needs};
 /// `netsim run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A scenario's file, or its name in `netsim list`.
+    /// A scenario's file, or its name in netsim list.
     scenario: String,
-    /// Sets a value of the scenario, as `volunteers.count=50`; may be given several times.
+    /// Sets a value of the scenario, as volunteers.count=50; may be given several times.
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<Setting>,
     /// Leaves a run directory there: event log, readings, tables, logs and a page with figures.
@@ -44,7 +44,7 @@ pub struct RunArgs {
     /// Decides everything that is left to chance, instead of the scenario's seed.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Keeps everything running after the jobs until Ctrl-C, for `netsim shell` and `netsim exec`.
+    /// Keeps everything running after the jobs until Ctrl-C, for netsim shell and netsim exec.
     #[arg(long)]
     hold: bool,
     /// What runs it.
@@ -86,7 +86,6 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
         File::create(path).with_context(|| format!("cannot write {}", path.display()))
     };
     let json = args.json.as_deref().map(create).transpose()?;
-    let out = args.out.as_deref().map(record::check).transpose()?;
     let policy = if args.keep.is_some() { Keep::Always } else { Keep::OnFailure };
     let dir = std::path::absolute(args.keep.unwrap_or_else(confine::default_run_dir))?;
     if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -94,8 +93,15 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
     }
     // SAFETY: by this function's contract.
     unsafe { needs::check(&scenario) }?;
+    // Last: nothing else that is wrong shall leave a directory behind.
+    let out = args.out.as_deref().map(record::check).transpose()?;
+    let at_end = |status| {
+        if let Some(out) = &out {
+            complete(out, &dir, status);
+        }
+    };
     // SAFETY: as above.
-    unsafe { confine::enter(&dir, policy) }?;
+    unsafe { confine::enter_and_then(&dir, policy, at_end) }?;
     confine::end_on_signals();
 
     let about = About {
@@ -106,7 +112,7 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
         overrides: args.set.iter().map(ToString::to_string).collect(),
         backend: Backend::Lab,
     };
-    let out = out.map(|out| Out::begin(&out, about, &scenario)).transpose()?;
+    let out = out.map(|out| Out::begin(&out, about, &scenario, Some(&dir))).transpose()?;
     let (outcome, world) = work(&scenario, &dir, out.as_ref(), &args.pcap);
     let outcome = match (outcome, world) {
         (outcome, world @ Some(_)) if args.hold => {
@@ -131,6 +137,19 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
     show(outcome, out, json, &dir)
 }
 
+/// Completes the run directory of a run that could not do it itself.
+fn complete(out: &Path, dir: &Path, status: i32) {
+    let why = match confine::interrupted_by(status) {
+        Some(signal) => format!("interrupted by {signal}"),
+        None => format!("netsim has ended by itself with exit status {status}"),
+    };
+    match record::interrupted(out, Some(dir), &why) {
+        Ok(None) => {}
+        Ok(Some(page)) => eprintln!("what was recorded until then: {}", page.display()),
+        Err(error) => eprintln!("netsim: {error:#}"),
+    }
+}
+
 /// What was found out stays found out when something else fails afterwards.
 fn with_failure(mut report: Report, text: String, out: Option<&Out>) -> Report {
     if let Some(out) = out {
@@ -151,7 +170,7 @@ fn in_virtual_time(
     let overrides = args.set.iter().map(ToString::to_string).collect();
     let out = args.out.as_deref();
     let (text, passed) = simulate(&args.scenario, file, scenario, overrides, out)?;
-    writeln!(io::stdout().lock(), "{text}").context("cannot write to standard output")?;
+    tell(&text);
     Ok(i32::from(!passed))
 }
 
@@ -199,7 +218,7 @@ fn work(
 }
 
 /// Writes the report for people and programs, completes the run directory, and returns the exit status
-/// that it means.
+/// that it means. The verdict is what was run for: whatever else cannot be written is told beside it.
 fn show(
     outcome: anyhow::Result<Report>,
     out: Option<Out>,
@@ -209,29 +228,35 @@ fn show(
     let page = out.map(|out| {
         let t = out.recorder().now();
         let said = outcome.as_ref().map(|report| report.passed).map_err(|e| format!("{e:#}"));
-        out.end(Some(dir), t, said)
+        out.end(t, said)
     });
-    // Why the run failed is worth more than why its page did.
-    let report = match (outcome, &page) {
-        (Ok(report), _) => report,
-        (Err(error), Some(Err(of_page))) => {
-            eprintln!("netsim: {of_page:#}");
-            return Err(error);
-        }
-        (Err(error), _) => return Err(error),
-    };
-    if let Some(json) = json {
-        serde_json::to_writer_pretty(json, &report).context("cannot write the report as JSON")?;
-    }
+    let page = page.transpose().unwrap_or_else(|error| {
+        complain(error);
+        None
+    });
+    let report = outcome?;
     let mut text = report.to_string();
     if !report.passed {
         text += &format!("\nthe logs are in {}", dir.display());
     }
-    if let Some(page) = page.transpose()? {
+    if let Some(page) = page {
         text += &format!("\nthe page is {}", page.display());
     }
-    writeln!(io::stdout().lock(), "{text}").context("cannot write to standard output")?;
+    tell(&text);
+    if let Some(json) = json {
+        let written = serde_json::to_writer_pretty(json, &report);
+        if let Err(error) = written.context("cannot write the report as JSON") {
+            complain(error);
+        }
+    }
     Ok(i32::from(!report.passed))
+}
+
+/// Tells what was found: on standard error, where standard output takes nothing.
+fn tell(text: &str) {
+    if let Err(error) = writeln!(io::stdout().lock(), "{text}") {
+        eprintln!("netsim: cannot write to standard output: {error}\n{text}");
+    }
 }
 
 fn complain(error: anyhow::Error) -> i32 {

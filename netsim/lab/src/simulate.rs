@@ -2,10 +2,13 @@
 
 use std::path::Path;
 use std::time::Instant;
+use std::{process, thread};
 
+use anyhow::Context as _;
 use netsim_report::{Backend, Recorder, What};
 use netsim_scenario::{Resolved, ScenarioFile};
 use netsim_virtual::Outcome;
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::record::{self, About, Out};
 
@@ -22,15 +25,26 @@ pub fn simulate(
     out: Option<&Path>,
 ) -> anyhow::Result<(String, bool)> {
     let out = out.map(record::check).transpose()?;
+    let mut ending = SigSet::empty();
+    if out.is_some() {
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            ending.add(signal);
+        }
+        // Before there is another thread: all that are made later block them too.
+        ending.thread_block().context("cannot block signals")?;
+    }
     let begin = |dir: &Path| {
         let title = scenario.title.as_str();
         let (scenario_name, text, seed) = (name, file.text.as_str(), scenario.seed);
         let backend = Backend::Sim;
         let about = About { title, scenario: scenario_name, text, seed, overrides, backend };
-        Out::begin(dir, about, scenario)
+        Out::begin(dir, about, scenario, None)
     };
     let out = out.as_deref().map(begin).transpose()?;
     let recorder = out.as_ref().map_or_else(Recorder::nowhere, |out| out.recorder().clone());
+    if let Some(dir) = recorder.dir() {
+        complete_on(ending, &dir, recorder.clone()).context("cannot wait for signals")?;
+    }
     let start = Instant::now();
     let mut last = 0.0;
     let ran = netsim_virtual::run(scenario, start, &mut |at, what: What| {
@@ -47,11 +61,29 @@ pub fn simulate(
             Ok(outcome) => Ok(outcome.passed),
             Err(error) => Err(error.to_string()),
         };
-        let page = out.end(None, last, passed)?;
-        said.push_str(&format!("\n{}", page.display()));
+        match out.end(last, passed) {
+            Ok(page) => said.push_str(&format!("\n{}", page.display())),
+            // Beside the verdict, not in its place.
+            Err(error) => eprintln!("netsim: {error:#}"),
+        }
     }
     let outcome = ran?;
     Ok((said, outcome.passed))
+}
+
+/// From now on a signal that ends this process, which must be blocked, completes the run directory first.
+fn complete_on(signals: SigSet, out: &Path, recorder: Recorder) -> std::io::Result<()> {
+    let out = out.to_owned();
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let Ok(signal) = signals.wait() else { return };
+        let ended = recorder.interrupt(&format!("interrupted by {signal}"));
+        let made = ended.map_err(Into::into).and_then(|()| netsim_report::report(&out));
+        if let Err(error) = made {
+            eprintln!("netsim: {:#}", anyhow::Error::new(error));
+        }
+        process::exit(128 + signal as i32);
+    })?;
+    Ok(())
 }
 
 fn told(outcome: &Outcome, took: f64) -> String {

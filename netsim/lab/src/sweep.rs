@@ -18,6 +18,7 @@ use comfy_table::{Table, presets};
 use netsim_report::model::Run;
 use netsim_report::sweep::{Outcome, Point, Sweep};
 use netsim_report::{RunState, metrics, read};
+use netsim_scenario::{ScenarioFile, Setting};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ const POINTS: &str = "points";
 /// The most runs of a sweep. Chosen: days of work; more is a slip of the fingers.
 const MOST: usize = 10_000;
 
+/// The most combinations that are looked at before the first run begins.
+const MOST_TRIED: usize = 1_000;
+
 /// What the table on the screen shows of the numbers; the files have all.
 const SHOWN: [&str; 5] = [
     "mesh_open_median_s",
@@ -46,7 +50,7 @@ const SHOWN: [&str; 5] = [
 /// `netsim sweep`.
 #[derive(Debug, Args)]
 pub struct SweepArgs {
-    /// A scenario's file, or its name in `netsim list`.
+    /// A scenario's file, or its name in netsim list.
     scenario: String,
     /// Sets a value of the scenario to each of these in turn. Several of them: all combinations.
     #[arg(long, value_name = "PATH=VALUE,...", required = true)]
@@ -61,7 +65,7 @@ pub struct SweepArgs {
     /// Where the runs, the tables and the page go. The folder of an interrupted sweep is gone on with.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// More arguments for each `netsim run`, as `-- --backend sim`.
+    /// More arguments for each netsim run, as in: -- --backend sim.
     #[arg(last = true)]
     run: Vec<String>,
 }
@@ -108,6 +112,7 @@ pub fn execute(args: SweepArgs) -> anyhow::Result<i32> {
         seeds: args.seeds,
         run: args.run,
     };
+    check(&plan, &all)?;
     prepare(&args.out, &plan)?;
 
     let mut sweep = Sweep {
@@ -140,6 +145,29 @@ pub fn execute(args: SweepArgs) -> anyhow::Result<i32> {
     tell(&sweep, &args.out)?;
     let passed = sweep.points.iter().all(|point| point.outcome == Outcome::Passed);
     Ok(i32::from(!passed))
+}
+
+/// Refuses a sweep none of whose runs can begin, as with a key that is spelt wrong. That some values are no
+/// scenario is a result.
+fn check(plan: &Plan, all: &[Combination]) -> anyhow::Result<()> {
+    let mut first_error = None;
+    for combination in all.iter().take(MOST_TRIED) {
+        match load(plan, combination) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    first_error.map_or(Ok(()), |error| Err(error.context("no run of this sweep can begin")))
+}
+
+fn load(plan: &Plan, combination: &Combination) -> anyhow::Result<()> {
+    let settings: Result<Vec<Setting>, _> =
+        combination.settings.iter().map(|setting| setting.parse()).collect();
+    let file = ScenarioFile::load(&plan.scenario, &settings?)?;
+    file.resolve(Some(combination.seed))?;
+    Ok(())
 }
 
 /// Makes the folder, or finds that it is this sweep's.

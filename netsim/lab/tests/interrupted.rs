@@ -5,19 +5,21 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "common/program.rs"]
+mod program;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use netsim::processes;
 use netsim::wait;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use program::{end, netsim, said};
 use tempfile::TempDir;
 
 /// How long a step of a small run may take to begin, or anything to end.
@@ -73,16 +75,10 @@ impl Desk {
         fs::read_to_string(self.0.path().join("log")).unwrap()
     }
 
-    fn netsim(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_netsim"));
-        command.args(args).env("TMPDIR", self.runs()).stdin(Stdio::null());
-        command
-    }
-
     fn start(&self, more: &[&str]) -> Child {
         let scenario = self.0.path().join("scenario.toml").display().to_string();
         let log = File::create(self.0.path().join("log")).unwrap();
-        let mut command = self.netsim(&[&["run", &scenario], more].concat());
+        let mut command = netsim(&self.runs(), &[&["run", &scenario], more].concat());
         command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
@@ -133,10 +129,6 @@ fn let_run(desk: &Desk, run: &mut Child, step: &str, after: Duration) -> Option<
         (ended.is_some() || begun.elapsed() >= after).then_some(ended)
     })
     .unwrap()
-}
-
-fn end(run: &Child, signal: Signal) {
-    kill(Pid::from_raw(run.id().cast_signed()), signal).unwrap();
 }
 
 #[test]
@@ -190,11 +182,11 @@ fn what_a_killed_run_leaves_is_removed_by_clean_at_whatever_moment() {
             desk.processes().is_empty().then_some(())
         });
         gone.unwrap_or_else(|late| panic!("{when}: {late}: {:?}", desk.processes()));
-        let cleaned = desk.netsim(&["clean"]).output().unwrap();
-        assert!(cleaned.status.success(), "{when}: {}", String::from_utf8_lossy(&cleaned.stderr));
+        let (status, text) = said(&mut netsim(&desk.runs(), &["clean"]));
+        assert_eq!(status, Some(0), "{when}: {text}");
         desk.assert_nothing_left(&when);
-        let again = desk.netsim(&["clean", "--dry-run"]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&again.stdout), "no killed run has left anything\n");
+        let (_, again) = said(&mut netsim(&desk.runs(), &["clean", "--dry-run"]));
+        assert_eq!(again, "no killed run has left anything\n");
     }
 }
 
@@ -208,6 +200,55 @@ impl Disk {
             .unwrap();
         Self(path.to_owned())
     }
+}
+
+/// A run's directory on a disk of its own takes the run's files, but not its page.
+#[test]
+fn a_full_disk_under_the_page_does_not_hide_the_verdict() {
+    let _alone = common::alone();
+    for (command, verdict, status) in [("true", "PASSED", 0), ("false", "FAILED", 1)] {
+        let desk = Desk::new();
+        let scenario =
+            format!("[[volunteers]]\nbehind = \"none\"\n[[job]]\ncommand = \"{command}\"\n");
+        fs::write(desk.0.path().join("scenario.toml"), scenario).unwrap();
+        let out = desk.0.path().join("out");
+        fs::create_dir(&out).unwrap();
+        let disk = Disk::of(&out, 2048);
+
+        let mut run = desk.start(&["--out", out.to_str().unwrap()]);
+
+        let ended = wait::until("the run's end", SOON, || run.try_wait().unwrap()).unwrap();
+        let log = desk.log();
+        assert_eq!(ended.code(), Some(status), "{log}");
+        assert!(log.contains(verdict), "{log}");
+        assert!(
+            log.contains("the run's page is missing") && log.contains("No space left"),
+            "{log}"
+        );
+        let info = netsim_report::read::info(&out).unwrap();
+        assert_eq!(info.passed, Some(status == 0));
+        drop(disk);
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_to_costs_no_run_and_leaves_nothing() {
+    let _alone = common::alone();
+    let desk = Desk::new();
+    let out = desk.0.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let disk = Disk::of(&out, 64);
+    let again = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, &out, None::<&str>, again, None::<&str>).unwrap();
+
+    let mut run = desk.start(&["--out", out.to_str().unwrap()]);
+
+    let ended = wait::until("the run's end", SOON, || run.try_wait().unwrap()).unwrap();
+    let log = desk.log();
+    assert_eq!(ended.code(), Some(1), "{log}");
+    assert!(log.contains("choose another --out") && !log.contains("building"), "{log}");
+    desk.assert_nothing_left("read-only");
+    drop(disk);
 }
 
 impl Drop for Disk {
@@ -242,9 +283,8 @@ fn a_full_disk_ends_a_run_with_a_word_and_leaves_nothing() {
         assert!(is_said, "{kib} KiB: {log}");
         assert_eq!(desk.processes(), [""; 0], "{kib} KiB: {log}");
         // A failed run keeps its logs, as far as they could be written; there is nothing to clean.
-        let cleaned = desk.netsim(&["clean"]).output().unwrap();
-        let said = String::from_utf8_lossy(&cleaned.stdout).into_owned();
-        assert!(cleaned.status.success(), "{kib} KiB: {said}");
+        let (status, text) = said(&mut netsim(&desk.runs(), &["clean"]));
+        assert_eq!(status, Some(0), "{kib} KiB: {text}");
         drop(disk);
         desk.assert_nothing_left(&format!("{kib} KiB"));
     }

@@ -2,14 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use netsim::wait;
 use netsim_report::model::Run;
 use netsim_report::{Event, PathKind, RunState, What, read};
+use nix::sys::signal::Signal;
+use program::{end, netsim, said};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -42,21 +47,23 @@ count = 1
 command = "echo hello"
 "#;
 
-fn netsim(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_netsim"));
-    command.args(args).stdin(Stdio::null());
-    command
-}
-
-/// The exit status and what was said.
-fn said(command: &mut Command) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
-}
-
 fn events(dir: &Path) -> Vec<Event> {
     let text = fs::read_to_string(dir.join("events.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The names of the interfaces of a pcapng file: the first option of each interface's block.
+fn interfaces(mut bytes: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    while bytes.len() >= 12 {
+        let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        if number(0) == 1 {
+            let length = number(16) & 0xffff;
+            names.push(String::from_utf8(bytes[20..20 + length].to_vec()).unwrap());
+        }
+        bytes = &bytes[number(4)..];
+    }
+    names
 }
 
 #[test]
@@ -67,12 +74,14 @@ fn a_run_leaves_all_that_is_needed_to_publish_it() {
     let (file, dir) = (file.to_str().unwrap(), out.to_str().unwrap());
 
     // A slip is found before the run.
-    let (status, text) = said(&mut netsim(&["run", file, "--out", dir, "--pcap", "vol-9"]));
+    let (status, text) =
+        said(&mut netsim(temp.path(), &["run", file, "--out", dir, "--pcap", "vol-9"]));
     assert!(status == Some(1) && text.contains("there is no such node"), "{text}");
 
-    let (status, text) = said(&mut netsim(&[
-        "run", file, "--out", dir, "--seed", "5", "--pcap", "vol-1", "--pcap", "vol-1-r0",
-    ]));
+    let (status, text) = said(&mut netsim(
+        temp.path(),
+        &["run", file, "--out", dir, "--seed", "5", "--pcap", "vol-1", "--pcap", "vol-1-r0"],
+    ));
     assert_eq!(status, Some(0), "{text}");
 
     let contents = read::read(&out).unwrap();
@@ -90,7 +99,7 @@ fn a_run_leaves_all_that_is_needed_to_publish_it() {
         assert_eq!(pair.settled(), PathKind::Direct, "{key:?}");
         assert!(pair.bytes() >= 1 << 20, "{key:?}: {} bytes", pair.bytes());
         assert!(pair.median_rtt().is_some(), "{key:?}");
-        assert_eq!(run.predicted(key), Some(PathKind::Direct));
+        assert_eq!(run.predicted(key).map(|predicted| predicted.path), Some(PathKind::Direct));
     }
     for node in run.volunteers() {
         let grown = node.sent.last().unwrap().1 - node.sent.first().unwrap().1;
@@ -99,15 +108,46 @@ fn a_run_leaves_all_that_is_needed_to_publish_it() {
     let all = events(&out);
     assert!(matches!(all.first().unwrap().what, What::RunStart { seed: 5, .. }));
     assert!(matches!(all.last().unwrap().what, What::RunEnd { passed: true, .. }));
-    assert!(all.iter().any(|event| matches!(event.what, What::MeshOpen { job: 1, .. })));
+    let opened =
+        all.iter().find(|event| matches!(event.what, What::MeshOpen { job: 1, .. })).unwrap();
+    assert!(all.windows(2).all(|two| two[0].t <= two[1].t), "not in the order of time");
+    // The agents' own word: a mesh opens when every pair has a path, and not before.
+    for (key, pair) in &run.pairs {
+        let first = pair.first(None).unwrap();
+        assert!(
+            first <= opened.t,
+            "{key:?} had a path at {first}, the mesh opened at {}",
+            opened.t
+        );
+    }
+    let ranks = |wanted: &str| -> Vec<u32> {
+        let of = |event: &Event| {
+            let What::RankState { job: 1, rank, state, .. } = &event.what else { return None };
+            (state == wanted).then_some(*rank)
+        };
+        let mut ranks: Vec<u32> = all.iter().filter_map(of).collect();
+        ranks.sort_unstable();
+        ranks
+    };
+    assert_eq!((ranks("Running"), ranks("Terminated")), (vec![0, 1], vec![0, 1]));
+    let own = fs::read_to_string(out.join("logs/vol-1/agent.events")).unwrap();
+    assert!(own.contains(r#""event":"mesh-open""#) && own.contains(r#""reason":"#), "{own}");
+    let held = "ends well, with exit status 0";
+    let is_held = |what: &What| matches!(what, What::Expectation { text, met: true, .. } if text.contains(held));
+    assert!(all.iter().any(|event| is_held(&event.what)), "what holds is not told");
 
-    // Whole packets, of the mesh's own protocol among others.
+    // Whole packets, of the mesh's own protocol among others, with the names of the node's own interfaces.
     for node in ["vol-1", "vol-1-r0"] {
-        let capture = out.join(format!("captures/{node}.pcap"));
+        let capture = out.join(format!("captures/{node}.pcapng"));
+        let named = interfaces(&fs::read(&capture).unwrap());
+        assert_eq!(named.iter().any(|name| name == "eth0"), node == "vol-1", "{node}: {named:?}");
+        assert!(!named.is_empty() && !named.iter().any(|name| name == "ifb0"), "{node}: {named:?}");
         let read = Command::new("tcpdump").args(["-n", "-r"]).arg(&capture).output().unwrap();
         assert!(read.status.success(), "{node}: {}", String::from_utf8_lossy(&read.stderr));
         let packets = String::from_utf8_lossy(&read.stdout);
-        assert!(packets.lines().count() > 500 && packets.contains("UDP"), "{node}");
+        // A mebibyte takes few packets where the kernel puts segments together.
+        let count = packets.lines().count();
+        assert!(count > 100 && packets.contains("UDP"), "{node}: {count} packets");
     }
     for log in ["vol-1/agent.log", "coordinator/coordinator.log", "coordinator/coordinator.out"] {
         let text = fs::read_to_string(out.join("logs").join(log)).unwrap();
@@ -119,34 +159,109 @@ fn a_run_leaves_all_that_is_needed_to_publish_it() {
 
     // The same page again, and a directory that is used is not used again.
     let page = fs::read(out.join("report.html")).unwrap();
-    let (status, text) = said(&mut netsim(&["report", dir]));
+    let (status, text) = said(&mut netsim(temp.path(), &["report", dir]));
     assert!(status == Some(0) && text.contains("passed"), "{text}");
     assert!(fs::read(out.join("report.html")).unwrap() == page, "the page has changed");
-    let (status, text) = said(&mut netsim(&["run", file, "--out", dir]));
+    let (status, text) = said(&mut netsim(temp.path(), &["run", file, "--out", dir]));
     assert!(status == Some(1) && text.contains("is not empty"), "{text}");
+}
+
+/// A run whose agents are at work, and have said something.
+fn start_pair(temp: &Path, out: &Path) -> Child {
+    let file = temp.join("pair.toml");
+    fs::write(&file, PAIR).unwrap();
+    let args = ["run", file.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let run = netsim(temp, &args).stderr(Stdio::null()).spawn().unwrap();
+    wait::until("the agents and their logs", SOON, || {
+        let text = |name: &str| fs::read_to_string(out.join(name)).unwrap_or_default();
+        let is_up = text("events.jsonl").contains(r#""kind":"up","node":"vol-2""#);
+        (is_up && text("logs/vol-1/agent.log").contains("the agent starts")).then_some(())
+    })
+    .unwrap();
+    run
+}
+
+#[test]
+fn an_interrupted_run_ends_its_directory_as_far_as_it_came() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let temp = tempfile::tempdir().unwrap();
+        let out = temp.path().join("out");
+        let mut run = start_pair(temp.path(), &out);
+
+        end(&run, signal);
+
+        assert_eq!(run.wait().unwrap().code(), Some(128 + signal as i32));
+        let contents = read::read(&out).unwrap();
+        let info = &contents.info;
+        assert_eq!((info.state, info.passed), (RunState::Interrupted, None));
+        assert!(info.ended_ms.is_some_and(|ended| ended >= info.started_ms));
+        assert_eq!(contents.missing.len(), 1, "{:?}", contents.missing);
+        let all = events(&out);
+        let What::RunEnd { passed: false, error: Some(error) } = &all.last().unwrap().what else {
+            panic!("{:?}", all.last());
+        };
+        assert!(error.contains(signal.as_str()), "{error}");
+        let page = fs::read_to_string(out.join("report.html")).unwrap();
+        assert!(page.contains("INTERRUPTED") && page.contains("vol-2"));
+        let nodes = fs::read_to_string(out.join("nodes.csv")).unwrap();
+        assert!(nodes.contains("vol-2"), "{nodes}");
+        let left = fs::read_dir(temp.path()).unwrap().count();
+        assert_eq!(left, 2, "something was left beside the scenario and the run directory");
+    }
+}
+
+#[test]
+fn an_interrupted_simulation_ends_its_directory_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    let args = ["run", "sim-10k", "--backend", "sim", "--out", out.to_str().unwrap()];
+    let mut run =
+        netsim(temp.path(), &args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    wait::until("the first events", SOON, || {
+        let text = fs::read_to_string(out.join("events.jsonl")).unwrap_or_default();
+        (text.lines().count() > 1000).then_some(())
+    })
+    .unwrap();
+
+    end(&run, Signal::SIGTERM);
+
+    assert_eq!(run.wait().unwrap().code(), Some(128 + Signal::SIGTERM as i32));
+    let info = read::info(&out).unwrap();
+    assert_eq!((info.state, info.passed), (RunState::Interrupted, None));
+    assert!(out.join("report.html").is_file());
 }
 
 #[test]
 fn a_killed_run_can_be_reported_as_far_as_it_came() {
     let temp = tempfile::tempdir().unwrap();
-    let (file, out) = (temp.path().join("pair.toml"), temp.path().join("out"));
-    fs::write(&file, PAIR).unwrap();
-    let args = ["run", file.to_str().unwrap(), "--out", out.to_str().unwrap()];
-    let mut run = netsim(&args).env("TMPDIR", temp.path()).stderr(Stdio::null()).spawn().unwrap();
-    wait::until("the agents", SOON, || {
-        let text = fs::read_to_string(out.join("events.jsonl")).unwrap_or_default();
-        text.contains(r#""kind":"up","node":"vol-2""#).then_some(())
-    })
-    .unwrap();
-    run.kill().unwrap();
+    let out = temp.path().join("out");
+    let mut run = start_pair(temp.path(), &out);
+    end(&run, Signal::SIGKILL);
     run.wait().unwrap();
 
-    let (status, text) = said(&mut netsim(&["report", out.to_str().unwrap()]));
+    let (status, text) = said(&mut netsim(temp.path(), &["report", out.to_str().unwrap()]));
 
     assert_eq!(status, Some(0), "{text}");
     assert!(text.contains("incomplete") && text.contains("missing: the end of the run"), "{text}");
     let page = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("INCOMPLETE") && page.contains("vol-2"));
+}
+
+#[test]
+fn a_job_that_ends_between_two_looks_has_been_seen_running() {
+    let temp = tempfile::tempdir().unwrap();
+    let (file, out) = (temp.path().join("one.toml"), temp.path().join("out"));
+    fs::write(&file, ONE).unwrap();
+    let args = ["run", file.to_str().unwrap(), "--out", out.to_str().unwrap()];
+
+    let (status, text) = said(&mut netsim(temp.path(), &args));
+
+    assert_eq!(status, Some(0), "{text}");
+    let run = Run::of(read::read(&out).unwrap());
+    let job = &run.jobs[0];
+    let (from, to) = job.commands[&(1, 0)];
+    assert_eq!(job.started(), Some(from), "{:?}", job.states);
+    assert!(from < to && Some(to) <= job.ended(), "{:?}", job.states);
 }
 
 #[test]
@@ -156,7 +271,7 @@ fn a_sweep_goes_on_after_a_broken_run_and_where_it_was() {
     fs::write(&file, ONE).unwrap();
     let args = ["sweep", file.to_str().unwrap(), "--out", out.to_str().unwrap()];
     // No volunteers is no scenario: that run cannot even begin.
-    let mut sweep = netsim(&args);
+    let mut sweep = netsim(temp.path(), &args);
     sweep.args(["--set", "volunteers.count=0,1,2"]);
 
     let (status, text) = said(&mut sweep);
@@ -176,12 +291,19 @@ fn a_sweep_goes_on_after_a_broken_run_and_where_it_was() {
     let page = fs::read_to_string(out.join("sweep.html")).unwrap();
     assert!(page.contains("3 runs") && page.contains("metric-1"));
 
+    // A key that is spelt wrong is refused before anything runs.
+    let elsewhere = temp.path().join("elsewhere");
+    let wrong = ["sweep", file.to_str().unwrap(), "--out", elsewhere.to_str().unwrap()];
+    let (status, text) = said(netsim(temp.path(), &wrong).args(["--set", "volunteers.cuont=1,2"]));
+    assert!(status == Some(1) && text.contains("no run of this sweep can begin"), "{text}");
+    assert!(text.contains("cuont") && !elsewhere.exists(), "{text}");
+
     // What is finished stays as it is; another sweep does not go there.
     let kept = out.join("points/volunteers.count=1,seed=1/run.json");
     let before = fs::read(&kept).unwrap();
     let (status, text) = said(&mut sweep);
     assert!(status == Some(1) && text.matches("was there").count() == 2, "{text}");
     assert_eq!(fs::read(&kept).unwrap(), before);
-    let (status, text) = said(netsim(&args).args(["--set", "volunteers.count=1"]));
+    let (status, text) = said(netsim(temp.path(), &args).args(["--set", "volunteers.count=1"]));
     assert!(status == Some(1) && text.contains("holds another sweep"), "{text}");
 }

@@ -147,8 +147,12 @@ pub enum What {
         rank: u32,
         /// Its node.
         node: String,
-        /// As for [`What::JobState`].
+        /// `Running` from the start of its command, then `Terminated`, or `Error` if it did not end by
+        /// itself; otherwise as for [`What::JobState`].
         state: String,
+        /// Its command's exit status, where it has ended by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit: Option<i32>,
     },
     /// Every pair of a job has a path, and its commands may start.
     MeshOpen {
@@ -189,6 +193,10 @@ pub enum What {
         to: String,
         /// The best path that can be.
         path: PathKind,
+        /// A direct one can be only between nodes that calculate each other's next port: without that, it
+        /// is relayed, and both are as predicted.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_guessing: bool,
     },
     /// A reading. It goes to samples.csv in place of the event log.
     Sample(Sample),
@@ -214,7 +222,8 @@ pub enum What {
     },
 }
 
-/// A reading of something that changes all the time. Readings that equal the last one are left out.
+/// A reading of something that changes all the time. Of equal ones in a row only the first and the last
+/// are there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "metric", rename_all = "kebab-case")]
 pub enum Sample {

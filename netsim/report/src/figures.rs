@@ -65,11 +65,13 @@ pub fn of(run: &Run) -> Vec<Figure> {
         paths::counts(run),
         paths::timeline(run),
         mesh_time::distribution(run),
+        matrix::kinds(run),
         matrix::rtt(run),
         throughput::by_path(run),
         throughput::by_pair(run),
         jobs::by_state(run),
         jobs::gantt(run),
+        jobs::by_node(run),
         availability::count(run),
         availability::bars(run),
     ];

@@ -27,6 +27,10 @@ pub struct RunInfo {
     pub command_line: Vec<String>,
     /// When it began, milliseconds since the Unix epoch.
     pub started_ms: u64,
+    /// The same moment on the clock that only goes forward, which all programs of a machine share:
+    /// microseconds. None in virtual time.
+    #[serde(default)]
+    pub started_mono_us: Option<u64>,
     /// When it ended, milliseconds since the Unix epoch.
     #[serde(default)]
     pub ended_ms: Option<u64>,
@@ -60,6 +64,8 @@ pub enum RunState {
     Finished,
     /// It could not go on.
     Failed,
+    /// It was ended from outside.
+    Interrupted,
 }
 
 /// What a run has written.
@@ -98,6 +104,7 @@ impl RunInfo {
             backend,
             command_line: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
             started_ms: unix_ms(),
+            started_mono_us: None,
             ended_ms: None,
             passed: None,
             versions: BTreeMap::new(),

@@ -3,6 +3,7 @@
 //! [`Recorder`] takes a run's [`Event`]s, of either back end's clock, and writes the run directory that
 //! docs/run-directory.md describes.
 
+pub mod agents;
 pub mod event;
 pub mod figures;
 pub mod info;
@@ -11,6 +12,7 @@ pub mod model;
 pub mod page;
 pub mod read;
 pub mod record;
+pub mod settle;
 pub mod statistics;
 pub mod sweep;
 pub mod tables;

@@ -31,7 +31,7 @@ pub struct Run {
     /// By job, sender and receiver.
     pub pairs: BTreeMap<PairKey, Pair>,
     /// The best path that a pair can have, by the oracle; names in order.
-    pub predicted: BTreeMap<(String, String), PathKind>,
+    pub predicted: BTreeMap<(String, String), Prediction>,
     /// What the timeline did.
     pub faults: Vec<Fault>,
     /// The run's steps: name and beginning.
@@ -84,6 +84,8 @@ pub struct Job {
     pub opened: Vec<Opened>,
     /// Its ranks: node and rank by launch.
     pub ranks: BTreeMap<(u32, u32), String>,
+    /// When the commands of its ranks ran, by launch and rank.
+    pub commands: BTreeMap<(u32, u32), (f64, f64)>,
 }
 
 /// A mesh that opened.
@@ -93,6 +95,27 @@ pub struct Opened {
     pub at: f64,
     /// Since the assignment of the nodes.
     pub after: f64,
+}
+
+/// What RFC 4787 says about a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prediction {
+    /// The best path that can be.
+    pub path: PathKind,
+    /// A direct one can be only between nodes that calculate each other's next port.
+    pub by_guessing: bool,
+}
+
+impl Prediction {
+    /// Whether a pair with that path is as predicted.
+    pub fn allows(self, path: PathKind) -> bool {
+        path == self.path || (self.by_guessing && path == PathKind::Relayed)
+    }
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        if self.by_guessing { "direct-or-relayed" } else { self.path.name() }
+    }
 }
 
 /// Something from the timeline.
@@ -136,6 +159,31 @@ impl Job {
         self.states.iter().find(|(_, state)| state == "Running").map(|(at, _)| *at)
     }
 
+    /// Takes the moments at which it began to run from its commands, where each launch that was seen
+    /// running has one: whoever asked the coordinator has learnt it a little later.
+    fn refine(&mut self) {
+        let mut begun: BTreeMap<u32, f64> = BTreeMap::new();
+        for ((generation, _), (from, _)) in &self.commands {
+            let first = begun.entry(*generation).or_insert(*from);
+            *first = first.min(*from);
+        }
+        let is_running = |state: &(f64, String)| state.1 == "Running";
+        if self.states.iter().filter(|state| is_running(state)).count() != begun.len() {
+            return;
+        }
+        let mut begun = begun.into_values();
+        for at in 0..self.states.len() {
+            if !is_running(&self.states[at]) {
+                continue;
+            }
+            let least = at.checked_sub(1).map_or(0.0, |before| self.states[before].0);
+            let most = self.states.get(at + 1).map_or(f64::INFINITY, |after| after.0);
+            if let Some(from) = begun.next().filter(|from| least <= *from && *from <= most) {
+                self.states[at].0 = from;
+            }
+        }
+    }
+
     /// When its nodes were first assigned: pairs begin to look for a path then.
     pub fn assigned(&self) -> f64 {
         let opened = self.opened.first().map(|opened| opened.at - opened.after);
@@ -175,6 +223,8 @@ impl Run {
         for event in events {
             run.take(event, &mut places);
         }
+        let mut samples = samples;
+        samples.sort_by(|a, b| a.t.total_cmp(&b.t));
         for row in samples {
             run.take_sample(row, &mut places);
         }
@@ -188,7 +238,7 @@ impl Run {
     }
 
     /// The best path that a pair can have, by the oracle.
-    pub fn predicted(&self, key: &PairKey) -> Option<PathKind> {
+    pub fn predicted(&self, key: &PairKey) -> Option<Prediction> {
         let (from, to) = (key.from.clone(), key.to.clone());
         self.predicted.get(&if from <= to { (from, to) } else { (to, from) }).copied()
     }
@@ -242,8 +292,16 @@ impl Run {
                     known.states.push((t, state));
                 }
             }
-            What::RankState { job, generation, rank, node, .. } => {
-                self.job(job, t, places).ranks.insert((generation, rank), node);
+            What::RankState { job, generation, rank, node, state, .. } => {
+                let known = self.job(job, t, places);
+                known.ranks.insert((generation, rank), node);
+                if state == "Running" {
+                    known.commands.entry((generation, rank)).or_insert((t, f64::INFINITY));
+                } else if let Some((_, end)) = known.commands.get_mut(&(generation, rank))
+                    && end.is_infinite()
+                {
+                    *end = t;
+                }
             }
             What::MeshOpen { job, generation, after_s, members } => {
                 let known = self.job(job, t, places);
@@ -256,9 +314,9 @@ impl Run {
                 let pair = self.pairs.entry(PairKey { job, from, to }).or_default();
                 pair.enter(t, path, via, rtt_ms, explain);
             }
-            What::Predicted { from, to, path } => {
+            What::Predicted { from, to, path, by_guessing } => {
                 let names = if from <= to { (from, to) } else { (to, from) };
-                self.predicted.insert(names, path);
+                self.predicted.insert(names, Prediction { path, by_guessing });
             }
             What::Expectation { text, met, found } => {
                 self.expectations.push(Expectation { text, met, found });
@@ -293,6 +351,13 @@ impl Run {
         }
         let ends: BTreeMap<u64, f64> =
             self.jobs.iter().map(|job| (job.id, job.ended().unwrap_or(self.end))).collect();
+        for job in &mut self.jobs {
+            job.refine();
+            let end = ends.get(&job.id).copied().unwrap_or(self.end);
+            job.commands.values_mut().filter(|(_, to)| to.is_infinite()).for_each(|span| {
+                span.1 = end.max(span.0);
+            });
+        }
         for (key, pair) in &mut self.pairs {
             pair.close(ends.get(&key.job).copied().unwrap_or(self.end));
         }
@@ -327,6 +392,7 @@ impl Run {
                 exit: None,
                 opened: Vec::new(),
                 ranks: BTreeMap::new(),
+                commands: BTreeMap::new(),
             });
             self.jobs.len() - 1
         });

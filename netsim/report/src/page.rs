@@ -39,6 +39,7 @@ th, td { text-align: left; padding: .15em .9em .15em 0; border-bottom: 1px solid
   vertical-align: top; overflow-wrap: break-word; }
 th { border-bottom: 1px solid #444; font-weight: 600; white-space: nowrap; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.short { white-space: nowrap; }
 .verdict { display: inline-block; padding: .1em .7em; border-radius: 4px; color: white;
   font-weight: 600; background: #666; }
 .passed { background: #00795a; } .failed { background: #b84a00; }

@@ -8,9 +8,10 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::event::{Event, FORMAT, What};
+use crate::event::{Event, FORMAT, Sample, What};
 use crate::info::{RunInfo, RunState};
-use crate::record::{SAMPLE_COLUMNS, names};
+use crate::record::{self, SAMPLE_COLUMNS, names};
+use crate::settle;
 
 /// The longest line of the event log that is looked at. The longest that is written names a job's
 /// thousand members.
@@ -95,7 +96,7 @@ pub struct Row {
 /// # Errors
 /// [`ReadError`].
 pub fn read(dir: &Path) -> Result<Contents, ReadError> {
-    let info = read_info(dir)?;
+    let info = info(dir)?;
     let mut missing = Vec::new();
     let small = |name: &str, missing: &mut Vec<String>| {
         small_file(&dir.join(name)).unwrap_or_else(|error| {
@@ -105,15 +106,29 @@ pub fn read(dir: &Path) -> Result<Contents, ReadError> {
     };
     let scenario = small(names::SCENARIO, &mut missing);
     small(names::RESOLVED, &mut missing);
-    let events = read_events(&dir.join(names::EVENTS), &mut missing)?;
-    let samples = read_samples(&dir.join(names::SAMPLES), &mut missing)?;
+    let mut events = read_events(&dir.join(names::EVENTS), &mut missing)?;
+    let mut samples = read_samples(&dir.join(names::SAMPLES), &mut missing)?;
     match info.state {
-        RunState::Running => missing.push(
-            "the end of the run: it was killed, or is still at work; what follows is what was \
+        RunState::Running => {
+            // Nobody has brought them together yet.
+            for event in settle::agents(dir, &info) {
+                if let What::Sample(sample) = &event.what {
+                    samples.extend(rows_of(event.t, sample));
+                } else {
+                    events.push(event);
+                }
+            }
+            missing.push(
+                "the end of the run: it was killed, or is still at work; what follows is what was \
              recorded until then"
+                    .to_owned(),
+            );
+        }
+        RunState::Failed => missing.push("the run could not go on to its end".to_owned()),
+        RunState::Interrupted => missing.push(
+            "the end of the run: it was interrupted; what follows is what was recorded until then"
                 .to_owned(),
         ),
-        RunState::Failed => missing.push("the run could not go on to its end".to_owned()),
         RunState::Finished => {}
     }
     let written = info.written;
@@ -138,7 +153,11 @@ pub fn read(dir: &Path) -> Result<Contents, ReadError> {
     Ok(Contents { dir: dir.to_owned(), info, scenario, events, samples, missing })
 }
 
-fn read_info(dir: &Path) -> Result<RunInfo, ReadError> {
+/// `run.json` alone.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn info(dir: &Path) -> Result<RunInfo, ReadError> {
     let path = dir.join(names::RUN);
     let text = match small_file(&path) {
         Ok(text) => text,
@@ -239,6 +258,13 @@ fn read_samples(path: &Path, missing: &mut Vec<String>) -> Result<Vec<Row>, Read
         missing.push(format!("{damaged} rows of {} that cannot be read", names::SAMPLES));
     }
     Ok(rows)
+}
+
+/// A reading as rows.
+fn rows_of(t: f64, sample: &Sample) -> Vec<Row> {
+    let bytes = record::rows(t, sample).unwrap_or_default();
+    let mut csv = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes.as_slice());
+    csv.records().filter_map(|record| row(&record.ok()?)).collect()
 }
 
 fn row(record: &csv::StringRecord) -> Option<Row> {

@@ -92,6 +92,8 @@ struct Writer {
     samples: Log,
     budget: u64,
     is_full: bool,
+    /// The latest moment of an event, seconds.
+    last: f64,
 }
 
 /// A file of lines.
@@ -116,7 +118,7 @@ impl Recorder {
     /// [`RecordError`]; then nothing that looks like a run is left.
     pub fn create(
         dir: &Path,
-        info: RunInfo,
+        mut info: RunInfo,
         resolved: &impl Serialize,
         scenario: &str,
         budget: Budget,
@@ -134,6 +136,9 @@ impl Recorder {
         let put = |name: &str, bytes: &[u8]| {
             replace(&dir.join(name), bytes).map_err(failed(&dir.join(name)))
         };
+        // One moment for both clocks.
+        let (start, start_unix_ms) = (Instant::now(), unix_ms());
+        info.started_ms = start_unix_ms;
         put(names::RESERVE, &vec![b'.'; RESERVE])?;
         put(names::SCENARIO, scenario.as_bytes())?;
         put(names::RESOLVED, &json(resolved).map_err(failed(&dir.join(names::RESOLVED)))?)?;
@@ -150,9 +155,10 @@ impl Recorder {
             backend: info.backend,
         };
         let dir = dir.to_owned();
-        let writer = Writer { dir, info, events, samples, budget: budget.bytes, is_full: false };
+        let budget = budget.bytes;
+        let writer = Writer { dir, info, events, samples, budget, is_full: false, last: 0.0 };
         let writer = Some(Arc::new(Mutex::new(writer)));
-        let recorder = Self { start: Instant::now(), start_unix_ms: unix_ms(), writer };
+        let recorder = Self { start, start_unix_ms, writer };
         recorder.record_at(0.0, first);
         Ok(recorder)
     }
@@ -207,17 +213,19 @@ impl Recorder {
     pub fn finish(&self, t: f64, passed: bool, error: Option<String>) -> Result<(), RecordError> {
         let Some(mut writer) = self.writer() else { return Ok(()) };
         let state = if error.is_some() { RunState::Failed } else { RunState::Finished };
-        writer.make_room();
-        writer.is_full = false;
-        writer.budget = u64::MAX;
-        writer.record(Event { t, what: What::RunEnd { passed, error } });
-        writer.flush();
-        writer.info.state = state;
-        writer.info.passed = Some(passed);
-        writer.info.ended_ms = Some(unix_ms());
-        let path = writer.dir.join(names::RUN);
-        let written = json(&writer.info).and_then(|bytes| replace(&path, &bytes));
-        written.map_err(|source| RecordError::Write { path, source })
+        writer.end(t, state, Some(passed), error)
+    }
+
+    /// The run is ended from outside, for the reason `why`. What comes later is not recorded.
+    ///
+    /// # Errors
+    /// [`RecordError`]: then the directory says that the run was killed.
+    pub fn interrupt(&self, why: &str) -> Result<(), RecordError> {
+        let Some(mut writer) = self.writer() else { return Ok(()) };
+        let t = writer.last;
+        writer.end(t, RunState::Interrupted, None, Some(why.to_owned()))?;
+        writer.is_full = true;
+        Ok(())
     }
 
     fn writer(&self) -> Option<MutexGuard<'_, Writer>> {
@@ -228,6 +236,7 @@ impl Recorder {
 
 impl Writer {
     fn record(&mut self, event: Event) {
+        self.last = self.last.max(event.t);
         if self.is_full {
             self.info.written.lost += 1;
             return;
@@ -254,6 +263,27 @@ impl Writer {
             Ok(lines) => self.info.written.events += lines,
             Err(error) => self.give_up(&error),
         }
+    }
+
+    fn end(
+        &mut self,
+        t: f64,
+        state: RunState,
+        passed: Option<bool>,
+        error: Option<String>,
+    ) -> Result<(), RecordError> {
+        self.make_room();
+        self.is_full = false;
+        self.budget = u64::MAX;
+        let t = (t * 1e6).round() / 1e6;
+        self.record(Event { t, what: What::RunEnd { passed: passed == Some(true), error } });
+        self.flush();
+        self.info.state = state;
+        self.info.passed = passed;
+        self.info.ended_ms = Some(unix_ms());
+        let path = self.dir.join(names::RUN);
+        let written = json(&self.info).and_then(|bytes| replace(&path, &bytes));
+        written.map_err(|source| RecordError::Write { path, source })
     }
 
     /// The disk is full, or as good as: says so once.
@@ -328,14 +358,14 @@ impl Log {
 }
 
 /// An event as a line of events.jsonl.
-fn line(event: &Event) -> io::Result<Vec<u8>> {
+pub(crate) fn line(event: &Event) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(event)?;
     line.push(b'\n');
     Ok(line)
 }
 
 /// A reading as rows of samples.csv.
-fn rows(t: f64, sample: &Sample) -> io::Result<Vec<u8>> {
+pub(crate) fn rows(t: f64, sample: &Sample) -> io::Result<Vec<u8>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     let t = t.to_string();
     let mut row = |metric: &str, job: Option<u64>, from: &str, to: &str, value: String| {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::event::PathKind;
-use crate::model::Run;
+use crate::model::{Prediction, Run};
 use crate::record::{RecordError, replace};
 
 /// Writes them into a run directory, each as a whole.
@@ -53,7 +53,8 @@ fn optional(value: Option<f64>) -> String {
 
 /// Microseconds of seconds, and no more digits than that.
 fn exact(value: f64) -> String {
-    ((value * 1e6).round() / 1e6).to_string()
+    // Of the two zeros the one without a sign.
+    ((value * 1e6).round() / 1e6 + 0.0).to_string()
 }
 
 fn nodes(run: &Run) -> io::Result<Vec<u8>> {
@@ -128,7 +129,7 @@ fn jobs(run: &Run) -> io::Result<Vec<u8>> {
 
 fn pairs(run: &Run) -> io::Result<Vec<u8>> {
     let rows = run.pairs.iter().map(|(key, pair)| {
-        let predicted = run.predicted(key).map_or("", PathKind::name);
+        let predicted = run.predicted(key).map_or("", Prediction::name);
         [
             key.job.to_string(),
             key.from.clone(),
@@ -184,4 +185,15 @@ fn paths(run: &Run) -> io::Result<Vec<u8>> {
         })
     });
     csv(["job", "from", "to", "from_s", "to_s", "path", "via", "rtt_ms", "explain"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exact;
+
+    #[test]
+    fn there_is_one_zero() {
+        assert_eq!([exact(0.0), exact(-0.0), exact(-1e-9)], ["0", "0", "0"]);
+        assert_eq!(exact(-1.25), "-1.25");
+    }
 }

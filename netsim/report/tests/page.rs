@@ -88,7 +88,7 @@ fn every_figure_is_drawn_with_as_many_marks_as_the_run_has() {
     let seen = open(&dir.path().join("report.html"), &[]);
 
     seen.has_no_complaints();
-    assert_eq!(seen.drawn(), 8);
+    assert_eq!(seen.drawn(), 10);
     // One bar for each stretch of paths.csv.
     let stretches = rows_of(dir.path(), "paths.csv");
     assert_eq!(seen.marks("path-timeline", "point"), stretches.len());
@@ -101,6 +101,11 @@ fn every_figure_is_drawn_with_as_many_marks_as_the_run_has() {
     let matrix = seen.figure("rtt-matrix");
     assert_eq!(matrix.matches("class=\"heatmap-label\"").count(), 30);
     assert_eq!(matrix.matches("<image").count(), 1);
+    // Six nodes behind five kinds of networks: every two kinds, and of one kind both nodes.
+    let kinds = seen.figure("kind-matrix");
+    assert_eq!(kinds.matches("class=\"heatmap-label\"").count(), 5 * 4 + 1);
+    // The command of each of six ranks.
+    assert_eq!(seen.marks("node-gantt", "point"), 6);
     // Three phases, the mesh's opening, the end.
     assert_eq!(seen.marks("job-gantt", "point"), 3 + 2);
     for (id, curves) in
@@ -143,7 +148,7 @@ fn a_hundred_volunteers_stay_readable() {
     let seen = open(&dir.path().join("report.html"), &[]);
 
     seen.has_no_complaints();
-    assert_eq!(seen.drawn(), 10);
+    assert_eq!(seen.drawn(), 12);
     assert_eq!(rows_of(dir.path(), "pairs.csv").len(), 40 * 12 * 11);
     let labels = seen.figure("path-timeline").matches("class=\"ytick\"").count();
     assert_eq!(labels, 60, "rows of pairs");
@@ -162,7 +167,7 @@ fn names_and_texts_never_become_script() {
     let seen = open(&dir.path().join("report.html"), &[]);
 
     seen.has_no_complaints();
-    assert_eq!(seen.drawn(), 8, "the names break no figure either");
+    assert_eq!(seen.drawn(), 10, "the names break no figure either");
     let (_, head) = seen.dom.split_once("<title>").unwrap();
     assert!(head.starts_with("a synthetic run&lt;/script&gt;"), "{}", &head[..80]);
     assert_eq!(seen.dom.matches("<script").count(), 3);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use netsim_report::{
-    Backend, Budget, Event, RecordError, Recorder, RunInfo, RunState, Sample, What,
+    Backend, Budget, Event, RecordError, Recorder, RunInfo, RunState, Sample, What, settle,
 };
 
 fn info() -> RunInfo {
@@ -120,4 +120,47 @@ fn assert_full(dir: &Path) {
     let What::Failure { text } = &failure.what else { panic!("{failure:?}") };
     assert!(text.starts_with("nothing is recorded from here on"), "{text}");
     assert!(matches!(end.what, What::RunEnd { passed: true, .. }), "{end:?}");
+}
+
+/// Its process is gone in the middle of a line; an agent has said more.
+#[test]
+fn an_interrupted_run_is_completed_on_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = start(dir.path(), Budget::default());
+    recorder.amend(|info| info.started_mono_us = Some(5_000_000));
+    recorder.record_at(1.0, note("first"));
+    recorder.record_at(3.0, note("third"));
+    let bytes = |sent| Sample::PairBytes { job: 1, from: "vol-1".into(), to: "vol-2".into(), sent };
+    recorder.record_at(4.0, What::Sample(bytes(9)));
+    recorder.flush();
+    let append = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, [fs::read(&path).unwrap(), text.as_bytes().to_vec()].concat()).unwrap();
+    };
+    append("events.jsonl", r#"{"t":3.5,"kind":"no"#);
+    append("samples.csv", "5.0,pair-by");
+    let machine = dir.path().join("logs/vol-1");
+    fs::create_dir(&machine).unwrap();
+    let lines = [
+        r#"{"mono_us":7000000,"unix_us":1,"event":"path","job":1,"generation":1,"peer":"vol-2","path":"direct","reason":"it answered"}"#,
+        r#"{"mono_us":7500000,"unix_us":1,"event":"pair","job":1,"generation":1,"peer":"vol-2","sent_bytes":4,"received_bytes":0}"#,
+    ];
+    fs::write(machine.join("agent.events"), lines.join("\n") + "\n").unwrap();
+
+    assert!(settle::interrupted(dir.path(), "interrupted by SIGTERM").unwrap());
+
+    let info = run_json(dir.path());
+    assert_eq!((info.state, info.passed), (RunState::Interrupted, None));
+    assert_eq!((info.written.events, info.written.samples), (5, 2));
+    let told = events(dir.path());
+    assert_eq!([&told[1].what, &told[3].what], [&note("first"), &note("third")]);
+    assert!(matches!(told[2], Event { t: 2.0, what: What::Path { .. } }), "{told:?}");
+    let What::RunEnd { error: Some(error), .. } = &told[4].what else { panic!("{told:?}") };
+    assert_eq!(error, "interrupted by SIGTERM");
+    let samples = fs::read_to_string(dir.path().join("samples.csv")).unwrap();
+    let rows = "2.5,pair-bytes,1,vol-1,vol-2,4\n4,pair-bytes,1,vol-1,vol-2,9\n";
+    assert_eq!(samples, format!("t_s,metric,job,from,to,value\n{rows}"));
+    // Once is enough.
+    assert!(!settle::interrupted(dir.path(), "again").unwrap());
+    assert!(netsim_report::read::read(dir.path()).unwrap().missing.len() == 1);
 }

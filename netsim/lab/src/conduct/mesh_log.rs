@@ -1,74 +1,47 @@
-//! What of a job's network is worth a line in the event log: what differs from the last look.
+//! What the coordinator says of a job's network.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use coordinator_api::mesh::{JobMesh, MeshPair};
-use netsim_report::{PathKind, Sample, What};
+use coordinator_api::mesh::JobMesh;
+use netsim_report::What;
+use netsim_report::agents::Agents;
 
-/// What was seen of one job's network so far.
+/// The launch whose mesh was seen open last.
 #[derive(Debug, Default)]
-pub(crate) struct MeshLog {
-    generation: Option<u32>,
-    is_open: bool,
-    pairs: BTreeMap<(u16, u16), MeshPair>,
-}
+pub(crate) struct Openings(Option<u32>);
 
-impl MeshLog {
-    /// Takes a look; returns what has changed since the last one. `name` gives a node's machine.
-    pub(crate) fn look(&mut self, mesh: &JobMesh, name: &dyn Fn(&str) -> String) -> Vec<What> {
-        if self.generation != Some(mesh.generation) {
-            *self = Self { generation: Some(mesh.generation), ..Self::default() };
+impl Openings {
+    /// Takes a look; tells of a mesh that has been opened since the last one. `name` gives a node's
+    /// machine.
+    pub(crate) fn look(&mut self, mesh: &JobMesh, name: &dyn Fn(&str) -> String) -> Option<What> {
+        let open = mesh.open_ms?;
+        if self.0.replace(mesh.generation) == Some(mesh.generation) {
+            return None;
         }
-        let members: Vec<String> = mesh.members.iter().map(|m| name(&m.name)).collect();
-        let rank = |rank: u16| {
-            let member = mesh.members.iter().position(|m| m.rank == rank);
-            member.map_or_else(|| format!("rank-{rank}"), |index| members[index].clone())
-        };
-        let mut news = Vec::new();
-        for pair in &mesh.pairs {
-            let before = self.pairs.insert((pair.from, pair.to), pair.clone());
-            let (job, from, to) = (mesh.job, rank(pair.from), rank(pair.to));
-            changes(before.as_ref(), pair, (job, from, to), &mut news);
-        }
-        if let Some(open) = mesh.open_ms
-            && !std::mem::replace(&mut self.is_open, true)
-        {
-            let after_s = open.saturating_sub(mesh.assigned_ms) as f64 / 1e3;
-            let (job, generation) = (mesh.job, mesh.generation);
-            news.push(What::MeshOpen { job, generation, after_s, members });
-        }
-        news
+        Some(What::MeshOpen {
+            job: mesh.job,
+            generation: mesh.generation,
+            after_s: open.saturating_sub(mesh.assigned_ms) as f64 / 1e3,
+            members: mesh.members.iter().map(|member| name(&member.name)).collect(),
+        })
     }
 }
 
-fn changes(
-    before: Option<&MeshPair>,
-    now: &MeshPair,
-    (job, from, to): (u64, String, String),
-    news: &mut Vec<What>,
-) {
-    let is_same_path = |b: &MeshPair| b.path == now.path && b.via == now.via;
-    let rtt_ms = now.rtt_us.map(|us| us as f64 / 1e3);
-    if !before.is_some_and(is_same_path) {
-        news.push(What::Path {
-            job,
-            from: from.clone(),
-            to: to.clone(),
-            path: PathKind::of(&now.path),
-            via: now.via.clone(),
-            rtt_ms,
-            explain: now.explain.clone(),
-        });
-    }
-    let sent = now.sent_bytes;
-    if before.is_none_or(|b| b.sent_bytes != sent) {
-        let (from, to) = (from.clone(), to.clone());
-        news.push(What::Sample(Sample::PairBytes { job, from, to, sent }));
-    }
-    if let Some(rtt_ms) = rtt_ms
-        && before.is_none_or(|b| b.rtt_us != now.rtt_us)
-    {
-        news.push(What::Sample(Sample::Rtt { job, from, to, rtt_ms }));
+/// Gives each pair the path that it had when the first of its two ranks had come to its end, by the word
+/// of the agent at the sender's end.
+pub(crate) fn correct(mesh: &mut JobMesh, agents: &Agents, name: &dyn Fn(&str) -> String) {
+    let mut last = agents.last_paths(mesh.job, mesh.generation);
+    let machine = |rank: u16| {
+        let member = mesh.members.iter().find(|member| member.rank == rank);
+        member.map(|member| name(&member.name)).unwrap_or_default()
+    };
+    for pair in &mut mesh.pairs {
+        if let Some(known) = last.remove(&(machine(pair.from), machine(pair.to))) {
+            known.path.name().clone_into(&mut pair.path);
+            pair.via = known.via;
+            let is_direct = pair.path == "direct";
+            pair.explain = if is_direct { String::new() } else { known.reason };
+        }
     }
 }
 
@@ -95,76 +68,95 @@ impl NewPairs {
 
 #[cfg(test)]
 mod tests {
-    use coordinator_api::mesh::MeshMember;
+    use std::fs;
+
+    use coordinator_api::mesh::{MeshMember, MeshPair};
 
     use super::*;
 
-    fn pair(from: u16, path: &str, sent_bytes: u64) -> MeshPair {
-        MeshPair {
+    fn mesh(generation: u32, open_ms: Option<u64>) -> JobMesh {
+        let member = |rank: u16| MeshMember {
+            rank,
+            name: format!("host-{}", rank + 1),
+            ipv4: "10.128.0.1".to_owned(),
+        };
+        let pair = |from: u16| MeshPair {
             from,
             to: 1 - from,
-            path: path.to_owned(),
+            path: "relayed".to_owned(),
             via: None,
             rtt_us: None,
             established_after_ms: None,
-            sent_bytes,
+            sent_bytes: 0,
             received_bytes: 0,
-            explain: String::new(),
-        }
-    }
-
-    fn mesh(generation: u32, pairs: Vec<MeshPair>) -> JobMesh {
-        let member = |rank: u16| MeshMember {
-            rank,
-            name: format!("vol-{}", rank + 1),
-            ipv4: "10.128.0.1".to_owned(),
+            explain: "the direct path fell silent".to_owned(),
         };
         JobMesh {
             job: 7,
             generation,
             assigned_ms: 1_000,
-            open_ms: (generation > 1).then_some(3_500),
+            open_ms,
             pattern: "all".to_owned(),
             members: vec![member(0), member(1)],
-            pairs,
+            pairs: vec![pair(0), pair(1)],
         }
     }
 
-    fn kinds(news: &[What]) -> Vec<&'static str> {
-        let kind = |what: &What| {
-            if matches!(what, What::Path { .. }) {
-                "path"
-            } else if matches!(what, What::MeshOpen { .. }) {
-                "open"
-            } else {
-                "sample"
-            }
-        };
-        news.iter().map(kind).collect()
+    fn machine(host: &str) -> String {
+        host.replace("host", "vol")
     }
 
     #[test]
-    fn only_what_differs_from_the_last_look_is_told() {
-        let mut log = MeshLog::default();
-        let mut look = |mesh: JobMesh| log.look(&mesh, &|name| name.replace("vol", "machine"));
+    fn the_opening_of_a_mesh_is_told_once_for_each_launch() {
+        let mut openings = Openings::default();
+        let mut look = |mesh: JobMesh| openings.look(&mesh, &machine);
+        let members = ["vol-1", "vol-2"].map(str::to_owned).to_vec();
+        let opened = |generation, after_s| {
+            Some(What::MeshOpen { job: 7, generation, after_s, members: members.clone() })
+        };
 
-        assert_eq!(kinds(&look(mesh(1, vec![pair(0, "relayed", 0)]))), ["path", "sample"]);
-        assert_eq!(look(mesh(1, vec![pair(0, "relayed", 0)])), []);
-        assert_eq!(kinds(&look(mesh(1, vec![pair(0, "relayed", 9)]))), ["sample"]);
-        assert_eq!(kinds(&look(mesh(1, vec![pair(0, "direct", 9)]))), ["path"]);
-
-        // Another launch begins afresh.
-        let news = look(mesh(2, vec![pair(0, "direct", 9)]));
-        assert_eq!(kinds(&news), ["path", "sample", "open"]);
-        let members = ["machine-1", "machine-2"].map(str::to_owned).to_vec();
-        assert_eq!(
-            news[2],
-            What::MeshOpen { job: 7, generation: 2, after_s: 2.5, members: members.clone() }
-        );
-        assert_eq!(look(mesh(2, vec![pair(0, "direct", 9)])), []);
+        assert_eq!(look(mesh(1, None)), None);
+        assert_eq!(look(mesh(1, Some(3_500))), opened(1, 2.5));
+        assert_eq!(look(mesh(1, Some(3_500))), None);
+        assert_eq!(look(mesh(2, Some(5_000))), opened(2, 4.0));
 
         let mut pairs = NewPairs::default();
         assert_eq!(pairs.among(&members).len(), 1);
         assert_eq!(pairs.among(&members).len(), 0);
+    }
+
+    #[test]
+    fn a_path_is_that_before_either_rank_had_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |at: u32, rest: &str| {
+            format!(r#"{{"mono_us":{at},"unix_us":1,"job":7,"generation":1,{rest}}}"#)
+        };
+        let path = |path: &str| {
+            format!(
+                r#""event":"path","peer":"host-2","path":"{path}","via":"x","reason":"because""#
+            )
+        };
+        let ended = r#""event":"command-ended","rank":0,"how":"exited","exit":0"#;
+        let one = [line(1, &path("relayed")), line(2, &path("direct")), line(9, &path("relayed"))];
+        for (machine, lines) in [("vol-1", one.join("\n")), ("vol-2", line(5, ended))] {
+            fs::create_dir(dir.path().join(machine)).unwrap();
+            fs::write(dir.path().join(machine).join("agent.events"), lines).unwrap();
+        }
+        let agents = Agents::read(dir.path()).unwrap();
+        let machine_of = |host: &str| machine(host);
+        let mut seen = mesh(1, None);
+
+        correct(&mut seen, &agents, &machine_of);
+
+        // The peer is named as the file names it: nobody has said whose host name that is.
+        assert_eq!(seen.pairs[0].path, "relayed");
+        let hello = line(0, r#""event":"agent-started","host":"host-2""#);
+        let file = dir.path().join("vol-2/agent.events");
+        fs::write(&file, format!("{hello}\n{}", line(5, ended))).unwrap();
+        correct(&mut seen, &Agents::read(dir.path()).unwrap(), &machine_of);
+        assert_eq!((seen.pairs[0].path.as_str(), seen.pairs[0].explain.as_str()), ("direct", ""));
+        assert_eq!(seen.pairs[0].via.as_deref(), Some("x"));
+        // Of whom nothing is known, what the coordinator says stands.
+        assert_eq!(seen.pairs[1].path, "relayed");
     }
 }

@@ -65,11 +65,13 @@ impl Predictions {
         }
     }
 
-    /// The best path that two machines can have now.
-    pub(crate) fn best(&self, a: &str, b: &str) -> PathKind {
+    /// The best path that two machines can have now, and whether only nodes that calculate each other's
+    /// next port have it.
+    pub(crate) fn best(&self, a: &str, b: &str) -> (PathKind, bool) {
         match self.between(a, b) {
-            Prediction::Direct | Prediction::Either => PathKind::Direct,
-            Prediction::Relayed => PathKind::Relayed,
+            Prediction::Direct => (PathKind::Direct, false),
+            Prediction::Either => (PathKind::Direct, true),
+            Prediction::Relayed => (PathKind::Relayed, false),
         }
     }
 

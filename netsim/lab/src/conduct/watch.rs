@@ -16,7 +16,7 @@ use coordinator_client::client::JobFilter;
 use coordinator_client::{Client, ClientError};
 use netsim_report::{Recorder, What};
 
-use super::mesh_log::{MeshLog, NewPairs};
+use super::mesh_log::{NewPairs, Openings};
 use super::oracle::Predictions;
 use crate::world::Scientist;
 
@@ -41,6 +41,7 @@ pub(crate) enum News {
 /// A watch under way. Dropping it ends it.
 pub(crate) struct Watch {
     shared: Arc<Mutex<Shared>>,
+    recorder: Recorder,
     news: Receiver<News>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
@@ -48,8 +49,9 @@ pub(crate) struct Watch {
 #[derive(Default)]
 struct Shared {
     is_over: bool,
-    /// The jobs that are watched, with the state that was seen last.
-    jobs: BTreeMap<u64, Option<JobState>>,
+    /// The jobs that are watched, with the state that was seen last, and when that was: seconds since the
+    /// start of the run.
+    jobs: BTreeMap<u64, (Option<JobState>, f64)>,
 }
 
 impl Watch {
@@ -62,7 +64,7 @@ impl Watch {
         let login = scientist.login().context("nobody is logged in")?.clone();
         let shared = Arc::new(Mutex::new(Shared::default()));
         let (to, news) = channel();
-        let watched = Arc::clone(&shared);
+        let (watched, to_log) = (Arc::clone(&shared), recorder.clone());
         let thread = scientist.machine.netns.spawn("watch", move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let (Ok(runtime), Ok(client)) = (runtime, Client::for_login(&login)) else { return };
@@ -70,7 +72,7 @@ impl Watch {
                 client,
                 shared: watched,
                 to,
-                recorder,
+                recorder: to_log,
                 machines,
                 meshes: BTreeMap::new(),
                 pairs: NewPairs::default(),
@@ -78,12 +80,13 @@ impl Watch {
             };
             runtime.block_on(watcher.watch());
         })?;
-        Ok(Self { shared, news, thread: Some(thread) })
+        Ok(Self { shared, recorder, news, thread: Some(thread) })
     }
 
     /// Watches these jobs, until they have ended.
     pub(crate) fn add(&self, jobs: &[u64]) {
-        lock(&self.shared).jobs.extend(jobs.iter().map(|id| (*id, None)));
+        let now = self.recorder.now();
+        lock(&self.shared).jobs.extend(jobs.iter().map(|id| (*id, (None, now))));
     }
 
     /// Waits for news, no longer than `limit`; returns all that there are.
@@ -116,7 +119,7 @@ struct Watcher {
     to: Sender<News>,
     recorder: Recorder,
     machines: Predictions,
-    meshes: BTreeMap<u64, MeshLog>,
+    meshes: BTreeMap<u64, Openings>,
     pairs: NewPairs,
     nodes: BTreeMap<String, String>,
 }
@@ -146,7 +149,7 @@ impl Watcher {
 
     async fn look_at_jobs(&mut self) -> Result<(), ClientError> {
         let watched: Vec<(u64, Option<JobState>)> =
-            lock(&self.shared).jobs.iter().map(|(id, state)| (*id, *state)).collect();
+            lock(&self.shared).jobs.iter().map(|(id, (state, _))| (*id, *state)).collect();
         for page in watched.chunks(PAGE) {
             let ids = page.iter().map(|(id, _)| *id).collect();
             let filter = JobFilter { ids, limit: Some(PAGE), ..JobFilter::default() };
@@ -181,19 +184,28 @@ impl Watcher {
         if let Some(mesh) = &mesh {
             self.log_mesh(mesh);
         }
-        self.recorder.record(What::JobState {
-            job: id,
-            state: state_text(job.state),
-            exit: job.exit_code.filter(|_| has_ended).map(|status| status >> 8),
-            message: job.message.clone(),
-        });
-        {
-            let mut shared = lock(&self.shared);
-            if has_ended {
-                shared.jobs.remove(&id);
-            } else {
-                shared.jobs.insert(id, Some(job.state));
-            }
+        let now = self.recorder.now();
+        let tell = |t: f64, state: JobState| {
+            self.recorder.record_at(
+                t,
+                What::JobState {
+                    job: id,
+                    state: state_text(state),
+                    exit: job.exit_code.filter(|_| has_ended && state == job.state).map(|s| s >> 8),
+                    message: if state == job.state { job.message.clone() } else { String::new() },
+                },
+            );
+        };
+        let before = lock(&self.shared).jobs.remove(&id);
+        let (before, since) = before.unwrap_or((None, now));
+        if has_ended && job.start_time > 0 && before != Some(JobState::Running) {
+            // It has run between two looks. Its record counts whole seconds.
+            let started = self.recorder.at_unix_ms(job.start_time.saturating_mul(1000));
+            tell(started.clamp(since, now), JobState::Running);
+        }
+        tell(now, job.state);
+        if !has_ended {
+            lock(&self.shared).jobs.insert(id, (Some(job.state), now));
         }
         let job = Box::new(job);
         let news = if has_ended {
@@ -212,7 +224,7 @@ impl Watcher {
         let at_work: Vec<u64> = lock(&self.shared)
             .jobs
             .iter()
-            .filter(|(_, state)| state.is_some_and(at_work))
+            .filter(|(_, (state, _))| state.is_some_and(at_work))
             .map(|(id, _)| *id)
             .collect();
         for id in at_work {
@@ -237,16 +249,15 @@ impl Watcher {
         let machines = &self.machines;
         let members: Vec<String> = mesh.members.iter().map(|m| machines.machine(&m.name)).collect();
         for (from, to) in self.pairs.among(&members) {
-            let path = machines.best(&from, &to);
-            self.recorder.record(What::Predicted { from, to, path });
+            let (path, by_guessing) = machines.best(&from, &to);
+            self.recorder.record(What::Predicted { from, to, path, by_guessing });
         }
-        let log = self.meshes.entry(mesh.job).or_default();
-        for what in log.look(mesh, &|host| machines.machine(host)) {
-            // The coordinator knows the moment of the opening; of the rest, the look's is known.
-            let opening = mesh.open_ms.filter(|_| matches!(what, What::MeshOpen { .. }));
+        let seen = self.meshes.entry(mesh.job).or_default();
+        if let Some(opened) = seen.look(mesh, &|host| machines.machine(host)) {
+            // The coordinator knows the moment.
             let now = self.recorder.now();
-            let t = opening.map_or(now, |ms| self.recorder.at_unix_ms(ms).min(now));
-            self.recorder.record_at(t, what);
+            let t = mesh.open_ms.map_or(now, |ms| self.recorder.at_unix_ms(ms).min(now));
+            self.recorder.record_at(t, opened);
         }
     }
 }

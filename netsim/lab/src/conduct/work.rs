@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use coordinator_api::job::{Job as OarJob, JobState as OarState};
 use coordinator_api::mesh::JobMesh;
+use netsim_report::agents::Agents;
 use netsim_report::{Recorder, What as Log, Why};
 use netsim_scenario::Resolved;
 use netsim_scenario::file::JobState;
@@ -15,6 +16,7 @@ use netsim_scenario::resolved::{What, When as Due};
 use super::act::{Action, act};
 use super::agenda::{Agenda, When};
 use super::gather::Gatherer;
+use super::mesh_log;
 use super::oracle::Predictions;
 use super::outcome::{EndedJob, Outcome, Times};
 use super::step;
@@ -359,7 +361,12 @@ impl Work<'_> {
         step(self.progress, self.recorder, "gathering the results");
         drop(self.watch);
         let gathered = self.gatherer.finish()?;
-        let Self { jobs, failures, predictions, .. } = self;
+        let Self { mut jobs, failures, predictions, .. } = self;
+        // The coordinator's word on a pair is a little old, or that of an end which had left already.
+        let agents = Agents::read(&self.world.dir).context("cannot read what the agents say")?;
+        for mesh in jobs.values_mut().filter_map(|ended| ended.mesh.as_mut()) {
+            mesh_log::correct(mesh, &agents, &|host| predictions.machine(host));
+        }
         Ok(Outcome { jobs, gathered, failures, predictions })
     }
 }

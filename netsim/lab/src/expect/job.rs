@@ -11,13 +11,24 @@ pub(super) fn solutions(output: &str) -> Option<u64> {
     result.split_once(") = ")?.1.trim().parse().ok()
 }
 
-/// The expectations that do not hold. `output` is the first node's standard output, if it is there.
-pub(super) fn failures(wanted: &Job, report: &JobReport, output: Option<&str>) -> Vec<String> {
+/// Something that is expected of a job, looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Looked {
+    /// What is expected, without the job's name.
+    pub(super) text: String,
+    /// What is wrong, as sentences; none: it holds.
+    pub(super) wrong: Vec<String>,
+}
+
+/// Looks at all that is expected of a job. `output` is the first node's standard output, if it is there.
+pub(super) fn look(wanted: &Job, report: &JobReport, output: Option<&str>) -> Vec<Looked> {
     let expect = &wanted.expect;
     let who = format!("job {} ({})", report.id, report.name);
     if expect.may_fail && report.state == "Error" {
-        return Vec::new();
+        let text = "ends, well or not".to_owned();
+        return vec![Looked { text, wrong: Vec::new() }];
     }
+    let text = format!("ends well, with exit status {}", expect.exit);
     if report.state != "Terminated" || report.exit != Some(i32::from(expect.exit)) {
         let exit = report.exit.map_or_else(|| "none".to_owned(), |exit| exit.to_string());
         let message = if report.message.is_empty() {
@@ -26,42 +37,47 @@ pub(super) fn failures(wanted: &Job, report: &JobReport, output: Option<&str>) -
             format!(" ({})", report.message)
         };
         // What else is wrong with it follows from this.
-        return vec![format!(
+        let wrong = vec![format!(
             "{who} ended as {} with exit status {exit}{message}; expected: Terminated with {}",
             report.state, expect.exit
         )];
+        return vec![Looked { text, wrong }];
     }
-    let mut failures = Vec::new();
-    if let Some(text) = &expect.output
-        && !output.unwrap_or_default().contains(text)
-    {
-        failures.push(format!("{who}: the output does not contain `{text}`"));
+    let mut looked = vec![Looked { text, wrong: Vec::new() }];
+    let mut add = |text: String, wrong: Vec<String>| looked.push(Looked { text, wrong });
+    if let Some(text) = &expect.output {
+        let is_there = output.unwrap_or_default().contains(text);
+        let wrong = (!is_there).then(|| format!("{who}: the output does not contain `{text}`"));
+        add(format!("the output contains `{text}`"), wrong.into_iter().collect());
     }
     if let Some(board) = &expect.queens {
         let board = u8::try_from(board.number()).unwrap_or(u8::MAX);
         let published = queens::solutions(board);
-        if report.solutions != published {
-            let number = |n: Option<u64>| n.map_or_else(|| "no".to_owned(), |n| n.to_string());
-            failures.push(format!(
+        let number = |n: Option<u64>| n.map_or_else(|| "no".to_owned(), |n| n.to_string());
+        let wrong = (report.solutions != published).then(|| {
+            format!(
                 "{who}: the output says {} solutions; {} are published for a board of {board}",
                 number(report.solutions),
                 number(published),
-            ));
-        }
+            )
+        });
+        let text = format!("finds the {} solutions of a board of {board}", number(published));
+        add(text, wrong.into_iter().collect());
     }
-    failures.extend(too_little(report, expect.pair_bytes.0));
+    if expect.pair_bytes.0 > 0 {
+        let text = format!("every ordered pair carries at least {} bytes", expect.pair_bytes.0);
+        add(text, too_little(report, expect.pair_bytes.0));
+    }
     if expect.relayed_as_predicted {
-        failures.extend(report.pairs.iter().filter_map(|pair| wrongly_relayed(report, pair)));
+        let wrong = report.pairs.iter().filter_map(|pair| wrongly_relayed(report, pair)).collect();
+        add("the relayed pairs are those that RFC 4787 makes impossible".to_owned(), wrong);
     }
-    failures
+    looked
 }
 
 /// Ordered pairs that carried less than `least`, at either end.
 fn too_little(report: &JobReport, least: u64) -> Vec<String> {
     let mut failures = Vec::new();
-    if least == 0 {
-        return failures;
-    }
     for pair in &report.pairs {
         if pair.ends().count() < 2 {
             failures.push(format!("{}: an end has not reported", report.names(pair)));
@@ -95,6 +111,10 @@ pub(super) fn wrongly_relayed(report: &JobReport, pair: &PairReport) -> Option<S
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use netsim_scenario::ScenarioFile;
+
     use super::*;
 
     #[test]
@@ -102,5 +122,25 @@ mod tests {
         let output = "hello 3\nsolutions(15) = 2279184\n0.1 s, 6 ranks\n";
         assert_eq!(solutions(output), Some(2_279_184));
         assert_eq!(solutions("error\n"), None);
+    }
+
+    #[test]
+    fn what_holds_is_said_as_well_as_what_does_not() {
+        let text = "[[volunteers]]\nbehind = \"none\"\n[[job]]\ncommand = \"true\"\n\
+                    [job.expect]\noutput = \"hello\"\n";
+        let file = ScenarioFile::parse(Path::new("test.toml"), text.to_owned()).unwrap();
+        let wanted = &file.resolve(None).unwrap().jobs[0];
+        let mut report =
+            JobReport { state: "Terminated".to_owned(), exit: Some(0), ..JobReport::default() };
+
+        let holds = |looked: Vec<Looked>| -> Vec<(String, bool)> {
+            looked.into_iter().map(|one| (one.text, one.wrong.is_empty())).collect()
+        };
+        let well = ("ends well, with exit status 0".to_owned(), true);
+        let said = |is_there| ("the output contains `hello`".to_owned(), is_there);
+        assert_eq!(holds(look(wanted, &report, Some("hello"))), [well.clone(), said(true)]);
+        assert_eq!(holds(look(wanted, &report, Some("no"))), [well.clone(), said(false)]);
+        report.exit = Some(3);
+        assert_eq!(holds(look(wanted, &report, Some("hello"))), [(well.0, false)]);
     }
 }

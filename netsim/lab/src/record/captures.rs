@@ -1,9 +1,9 @@
 //! `--pcap NODE`: what goes over a node's wires, for Wireshark and tcpdump.
 //!
 //! Written here, because tcpdump gives up root's rights when it starts, which nobody can in the user
-//! namespace of an ordinary user's laboratory. The format is pcap with link type `LINUX_SLL2`, which
-//! keeps each packet's interface and direction:
-//! <https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL2.html>.
+//! namespace of an ordinary user's laboratory. The format is pcapng, which names each packet's interface
+//! (draft-ietf-opsawg-pcapng, sections 4.1 to 4.3), with link type `LINUX_SLL`, which keeps its direction:
+//! <https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL.html>.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
@@ -12,10 +12,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use nix::errno::Errno;
+use nix::net::if_::if_indextoname;
 use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
     sockopt,
@@ -36,8 +37,8 @@ const BURST: usize = 32 << 20;
 /// How often a thread looks whether it is to end.
 const LOOK_EVERY_US: i64 = 100_000;
 
-/// pcap's number for `LINUX_SLL2`.
-const LINUX_SLL2: u32 = 276;
+/// The link type's number.
+const LINUX_SLL: u16 = 113;
 
 /// Captures under way. Dropping them ends them; [`Captures::end`] says what is wrong with them too.
 #[derive(Debug, Default)]
@@ -51,13 +52,13 @@ struct Capture {
 }
 
 impl Captures {
-    /// Captures all packets on all interfaces of a node into `DIR/NODE.pcap`: everything that is sent
+    /// Captures all packets on all interfaces of a node into `DIR/NODE.pcapng`: everything that is sent
     /// after this returns.
     ///
     /// # Errors
     /// When the file cannot be written or the socket not be made.
     pub fn start(&mut self, node: &str, netns: &Netns, dir: &Path) -> anyhow::Result<()> {
-        let path = dir.join(format!("{node}.pcap"));
+        let path = dir.join(format!("{node}.pcapng"));
         let failed = || format!("cannot write {}", path.display());
         let mut file = BufWriter::with_capacity(LARGEST, File::create(&path).with_context(failed)?);
         file.write_all(&file_header()).and_then(|()| file.flush()).with_context(failed)?;
@@ -66,7 +67,12 @@ impl Captures {
         let stop = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&stop);
         let thread = thread::Builder::new().name("capture".to_owned());
-        let thread = thread.spawn(move || write(&packets, file, &over))?;
+        let netns = netns.clone();
+        let thread = thread.spawn(move || {
+            // The names of interfaces are the namespace's own.
+            netns.enter().map_err(io::Error::other)?;
+            write(&packets, file, &over)
+        })?;
         self.0.push(Capture { node: node.to_owned(), stop, thread: Some(thread) });
         Ok(())
     }
@@ -113,14 +119,22 @@ fn packet_socket() -> nix::Result<OwnedFd> {
 fn write(packets: &OwnedFd, mut file: BufWriter<File>, stop: &AtomicBool) -> io::Result<bool> {
     let mut buffer = vec![0; LARGEST];
     let mut length = 0;
+    let mut interfaces = Vec::new();
     loop {
         match recvfrom::<LinkAddr>(packets.as_raw_fd(), &mut buffer) {
             Ok((size, Some(from))) if length < MOST => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                let header = packet_header(now, size, &from);
-                file.write_all(&header)?;
-                file.write_all(&buffer[..size])?;
-                length += (header.len() + size) as u64;
+                let index = u32::try_from(from.ifindex()).unwrap_or(0);
+                let known = interfaces.iter().position(|known| *known == index);
+                let number = known.unwrap_or(interfaces.len());
+                let mut blocks = Vec::with_capacity(size + 256);
+                if known.is_none() {
+                    interfaces.push(index);
+                    blocks.extend(interface_block(&name_of(index)));
+                }
+                blocks.extend(packet_block(now, number, &from, &buffer[..size]));
+                file.write_all(&blocks)?;
+                length += blocks.len() as u64;
             }
             Ok(_) => {}
             // Nothing for a while: what there is goes to the disk.
@@ -142,34 +156,61 @@ fn write(packets: &OwnedFd, mut file: BufWriter<File>, stop: &AtomicBool) -> io:
     }
 }
 
-/// The beginning of a pcap file: version 2.4, microseconds.
-fn file_header() -> Vec<u8> {
-    let mut header = 0xa1b2_c3d4_u32.to_be_bytes().to_vec();
-    header.extend([2_u16.to_be_bytes(), 4_u16.to_be_bytes()].concat());
-    for word in [0, 0, LARGEST as u32, LINUX_SLL2] {
-        header.extend(word.to_be_bytes());
-    }
-    header
+fn name_of(interface: u32) -> String {
+    let name = if_indextoname(interface).ok().and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| format!("interface-{interface}"))
 }
 
-/// What stands before a packet: pcap's record, and the header of the link type.
-fn packet_header(at: std::time::Duration, size: usize, from: &LinkAddr) -> Vec<u8> {
-    const LINK: u32 = 20;
-    let length = u32::try_from(size).unwrap_or(u32::MAX).saturating_add(LINK);
-    let mut header = Vec::with_capacity(36);
-    let seconds = u32::try_from(at.as_secs()).unwrap_or(u32::MAX);
-    for word in [seconds, at.subsec_micros(), length, length] {
-        header.extend(word.to_be_bytes());
-    }
+/// A block: its type, its length before and after its content.
+fn block(kind: u32, content: &[u8]) -> Vec<u8> {
+    let padded = content.len().next_multiple_of(4);
+    let length = u32::try_from(padded + 12).unwrap_or(u32::MAX).to_be_bytes();
+    let mut block = [kind.to_be_bytes(), length].concat();
+    block.extend_from_slice(content);
+    block.resize(8 + padded, 0);
+    block.extend(length);
+    block
+}
+
+/// The beginning of a file: version 1.0, of any length.
+fn file_header() -> Vec<u8> {
+    let mut content = 0x1a2b_3c4d_u32.to_be_bytes().to_vec();
+    content.extend([1_u16.to_be_bytes(), 0_u16.to_be_bytes()].concat());
+    content.extend(u64::MAX.to_be_bytes());
+    block(0x0a0d_0d0a, &content)
+}
+
+/// An interface of that name; the next one in the order of these blocks. Times are microseconds, as they
+/// are where nothing else is said.
+fn interface_block(name: &str) -> Vec<u8> {
+    let mut content = [LINUX_SLL.to_be_bytes(), [0, 0]].concat();
+    content.extend((LARGEST as u32).to_be_bytes());
+    // The option of the name, and the end of the options.
+    content.extend(2_u16.to_be_bytes());
+    content.extend(u16::try_from(name.len()).unwrap_or(0).to_be_bytes());
+    content.extend_from_slice(name.as_bytes());
+    content.resize(content.len().next_multiple_of(4), 0);
+    content.extend([0; 4]);
+    block(1, &content)
+}
+
+/// A packet of that interface, behind the header of the link type.
+fn packet_block(at: Duration, interface: usize, from: &LinkAddr, packet: &[u8]) -> Vec<u8> {
+    const LINK: usize = 16;
+    let micros = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+    let length = u32::try_from(packet.len() + LINK).unwrap_or(u32::MAX);
+    let mut content = Vec::with_capacity(packet.len() + 20 + LINK);
+    content.extend(u32::try_from(interface).unwrap_or(u32::MAX).to_be_bytes());
+    // The upper half first.
+    content.extend(micros.to_be_bytes());
+    content.extend([length.to_be_bytes(), length.to_be_bytes()].concat());
+    content.extend(u16::from(from.pkttype()).to_be_bytes());
+    content.extend(from.hatype().to_be_bytes());
+    content.extend(6_u16.to_be_bytes());
+    content.extend(from.addr().unwrap_or_default());
+    content.extend([0, 0]);
     // The kernel gives the protocol as it stood on the wire.
-    header.extend(from.protocol().to_ne_bytes());
-    header.extend([0, 0]);
-    header.extend(u32::try_from(from.ifindex()).unwrap_or(0).to_be_bytes());
-    header.extend(from.hatype().to_be_bytes());
-    header.push(from.pkttype());
-    let address = from.addr().unwrap_or_default();
-    header.push(6);
-    header.extend(address);
-    header.extend([0, 0]);
-    header
+    content.extend(from.protocol().to_ne_bytes());
+    content.extend_from_slice(packet);
+    block(6, &content)
 }

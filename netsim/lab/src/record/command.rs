@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use netsim_report::RunState;
 use netsim_report::record::names;
 
 /// `netsim report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Run directories, as `netsim run --out DIR` makes them.
+    /// Run directories, as netsim run --out DIR makes them.
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
     /// Where the page that compares several goes.
@@ -29,6 +30,7 @@ pub fn execute(args: &ReportArgs) -> anyhow::Result<i32> {
         let verdict = match run.info.passed {
             Some(true) => "passed",
             Some(false) => "failed",
+            None if run.info.state == RunState::Interrupted => "interrupted",
             None => "incomplete",
         };
         writeln!(

@@ -1,4 +1,4 @@
-//! Bytes at the machines' interfaces, read once a second.
+//! Bytes at the machines' interfaces, read as often as the agents tell what their jobs have sent.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,9 @@ use netsim_report::{Recorder, Sample, What};
 use crate::netns::Netns;
 
 /// How often they are read.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(200);
+/// Reading may take this share of the time at most.
+const SHARE_OF_TIME: u32 = 10;
 /// How often the thread looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -34,8 +36,9 @@ impl Traffic {
         let thread = thread::Builder::new().name("traffic".to_owned()).spawn(move || {
             let mut last = BTreeMap::new();
             while !stop.load(Ordering::Relaxed) {
-                let next = Instant::now() + EVERY;
+                let began = Instant::now();
                 read_all(&machines, &mut last, &recorder);
+                let next = began + EVERY.max(began.elapsed() * SHARE_OF_TIME);
                 while Instant::now() < next && !stop.load(Ordering::Relaxed) {
                     thread::sleep(LOOK_EVERY);
                 }
@@ -55,11 +58,16 @@ impl Drop for Traffic {
     }
 }
 
-fn read_all(
-    machines: &[(String, Netns)],
-    last: &mut BTreeMap<String, (u64, u64)>,
-    recorder: &Recorder,
-) {
+/// A machine's counts, and when they were seen first and last, seconds.
+#[derive(Clone, Copy)]
+struct Seen {
+    sent: u64,
+    received: u64,
+    first: f64,
+    last: f64,
+}
+
+fn read_all(machines: &[(String, Netns)], last: &mut BTreeMap<String, Seen>, recorder: &Recorder) {
     for (node, netns) in machines {
         // A machine that has gone has nothing to say.
         if netns.enter().is_err() {
@@ -67,10 +75,22 @@ fn read_all(
         }
         let Ok(text) = fs::read_to_string("/proc/thread-self/net/dev") else { continue };
         let (sent, received) = total(&text);
-        if last.insert(node.clone(), (sent, received)) != Some((sent, received)) {
-            let node = node.clone();
-            recorder.record(What::Sample(Sample::NodeBytes { node, sent, received }));
+        let now = recorder.now();
+        let reading =
+            |sent, received| What::Sample(Sample::NodeBytes { node: node.clone(), sent, received });
+        let known = last.get(node).copied();
+        if let Some(Seen { sent: s, received: r, first, last: seen }) = known {
+            if (s, r) == (sent, received) {
+                last.insert(node.clone(), Seen { sent, received, first, last: now });
+                continue;
+            }
+            // Then what follows is known to have been sent since, and not long ago.
+            if seen > first {
+                recorder.record_at(seen, reading(s, r));
+            }
         }
+        last.insert(node.clone(), Seen { sent, received, first: now, last: now });
+        recorder.record_at(now, reading(sent, received));
     }
 }
 

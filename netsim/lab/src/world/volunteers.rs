@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use coordinator_api::resource::ResourceState;
+use netsim_report::agents;
 
 use super::World;
 use crate::program::{Place, Program};
@@ -46,7 +47,8 @@ impl World {
         let volunteer = &mut self.volunteers[index];
         let state = volunteer.state_dir().display().to_string();
         let cores = volunteer.cores.to_string();
-        let args = ["run", "--state", &state, "--cores", &cores];
+        let events = volunteer.place.dir.join(agents::FILE).display().to_string();
+        let args = ["run", "--state", &state, "--cores", &cores, "--events", &events];
         let args = args.into_iter().chain(more.iter().copied());
         volunteer.agent = Some(volunteer.place.start("agent", &path, args)?);
         Ok(())

@@ -1,5 +1,7 @@
 //! The jobs' lives.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{Bars, Figure, colour, counts_over_time, layout, mark_faults, name_axis, plain};
@@ -132,5 +134,72 @@ pub(super) fn gantt(run: &Run) -> Option<Figure> {
         caption: format!("From submission to end.{left_out}"),
         data,
         layout,
+    })
+}
+
+/// One row for each node that ran a command.
+pub(super) fn by_node(run: &Run) -> Option<Figure> {
+    let busy: Vec<&str> = run
+        .nodes
+        .iter()
+        .map(|node| node.name.as_str())
+        .filter(|name| commands(run).any(|command| command.node == *name))
+        .collect();
+    if busy.is_empty() {
+        return None;
+    }
+    let shown = &busy[..busy.len().min(MOST_ROWS)];
+    let mut by_job: BTreeMap<u64, Vec<(String, f64, f64, String)>> = BTreeMap::new();
+    for command in commands(run).filter(|command| shown.contains(&command.node)) {
+        let Command { job, rank, node, from, to } = command;
+        let (from_text, to_text) = (seconds(from), seconds(to));
+        let label = plain(node);
+        let text = format!("{label}<br>job {job}, rank {rank}<br>from {from_text} to {to_text}");
+        by_job.entry(job).or_default().push((label, from, to, text));
+    }
+    // A colour for each job where they can be told apart; otherwise neighbours differ.
+    let few = by_job.len() <= colour::LINES.len();
+    let jobs = by_job.into_iter().zip(colour::LINES.iter().cycle());
+    let data = jobs.map(|((job, bars), colour)| {
+        let name = format!("job {job}");
+        let mut trace = Bars { name: &name, colour, bars }.trace();
+        trace["showlegend"] = json!(few);
+        trace
+    });
+    let data = data.collect();
+    let names: Vec<String> = shown.iter().map(|name| plain(name)).collect();
+    let mut layout = layout(120 + 20 * names.len().max(3), time_axis(run), name_axis(&names));
+    layout["barmode"] = json!("overlay");
+    mark_faults(run, &mut layout);
+    let left_out = match busy.len() - shown.len() {
+        0 => String::new(),
+        _ => format!(" The first {} of {} nodes are shown.", shown.len(), busy.len()),
+    };
+    Some(Figure {
+        id: "node-gantt",
+        title: "What ran on each node".to_owned(),
+        caption: format!(
+            "Each bar is the command of one rank, from its start to its end.{left_out}"
+        ),
+        data,
+        layout,
+    })
+}
+
+/// The command of a rank.
+struct Command<'a> {
+    job: u64,
+    rank: u32,
+    node: &'a str,
+    from: f64,
+    to: f64,
+}
+
+fn commands(run: &Run) -> impl Iterator<Item = Command<'_>> {
+    run.jobs.iter().flat_map(|job| {
+        job.commands.iter().filter_map(move |(launch, (from, to))| {
+            let node = job.ranks.get(launch)?;
+            Some(Command { job: job.id, rank: launch.1, node, from: *from, to: *to })
+        })
     })
 }

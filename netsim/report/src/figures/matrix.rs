@@ -1,10 +1,11 @@
-//! Round trip times between all nodes.
+//! Round trip times between all nodes, and paths between all kinds of networks.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Figure, layout, plain};
+use super::{Figure, colour, layout, plain};
+use crate::event::PathKind;
 use crate::model::{Pair, Run};
 use crate::statistics::median;
 
@@ -80,6 +81,75 @@ pub(super) fn rtt(run: &Run) -> Option<Figure> {
             "Median round trip time of each ordered pair on its last path, milliseconds. White: no \
              pair, or not measured.{left_out}"
         ),
+        data: vec![trace],
+        layout,
+    })
+}
+
+/// How many pairs of each two kinds of networks ended on a direct path.
+pub(super) fn kinds(run: &Run) -> Option<Figure> {
+    let behind: BTreeMap<&str, &str> =
+        run.nodes.iter().map(|node| (node.name.as_str(), node.behind.as_str())).collect();
+    // In the order of their first node.
+    let mut kinds: Vec<&str> = Vec::new();
+    let mut found: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
+    let takes_part = |name: &str| run.pairs.keys().any(|key| key.from == name || key.to == name);
+    for node in run.nodes.iter().filter(|node| takes_part(&node.name)) {
+        if !kinds.contains(&node.behind.as_str()) {
+            kinds.push(&node.behind);
+        }
+    }
+    if kinds.len() < 2 || kinds.len() > MOST {
+        return None;
+    }
+    for (key, pair) in &run.pairs {
+        let of = |name: &str| behind.get(name).copied();
+        let (Some(from), Some(to)) = (of(&key.from), of(&key.to)) else { continue };
+        let (direct, all) = found.entry((from, to)).or_default();
+        *direct += u64::from(pair.settled() == PathKind::Direct);
+        *all += 1;
+    }
+    let (mut part, mut text, mut hover) = (Vec::new(), Vec::new(), Vec::new());
+    for from in &kinds {
+        let (mut parts, mut texts, mut hovers) = (Vec::new(), Vec::new(), Vec::new());
+        for to in &kinds {
+            let known = found.get(&(*from, *to)).copied();
+            let (direct, all) = known.unwrap_or_default();
+            let names = format!("{} → {}", plain(from), plain(to));
+            parts.push(known.map(|(direct, all)| direct as f64 / all as f64));
+            texts.push(known.map_or_else(String::new, |_| format!("{direct}/{all}")));
+            hovers.push(format!("{names}<br>{direct} of {all} ordered pairs ended direct"));
+        }
+        part.push(parts);
+        text.push(texts);
+        hover.push(hovers);
+    }
+    let labels: Vec<String> = kinds.iter().map(|kind| plain(kind)).collect();
+    let trace = json!({
+        "type": "heatmap", "x": labels, "y": labels, "z": part, "zmin": 0, "zmax": 1,
+        "colorscale": [[0, colour::ORANGE], [0.5, "#f2f2f2"], [1, colour::BLUE]],
+        "hovertext": hover, "hoverinfo": "text", "hoverongaps": false, "xgap": 2, "ygap": 2,
+        "text": text, "texttemplate": "%{text}",
+        "colorbar": {"title": {"text": "part direct", "side": "right"}, "thickness": 14,
+                     "tickformat": ".0%"},
+    });
+    let size = (240 + 42 * kinds.len()).clamp(340, 900);
+    let mut layout = layout(
+        size,
+        json!({"title": {"text": "to a node behind"}, "type": "category", "showgrid": false,
+               "constrain": "domain", "tickangle": -45}),
+        json!({"title": {"text": "from a node behind"}, "type": "category",
+               "autorange": "reversed", "showgrid": false, "scaleanchor": "x",
+               "constrain": "domain"}),
+    );
+    layout["width"] = json!(size + 200);
+    Some(Figure {
+        id: "kind-matrix",
+        title: "Who meets directly".to_owned(),
+        caption:
+            "Of the ordered pairs of nodes behind these kinds of networks, so many ended on a \
+                  direct path. The others were relayed or had none. White: no such pair."
+                .to_owned(),
         data: vec![trace],
         layout,
     })

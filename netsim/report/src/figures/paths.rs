@@ -65,7 +65,7 @@ pub(super) fn timeline(run: &Run) -> Option<Figure> {
         // most, those that did without a direct path.
         let weight = |key: &PairKey, pair: &Pair| {
             let unexpected =
-                run.predicted(key).is_some_and(|predicted| predicted != pair.settled());
+                run.predicted(key).is_some_and(|predicted| !predicted.allows(pair.settled()));
             let without = pair.seconds(PathKind::Relayed) + pair.seconds(PathKind::None);
             let part = without / run.end.max(1e-9);
             let first = if unexpected { 1e6 } else { 0.0 };

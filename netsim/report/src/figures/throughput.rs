@@ -46,12 +46,14 @@ impl Bins {
         self.bytes.iter().sum()
     }
 
-    /// Middle of each bin, and Mbit/s.
+    /// Beginning of each bin, and Mbit/s; the end of the last one.
     fn rates(&self) -> Series {
-        let rate = |(at, bytes): (usize, &f64)| {
-            ((at as f64 + 0.5) * self.width, bytes * 8.0 / 1e6 / self.width)
-        };
-        self.bytes.iter().enumerate().map(rate).collect()
+        let rate =
+            |(at, bytes): (usize, &f64)| (at as f64 * self.width, bytes * 8.0 / 1e6 / self.width);
+        let mut rates: Series = self.bytes.iter().enumerate().map(rate).collect();
+        let last = rates.last().map_or(0.0, |(_, rate)| *rate);
+        rates.push((self.bytes.len() as f64 * self.width, last));
+        rates
     }
 }
 
@@ -79,9 +81,9 @@ pub(super) fn by_path(run: &Run) -> Option<Figure> {
     let (mut direct, mut relayed) = (Bins::new(run.end), Bins::new(run.end));
     for pair in run.pairs.values() {
         for (from, to, bytes) in growth(&pair.sent, every) {
-            match pair.at((from + to) / 2.0) {
-                PathKind::Direct => direct.add(from, to, bytes),
-                PathKind::Relayed | PathKind::None => relayed.add(from, to, bytes),
+            match pair.carried_by(from, to) {
+                PathKind::Relayed => relayed.add(from, to, bytes),
+                PathKind::Direct | PathKind::None => direct.add(from, to, bytes),
             }
         }
     }
@@ -108,7 +110,7 @@ pub(super) fn by_path(run: &Run) -> Option<Figure> {
         let (x, y): (Vec<f64>, Vec<f64>) = wire.rates().into_iter().unzip();
         data.push(json!({
             "type": "scatter", "mode": "lines", "name": "all machines' interfaces", "x": x, "y": y,
-            "line": {"color": colour::BLACK, "width": 1.2},
+            "line": {"color": colour::BLACK, "width": 1.2, "shape": "hv"},
         }));
     }
     let mut layout = layout(
@@ -123,7 +125,8 @@ pub(super) fn by_path(run: &Run) -> Option<Figure> {
         caption:
             "Areas: the IP packets that jobs sent into their networks, by the path that the pair \
                   had. Line: all that the machines sent at their network interfaces, with staging, \
-                  control, encryption and relaying."
+                  control, encryption and relaying. Both are counted several times a second: at the \
+                  edges of a burst one may run ahead of the other by that."
                 .to_owned(),
         data,
         layout,
@@ -148,7 +151,7 @@ pub(super) fn by_pair(run: &Run) -> Option<Figure> {
         let names = format!("{} → {}", plain(&key.from), plain(&key.to));
         let name = if several { format!("job {}: {names}", key.job) } else { names };
         json!({"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y,
-               "line": {"color": colour, "width": 1.5}})
+               "line": {"color": colour, "width": 1.5, "shape": "hv"}})
     });
     let data = data.collect();
     let mut layout = layout(
@@ -179,8 +182,8 @@ mod tests {
         bins.add(4.0, 4.0, 7.0);
         assert!((bins.total() - 1050.0).abs() < 1.0, "{}", bins.total());
         let rates = bins.rates();
-        assert_eq!(rates.len(), 20);
-        assert!(rates.iter().all(|(t, rate)| *t < 3.8 || *t > 9.5 || *rate == 0.0));
+        assert_eq!(rates.len(), 21);
+        assert!(rates.iter().all(|(t, rate)| *t < 3.8 || *t >= 9.5 || *rate == 0.0));
     }
 
     #[test]

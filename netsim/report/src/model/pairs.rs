@@ -97,6 +97,15 @@ impl Pair {
         found.filter(|stretch| t < stretch.to).map_or(PathKind::None, |stretch| stretch.path)
     }
 
+    /// The path that carried what was sent in a time: one that the pair had then, if it had any; otherwise
+    /// the one that it ended with. What was sent went somewhere.
+    pub fn carried_by(&self, from: f64, to: f64) -> PathKind {
+        let moments = [(from + to) / 2.0, to, from];
+        let mut had =
+            moments.into_iter().map(|t| self.at(t)).filter(|path| *path != PathKind::None);
+        had.next().unwrap_or_else(|| self.settled())
+    }
+
     /// How often it went from one working path to another, or lost one.
     pub fn changes(&self) -> usize {
         let begun = self.history.iter().skip_while(|stretch| stretch.path == PathKind::None);
@@ -126,9 +135,49 @@ impl Pair {
         self.sent.iter().map(|(_, sent)| *sent).fold(0.0, f64::max) as u64
     }
 
-    /// Why it is relayed, in the words of the last that was said about it.
+    /// Why the path that it ended with is not direct, in the words of the last that was said about it.
     pub fn explain(&self) -> &str {
-        let said = self.history.iter().rev().find(|stretch| !stretch.explain.is_empty());
-        said.map_or("", |stretch| &stretch.explain)
+        let settled = self.settled();
+        if settled == PathKind::Direct {
+            return "";
+        }
+        let on_it = self.history.iter().rev().filter(|stretch| stretch.path == settled);
+        let mut said =
+            on_it.map(|stretch| stretch.explain.as_str()).filter(|said| !said.is_empty());
+        said.next().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_went_over_a_path_that_the_pair_had() {
+        let mut pair = Pair::default();
+        pair.enter(2.0, PathKind::Direct, None, None, String::new());
+        pair.close(5.0);
+        // Counted since before the path was there, and after the job's end.
+        for (from, to) in [(0.0, 2.5), (3.0, 4.0), (4.5, 6.0), (6.0, 7.0)] {
+            assert_eq!(pair.carried_by(from, to), PathKind::Direct, "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_not_direct_in_the_end_needs_a_reason() {
+        let mut pair = Pair::default();
+        let mut enter = |t, path, why: &str| pair.enter(t, path, None, None, why.to_owned());
+        enter(0.0, PathKind::None, "the relay does not answer");
+        enter(1.0, PathKind::Relayed, "the search goes on");
+        enter(2.0, PathKind::Relayed, "both routers map by destination");
+        let mut other = pair.clone();
+        assert_eq!(pair.explain(), "both routers map by destination");
+
+        other.enter(3.0, PathKind::Direct, None, None, String::new());
+
+        assert_eq!(other.explain(), "");
+        // What comes when the job is taken down does not count.
+        other.enter(4.0, PathKind::None, None, None, "gone".to_owned());
+        assert_eq!(other.explain(), "");
     }
 }

@@ -6,6 +6,7 @@ use super::tables::{self, table};
 use super::{page, place};
 use crate::event::PathKind;
 use crate::figures;
+use crate::info::RunState;
 use crate::model::Run;
 
 /// The longest scenario that the page shows in full.
@@ -28,12 +29,12 @@ pub fn render(run: &Run) -> String {
         @if !run.faults.is_empty() { (tables::faults(run)) }
         @if !run.jobs.is_empty() {
             h2 { "Jobs" }
-            (drawn(&["job-counts", "job-gantt"]))
+            (drawn(&["job-counts", "job-gantt", "node-gantt"]))
             (tables::jobs(run))
         }
         @if !run.pairs.is_empty() {
             h2 { "Paths" }
-            (drawn(&["path-counts", "path-timeline", "mesh-time", "rtt-matrix"]))
+            (drawn(&["kind-matrix", "path-counts", "path-timeline", "mesh-time", "rtt-matrix"]))
             (tables::mispredicted(run))
             (tables::relayed(run))
         }
@@ -70,6 +71,7 @@ fn verdict(run: &Run) -> Markup {
     let (class, word) = match run.info.passed {
         Some(true) => ("verdict passed", "PASSED"),
         Some(false) => ("verdict failed", "FAILED"),
+        None if run.info.state == RunState::Interrupted => ("verdict", "INTERRUPTED"),
         None => ("verdict", "INCOMPLETE"),
     };
     let backend = match run.info.backend {

@@ -110,6 +110,18 @@ pub(crate) fn write(dir: &Path, shape: &Shape, is_killed: bool) {
         at(open, What::MeshOpen { job, generation: 1, after_s: 2.5, members: names });
         state(open + 0.1, "Running", None);
         let fails = job % 7 == 5;
+        for (rank, member) in (0..).zip(&members) {
+            let rank = |state: &str, exit| What::RankState {
+                job,
+                generation: 1,
+                rank,
+                node: name(*member),
+                state: state.into(),
+                exit,
+            };
+            at(open + 0.05, rank("Running", None));
+            at(stop - 0.05, rank("Terminated", Some(i32::from(fails))));
+        }
         state(stop, if fails { "Error" } else { "Terminated" }, Some(i32::from(fails)));
     }
     for tick in 0..60 {
@@ -163,7 +175,10 @@ fn pair(
     }
     if a < b {
         let best = if impossible { PathKind::Relayed } else { PathKind::Direct };
-        recorder.record_at(begun, What::Predicted { from: name(a), to: name(b), path: best });
+        recorder.record_at(
+            begun,
+            What::Predicted { from: name(a), to: name(b), path: best, by_guessing: false },
+        );
     }
     let mut sent = 0;
     let mut t = begun + 2.0;

@@ -251,6 +251,7 @@ impl Run<'_> {
                 rank: u32::try_from(rank).unwrap_or(u32::MAX),
                 node: node.to_string(),
                 state: state.to_owned(),
+                exit: None,
             });
         }
     }

@@ -129,13 +129,14 @@ impl Run<'_> {
     fn predict(&mut self, members: &[usize]) {
         for (index, a) in members.iter().enumerate() {
             for b in &members[index + 1..] {
-                let path = match self.reach(*a, *b) {
-                    Some(Reach::Plain) => PathKind::Direct,
-                    Some(Reach::Predicted | Reach::Impossible) => PathKind::Relayed,
-                    None => continue,
+                let Some(reach) = self.reach(*a, *b) else { continue };
+                let path = match reach {
+                    Reach::Plain | Reach::Predicted => PathKind::Direct,
+                    Reach::Impossible => PathKind::Relayed,
                 };
+                let by_guessing = reach == Reach::Predicted;
                 let (from, to) = (self.agents[*a].name.clone(), self.agents[*b].name.clone());
-                self.tell(What::Predicted { from, to, path });
+                self.tell(What::Predicted { from, to, path, by_guessing });
             }
         }
     }

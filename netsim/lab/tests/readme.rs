@@ -268,7 +268,7 @@ fn research(place: &Place, commands: &str) {
     assert_eq!(report["seed"], 7);
     assert_eq!(report["jobs"][0]["solutions"].to_string(), SOLUTIONS_15);
     assert!(place.dir.join("run/coordinator/coordinator.log").is_file(), "--keep keeps the logs");
-    for file in ["results/report.html", "results/captures/vol-1.pcap", "sweep/sweep.html"] {
+    for file in ["results/report.html", "results/captures/vol-1.pcapng", "sweep/sweep.html"] {
         assert!(place.dir.join(file).is_file(), "{file}");
     }
     assert_shows(&finished, &["results/report.html", "2 of 2 runs passed"]);

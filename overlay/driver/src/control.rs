@@ -4,7 +4,7 @@ mod board;
 mod outgoing;
 
 use std::future::pending;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -179,13 +179,12 @@ impl ControlTask {
 
     /// One attempt, by the way that the socket takes.
     async fn connect_once(&self) -> Result<Connection, SessionError> {
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&self.server)
+        let addresses = tokio::net::lookup_host(&self.server)
             .await
             .map_err(SessionError::Resolve)?
-            .filter(|address| address.is_ipv4() || !self.ipv4_only)
-            .collect();
+            .filter(|address| address.is_ipv4() || !self.ipv4_only);
         let mut last = SessionError::NoAddress;
-        for address in addresses {
+        for address in by_use(addresses.collect()) {
             self.detour.set_control(address);
             let connecting =
                 self.endpoint.connect_with(self.client.clone(), address, &self.server_name)?;
@@ -325,6 +324,23 @@ impl ControlTask {
     }
 }
 
+/// In the order in which they are tried. What the coordinator sees of a node helps peers with IPv4
+/// only, where addresses are translated, so that comes first; but before it waits for answers, the
+/// kernel is asked whether there is a way at all.
+fn by_use(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    addresses.sort_by_key(|address| (!has_way_to(*address), address.is_ipv6()));
+    addresses
+}
+
+/// Whether the kernel knows a way there. Nothing is sent.
+fn has_way_to(address: SocketAddr) -> bool {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
+}
+
 /// Completes when the tunnel has ended; never without one.
 async fn ended(tunnel: &mut Option<Tunnel>) {
     match tunnel {
@@ -343,4 +359,19 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_is_tried_first_unless_there_is_no_way_to_it() {
+        let of = |addresses: [&str; 2]| by_use(addresses.map(|a| a.parse().unwrap()).to_vec());
+        let [six, four]: [SocketAddr; 2] = ["[::1]:1", "127.0.0.1:1"].map(|a| a.parse().unwrap());
+        assert_eq!(of(["[::1]:1", "127.0.0.1:1"]), [four, six]);
+        // The kernel connects nobody to everybody.
+        let nowhere: SocketAddr = "255.255.255.255:1".parse().unwrap();
+        assert_eq!(of(["255.255.255.255:1", "[::1]:1"]), [six, nowhere]);
+    }
 }

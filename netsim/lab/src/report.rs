@@ -4,6 +4,7 @@ use std::fmt;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use coordinator_api::mesh::MeshPair;
+use netsim_sim::Prediction;
 use serde::Serialize;
 
 use crate::expect::Checked;
@@ -89,8 +90,8 @@ pub struct NodeReport {
 pub struct PairReport {
     /// The ranks, the lower first.
     pub ranks: (u16, u16),
-    /// `direct` where RFC 4787 allows a direct path, else `relayed`.
-    pub predicted: &'static str,
+    /// What RFC 4787 lets one expect.
+    pub predicted: Prediction,
     /// As the lower rank saw it.
     pub forth: Option<MeshPair>,
     /// As the higher rank saw it.

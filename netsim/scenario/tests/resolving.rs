@@ -1,13 +1,13 @@
 //! What scenarios resolve to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
 use netsim_scenario::resolved::{Bounds, Holds, Number, Start, What, When};
 use netsim_scenario::{Metric, Preset, Resolved, ScenarioError, ScenarioFile};
 use netsim_sim::topology::NatSpec;
-use netsim_sim::{Churn, Event, Firewall, LinkPreset, Loss, Reach};
+use netsim_sim::{Churn, Event, Firewall, LinkPreset, Loss, Reach, verdict_of_nats};
 use proptest::prelude::*;
 
 const JOB: &str = "\n[[job]]\ncommand = \"true\"\n";
@@ -256,4 +256,36 @@ fn what_is_resolved_is_written_and_read_again() {
     let text = serde_json::to_string_pretty(&resolved).unwrap();
     let read: Resolved = serde_json::from_str(&text).unwrap();
     assert_eq!(read, resolved);
+}
+
+/// Both back ends ask [`Resolved::oracle`] and nobody else. It says of NATs by axes, alone and behind a
+/// carrier, what the axes say.
+#[test]
+fn every_nat_by_axes_is_predicted_from_its_axes() {
+    let mappings = ["endpoint-independent", "address-dependent", "address-and-port-dependent"];
+    let ports = ["preserving", "preserving-or-random", "sequential", "random"];
+    let mut kinds = Vec::new();
+    for mapping in mappings {
+        for filtering in mappings {
+            for port in ports {
+                kinds.push(format!(
+                    "nat = {{ mapping = \"{mapping}\", filtering = \"{filtering}\", port = \"{port}\" }}"
+                ));
+            }
+        }
+    }
+    let groups: String = kinds.iter().map(|nat| format!("[[volunteers]]\n{nat}\n")).collect();
+    let resolved = resolve(&groups);
+    let oracle = resolved.oracle().unwrap();
+    let nat = |host: &str| resolved.routers_of(host)[0].nat.profile().unwrap();
+    let mut seen = BTreeSet::new();
+    for a in &resolved.volunteers {
+        for b in resolved.volunteers.iter().filter(|b| b.host != a.host) {
+            let expected = verdict_of_nats(&[nat(&a.host)], &[nat(&b.host)]).reach;
+            let predicted = oracle.predict(&a.host, &b.host).unwrap();
+            assert_eq!(predicted, expected.into(), "{} and {}", a.behind, b.behind);
+            seen.insert(predicted.name());
+        }
+    }
+    assert_eq!(seen, BTreeSet::from(["direct", "either", "relayed"]));
 }

@@ -48,5 +48,7 @@ pub use network::{
     MAX_IN_FLIGHT, NatId, Network, Outgoing, PUBLIC, RealmId, RegionId, RouterProfile,
     TooBigNotice,
 };
-pub use oracle::{Gate, Oracle, Reach, Verdict, direct_path_possible, verdict, verdict_of_nats};
+pub use oracle::{
+    Gate, Oracle, Prediction, Reach, Verdict, direct_path_possible, verdict, verdict_of_nats,
+};
 pub use topology::{Built, Event, Topology, TopologyError};

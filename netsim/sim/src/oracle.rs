@@ -39,7 +39,7 @@ mod punch;
 use crate::firewall::{Firewall, Protocol, Stateful};
 use crate::nat::{Filtering, Mapping, NatProfile, PortAllocation};
 
-pub use place::Oracle;
+pub use place::{Oracle, Prediction};
 
 /// How two machines can come to talk directly. The later the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -23,5 +23,5 @@ mod world;
 
 pub use node::VirtualNode;
 pub use relay::{REFLECTOR_TOKEN, Relay};
-pub use run::{Outcome, RunError, run};
+pub use run::{Outcome, RunError, predicted, run};
 pub use world::{LINK, Note, PORT, Packet, World};

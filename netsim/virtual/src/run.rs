@@ -26,9 +26,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use coordinator_core::{Cluster, Counters, JobId, Policy, Report, UnixMillis};
-use netsim_report::{Role, What, Why};
+use netsim_report::{PathKind, Role, What, Why};
 use netsim_scenario::Resolved;
-use netsim_sim::{Change, HostId, HostState, Oracle, Presence, TopologyError};
+use netsim_sim::{Change, HostId, HostState, Oracle, Prediction, Presence, TopologyError};
 use overlay_core::NodeId;
 
 use crate::world::{Note, World};
@@ -101,6 +101,16 @@ pub fn run(
         run.happen(at);
     }
     Ok(run.conclude())
+}
+
+/// What is expected of a pair, as event logs of both back ends say it.
+pub fn predicted(from: String, to: String, expected: Prediction) -> What {
+    let (path, by_guessing) = match expected {
+        Prediction::Direct => (PathKind::Direct, false),
+        Prediction::Either => (PathKind::Direct, true),
+        Prediction::Relayed => (PathKind::Relayed, false),
+    };
+    What::Predicted { from, to, path, by_guessing }
 }
 
 /// Something that is to be done at a time.

@@ -249,8 +249,8 @@ impl Watcher {
         let machines = &self.machines;
         let members: Vec<String> = mesh.members.iter().map(|m| machines.machine(&m.name)).collect();
         for (from, to) in self.pairs.among(&members) {
-            let (path, by_guessing) = machines.best(&from, &to);
-            self.recorder.record(What::Predicted { from, to, path, by_guessing });
+            let expected = machines.between(&from, &to);
+            self.recorder.record(netsim_virtual::predicted(from, to, expected));
         }
         let seen = self.meshes.entry(mesh.job).or_default();
         if let Some(opened) = seen.look(mesh, &|host| machines.machine(host)) {

@@ -74,7 +74,7 @@ fn pairs(outcome: &Outcome, mesh: &JobMesh) -> Vec<PairReport> {
             let predicted = outcome.predictions.between(&name(&low.name), &name(&high.name));
             pairs.push(PairReport {
                 ranks: (low.rank, high.rank),
-                predicted: predicted.name(),
+                predicted,
                 forth: find(low.rank, high.rank),
                 back: find(high.rank, low.rank),
             });

@@ -100,12 +100,13 @@ fn too_little(report: &JobReport, least: u64) -> Vec<String> {
 /// Why a pair's path is not what was predicted, if it is not.
 pub(super) fn wrongly_relayed(report: &JobReport, pair: &PairReport) -> Option<String> {
     let names = report.names(pair);
-    match (pair.predicted, pair.is_relayed()) {
-        ("direct", true) => Some(format!("{names} is relayed, although a direct path is possible")),
-        ("relayed", false) => {
+    let is_relayed = pair.is_relayed();
+    match (pair.predicted.allows(!is_relayed), is_relayed) {
+        (true, _) => None,
+        (false, true) => Some(format!("{names} is relayed, although a direct path is possible")),
+        (false, false) => {
             Some(format!("{names} is not relayed, although no direct path is possible"))
         }
-        _ => None,
     }
 }
 

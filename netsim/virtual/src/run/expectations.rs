@@ -8,7 +8,6 @@ use netsim_report::{PathKind, What};
 use netsim_scenario::Metric;
 use netsim_scenario::file::Path;
 use netsim_scenario::resolved::{Expectation, Holds, Number};
-use netsim_sim::Reach;
 
 use super::launches::{Finished, PairEnd};
 use super::{Outcome, Run, seconds};
@@ -160,11 +159,8 @@ impl Run<'_> {
         let mut wrong = BTreeSet::new();
         for finished in jobs.iter().filter_map(|id| self.finished.get(id)) {
             for (a, b, path) in unordered(finished) {
-                let is_right = match self.reach(a, b) {
-                    Some(Reach::Plain) => path == PathKind::Direct,
-                    Some(Reach::Impossible) => path == PathKind::Relayed,
-                    Some(Reach::Predicted) | None => path != PathKind::None,
-                };
+                let is_right = path != PathKind::None
+                    && self.prediction(a, b).is_none_or(|it| it.allows(path == PathKind::Direct));
                 if !is_right {
                     let (a, b) = (&self.agents[a].name, &self.agents[b].name);
                     wrong.insert(format!("{a} and {b}: {}", path.name()));
@@ -183,7 +179,7 @@ impl Run<'_> {
                 let own = self.world.net.address(self.world.nodes[to].host);
                 let inside = matches!(pair.via, Some(overlay_core::Path::Direct(via))
                     if via.ip() == own || via.is_ipv6());
-                if self.resolved.share_a_network(names.0, names.1) && !inside {
+                if self.oracle.share_a_network(names.0, names.1) && !inside {
                     wrong.insert(format!("{} to {}", names.0, names.1));
                 }
             }

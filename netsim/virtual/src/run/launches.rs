@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coordinator_core::{Job, JobId, MeshBlock, Report};
 use netsim_report::{PathKind, Sample, What};
-use netsim_sim::Reach;
+use netsim_sim::Prediction;
 use overlay_core::{PairState, Path, Pattern, SessionKey};
 
 use super::agents::{Agent, STAGE_OUT, mesh};
@@ -129,34 +129,16 @@ impl Run<'_> {
     fn predict(&mut self, members: &[usize]) {
         for (index, a) in members.iter().enumerate() {
             for b in &members[index + 1..] {
-                let Some(reach) = self.reach(*a, *b) else { continue };
-                let path = match reach {
-                    Reach::Plain | Reach::Predicted => PathKind::Direct,
-                    Reach::Impossible => PathKind::Relayed,
-                };
-                let by_guessing = reach == Reach::Predicted;
+                let Some(expected) = self.prediction(*a, *b) else { continue };
                 let (from, to) = (self.agents[*a].name.clone(), self.agents[*b].name.clone());
-                self.tell(What::Predicted { from, to, path, by_guessing });
+                self.tell(super::predicted(from, to, expected));
             }
         }
     }
 
-    /// What the oracle says of two volunteers where they stand.
-    pub(super) fn reach(&self, a: usize, b: usize) -> Option<Reach> {
-        let (a, b) = (&self.agents[a].name, &self.agents[b].name);
-        let places = (self.timeline.place(a), self.timeline.place(b));
-        let verdict = match places {
-            (None, None) => self.oracle.between(a, b),
-            (place_a, place_b) => {
-                let stands = |moved: Option<Option<&str>>, name: &str| match moved {
-                    Some(place) => place.map(str::to_owned),
-                    None => self.oracle.place(name).ok().flatten().map(str::to_owned),
-                };
-                let (a, b) = (stands(place_a, a), stands(place_b, b));
-                self.oracle.between_places(a.as_deref(), b.as_deref())
-            }
-        };
-        verdict.ok().map(|verdict| verdict.reach)
+    /// What the oracle says of two volunteers where they stand now.
+    pub(super) fn prediction(&self, a: usize, b: usize) -> Option<Prediction> {
+        self.oracle.predict(&self.agents[a].name, &self.agents[b].name).ok()
     }
 
     /// The word that an agent has joined has arrived.

@@ -1,6 +1,5 @@
 //! What happens meanwhile: the scenario's events.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use coordinator_api::job::JobState;
@@ -20,8 +19,6 @@ pub(super) struct Timeline {
     changes: Vec<Option<Change>>,
     waiting: Vec<bool>,
     left: usize,
-    /// Where machines stand that have moved.
-    moved: BTreeMap<String, Option<String>>,
 }
 
 impl Timeline {
@@ -37,16 +34,11 @@ impl Timeline {
             });
         }
         let left = changes.len();
-        Ok(Self { waiting: vec![true; left], changes, left, moved: BTreeMap::new() })
+        Ok(Self { waiting: vec![true; left], changes, left })
     }
 
     pub(super) fn is_over(&self) -> bool {
         self.left == 0
-    }
-
-    /// Where a machine stands, if it has moved.
-    pub(super) fn place(&self, machine: &str) -> Option<Option<&str>> {
-        self.moved.get(machine).map(Option::as_deref)
     }
 }
 
@@ -107,8 +99,8 @@ impl Run<'_> {
         let (name, node) = name(event);
         let nodes = vec![node.to_owned()];
         self.tell(What::Fault { name: name.to_owned(), nodes, text: String::new() });
-        if let Event::Network(netsim_sim::Event::Roam { host, behind }) = event {
-            self.timeline.moved.insert(host.clone(), behind.clone());
+        if let Event::Network(event) = event {
+            self.oracle.happened(event);
         }
         match (self.timeline.changes[index], event) {
             (Some(change), _) => {

@@ -29,6 +29,8 @@ use nix::unistd::{ForkResult, Pid, fork, getgid, getuid};
 
 use crate::mark::{self, Mark};
 
+pub(crate) mod hosts;
+
 /// Seconds between a forwarded signal and the end by force.
 ///
 /// Chosen: the lab kills what it started at once and removes a few megabytes of files.
@@ -120,6 +122,8 @@ pub unsafe fn enter_and_then(
         }
         ForkResult::Child => become_init()?,
     }
+
+    hosts::mount(run_dir).map_err(step("give the lab names of its own", mend))?;
 
     // SAFETY: still single-threaded. Programs and libraries that want a temporary file shall have
     // it in the run directory.

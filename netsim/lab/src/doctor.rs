@@ -13,12 +13,18 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
 use crate::confine;
+use crate::world::proxies;
 
 /// What a kernel without netem refuses.
 const NETEM: [&str; 8] = ["qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"];
 const BY_NETEM: &str = "links with delay, loss and rate: by the kernel (tc netem)";
 const IN_USER_SPACE: &str =
     "links with delay, loss and rate: in user space (this kernel has no tc netem)";
+
+/// What only some scenarios need.
+const WITH_PROXY: &str = "networks with nothing but an HTTP proxy: by tinyproxy";
+const WITHOUT_PROXY: &str = "networks with nothing but an HTTP proxy: not here (some scenarios \
+                             need it: `sudo apt-get install tinyproxy-bin`)";
 
 /// One thing that the lab needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +71,7 @@ pub unsafe fn examine() -> Vec<Finding> {
                     (see the first line)";
         (!works).then(|| mend.to_owned())
     }));
+    finding(if proxies::installed().is_ok() { WITH_PROXY } else { WITHOUT_PROXY }, None);
     findings
 }
 

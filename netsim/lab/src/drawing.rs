@@ -163,7 +163,7 @@ mod tests {
         let lines: Vec<&str> = tree.lines().collect();
         let wanted = [
             "public network",
-            "├─ coordinator-r0 [no NAT] ─ coordinator (and relay)",
+            "├─ coordinator-r0 [no NAT, IPv6] ─ coordinator (and relay)",
             "├─ scientist-r0 [EIM APDF] ─ scientist (alice, home)",
             "├─ vol-1-r1 [EIM APDF] ─ ‹adsl› vol-1-r0 [EIM APDF] ─ vol-1 (2 cores, carrier)",
             "└─ vol-2-r0 [APDM APDF random] ─ vol-2 (1 core, symmetric)",
@@ -189,7 +189,7 @@ mod tests {
         let lines: Vec<&str> = tree.lines().collect();
         let wanted = [
             "public network: europe",
-            "├─ coordinator-r0 [no NAT] ─ coordinator (and relay)",
+            "├─ coordinator-r0 [no NAT, IPv6] ─ coordinator (and relay)",
             "└─ scientist-r0 [EIM APDF] ─ scientist (alice, home)",
             "public network: asia",
             "└─ ‹fibre› lab [EIM APDF, udp-blocked]",

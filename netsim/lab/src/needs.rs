@@ -5,6 +5,7 @@ use netsim_scenario::Resolved;
 use netsim_sim::topology::LinkSpec;
 
 use crate::doctor::{self, Finding};
+use crate::world::proxies;
 
 /// What the doctor calls the device that tunnels and user-space links need.
 const TUN: &str = "/dev/net/tun";
@@ -21,6 +22,7 @@ pub unsafe fn check(scenario: &Resolved) -> anyhow::Result<()> {
     // SAFETY: by this function's contract.
     let findings = unsafe { doctor::examine() };
     match sentence(&findings, is_needed) {
+        None if wants_proxy(scenario) => proxies::installed().map(drop),
         None => Ok(()),
         Some(missing) => bail!("this machine lacks what the scenario needs:{missing}"),
     }
@@ -41,6 +43,11 @@ fn wants_tun(scenario: &Resolved) -> bool {
     scenario.jobs.iter().any(|job| job.types.iter().any(is_mesh))
         || topology.routers.iter().any(|router| router.uplink != perfect)
         || topology.hosts.iter().any(|host| host.link != perfect)
+}
+
+/// Whether some have no other way out.
+fn wants_proxy(scenario: &Resolved) -> bool {
+    scenario.topology.routers.iter().any(|router| proxies::proxy_of(router).is_some())
 }
 
 #[cfg(test)]
@@ -64,13 +71,21 @@ mod tests {
         assert_eq!(sentence(&findings, |what| what == "nft"), None);
     }
 
+    fn resolved(volunteers: &str, job: &str) -> Resolved {
+        let text = format!("[[volunteers]]\n{volunteers}\n[[job]]\ncommand = \"true\"\n{job}");
+        let file = ScenarioFile::parse(std::path::Path::new("test.toml"), text).unwrap();
+        file.resolve(None).unwrap()
+    }
+
+    #[test]
+    fn a_proxy_is_for_those_who_have_nothing_else() {
+        assert!(!wants_proxy(&resolved("behind = \"udp-blocked\"", "")));
+        assert!(wants_proxy(&resolved("behind = \"proxy-only\"", "")));
+    }
+
     #[test]
     fn a_tunnel_is_for_meshes_and_for_links_that_are_more_than_cables() {
-        let wants = |volunteers: &str, job: &str| {
-            let text = format!("[[volunteers]]\n{volunteers}\n[[job]]\ncommand = \"true\"\n{job}");
-            let file = ScenarioFile::parse(std::path::Path::new("test.toml"), text).unwrap();
-            wants_tun(&file.resolve(None).unwrap())
-        };
+        let wants = |volunteers: &str, job: &str| wants_tun(&resolved(volunteers, job));
         assert!(!wants("behind = \"home\"", ""));
         assert!(wants("behind = \"home\"", "types = [\"mesh\"]"));
         assert!(wants("behind = \"home\"\nlink = \"adsl\"", ""));

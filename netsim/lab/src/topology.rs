@@ -15,7 +15,7 @@
 //! exchange is made of cables between routers.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -109,8 +109,8 @@ pub struct Machine {
     pub name: String,
     /// The preset that it was added behind, if it was.
     pub behind: Option<Preset>,
-    /// Its address in its own network.
-    pub address: Ipv4Addr,
+    /// Its address in its own network: the IPv4 one where it has both.
+    pub address: IpAddr,
     /// Its IPv6 address; none where a router on its way out has no IPv6.
     pub ipv6: Option<Ipv6Addr>,
     /// Where its programs run.
@@ -124,10 +124,10 @@ pub struct Machine {
 pub struct Gateway {
     /// Its name.
     pub name: String,
-    /// Its address towards the machine.
-    pub inner: Ipv4Addr,
+    /// Its address towards the machine: the IPv4 one where it has both, as below.
+    pub inner: IpAddr,
     /// Its address towards the public network or its carrier.
-    pub outer: Ipv4Addr,
+    pub outer: IpAddr,
     /// The name of its outer interface.
     pub wan: String,
     /// Where its rules are.
@@ -285,12 +285,17 @@ impl Parts {
         Ok(Machine {
             name: name.to_owned(),
             behind: part.preset,
-            address: part.device.ip().context("the machine has no address")?,
+            address: either(part.device.ip(), part.device.ip6()).context("it has no address")?,
             ipv6: part.device.ip6(),
             netns: part.netns.clone(),
             routers,
         })
     }
+}
+
+/// The address that stands for both.
+fn either(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Option<IpAddr> {
+    ipv4.map(IpAddr::from).or(ipv6.map(IpAddr::from))
 }
 
 impl Gateway {
@@ -304,7 +309,11 @@ impl Gateway {
 impl Machine {
     /// A UDP socket on this machine.
     pub fn udp(&self, port: u16) -> std::io::Result<UdpSocket> {
-        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let any = match self.address {
+            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let address = SocketAddr::from((any, port));
         self.netns.run(move || UdpSocket::bind(address))?
     }
 

@@ -22,6 +22,7 @@ mod coordinator;
 mod enrolment;
 mod networks;
 mod power;
+pub(crate) mod proxies;
 mod scenery;
 mod scientist;
 mod volunteers;
@@ -29,6 +30,11 @@ mod volunteers;
 pub use networks::JobNetwork;
 pub use scientist::{Scientist, Submission};
 pub use volunteers::Volunteer;
+
+/// Where the coordinator's API listens.
+const API_PORT: u16 = 6443;
+/// The same where a network lets only the web's ports through.
+const WEB_PORT: u16 = 443;
 
 /// How long a command that talks with the coordinator may take.
 const COMMAND: Duration = Duration::from_secs(30);
@@ -58,6 +64,9 @@ pub struct World {
     /// The volunteers, in the order of enrolment.
     pub volunteers: Vec<Volunteer>,
     coordinator: Option<Program>,
+    /// The HTTP proxies of networks that let nothing else out.
+    proxies: Vec<proxies::Proxy>,
+    api_port: u16,
     settings: Coordinator,
     /// The machine that the coordinator runs on.
     pub public: Machine,
@@ -101,6 +110,8 @@ impl World {
         let mut world = Self {
             volunteers: Vec::new(),
             coordinator: None,
+            proxies: Vec::new(),
+            api_port: API_PORT,
             settings: Coordinator::default(),
             public,
             scientists: Vec::new(),
@@ -193,7 +204,8 @@ impl World {
             .map(|volunteer| format!("\n  {}:{}", volunteer.host, volunteer.tail()))
             .collect();
         let coordinator = self.coordinator_tail();
-        format!("jobs: {jobs}\nthe coordinator:{coordinator}\nthe agents:{agents}")
+        let proxies: String = self.proxies.iter().map(proxies::Proxy::tail).collect();
+        format!("jobs: {jobs}\nthe coordinator:{coordinator}{proxies}\nthe agents:{agents}")
     }
 
     /// Ends everything in order; whatever is left behind by a program is an error.
@@ -206,6 +218,7 @@ impl World {
         }
         self.volunteers.iter_mut().try_for_each(Volunteer::stop_agent)?;
         self.stop_coordinator()?;
+        self.proxies.drain(..).try_for_each(|proxy| proxy.program.stop(STOP))?;
         let left = wait::until("the end of all processes", STOP, || {
             processes::of_lab().is_empty().then_some(())
         });

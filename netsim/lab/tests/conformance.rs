@@ -68,7 +68,7 @@ impl<'a> Real<'a> {
         let machine = &self.outside[usize::from(outer.address % 2)];
         let bind = || machine.udp(outer.port).unwrap();
         let socket = self.by_outer.entry(outer).or_insert_with(bind).try_clone().unwrap();
-        (socket, SocketAddr::new(machine.address.into(), outer.port))
+        (socket, SocketAddr::new(machine.address, outer.port))
     }
 
     /// Waits until whatever was sent has arrived or never will: a packet that certainly gets out, and
@@ -120,7 +120,7 @@ impl NatProbe for Real<'_> {
     type Error = io::Error;
 
     fn endpoint(&self, inner: Inner) -> SocketAddr {
-        SocketAddr::new(self.inside[usize::from(inner.machine % 2)].address.into(), inner.port)
+        SocketAddr::new(self.inside[usize::from(inner.machine % 2)].address, inner.port)
     }
 
     fn send_out(&mut self, from: Inner, to: Outer) -> io::Result<Option<SocketAddr>> {

@@ -5,6 +5,8 @@
 mod common;
 #[path = "common/probes.rs"]
 mod probes;
+#[path = "common/shared.rs"]
+mod shared;
 #[path = "common/worlds.rs"]
 mod worlds;
 
@@ -21,7 +23,8 @@ use netsim_scenario::Preset;
 use netsim_scenario::resolved::Coordinator;
 
 use probes::{end, probes, submit_probe};
-use worlds::{SOON, Shared};
+use shared::Shared;
+use worlds::SOON;
 
 static WORLD: Shared = Shared::new();
 

@@ -70,12 +70,12 @@ fn machines_share_a_network_behind_two_nats_and_have_different_ports_outside() {
     let names: Vec<_> = one.routers.iter().map(|router| router.name.as_str()).collect();
     assert_eq!(names, ["flat", "carrier"]);
 
-    let outside = bound(&server, server.address.into(), 7000);
-    let [at_one, at_two] = [&one, &two].map(|m| bound(m, m.address.into(), 5000));
+    let outside = bound(&server, server.address, 7000);
+    let [at_one, at_two] = [&one, &two].map(|m| bound(m, m.address, 5000));
     let from_one = seen(&at_one, &outside).unwrap();
     let from_two = seen(&at_two, &outside).unwrap();
-    assert_eq!(from_one.ip(), IpAddr::from(carrier.outer));
-    assert_eq!(from_two.ip(), IpAddr::from(carrier.outer));
+    assert_eq!(from_one.ip(), carrier.outer);
+    assert_eq!(from_two.ip(), carrier.outer);
     assert_ne!(from_one, from_two);
     // And inside, directly.
     assert_eq!(seen(&at_one, &at_two).unwrap(), at_one.local_addr().unwrap());
@@ -102,7 +102,7 @@ fn firewalls_let_through_what_they_say() {
     let (_at_443, web) = listen(&server, 443);
     let (_at_8443, other) = listen(&server, 8443);
     let (_at_proxy, through) = listen(&proxy, 3128);
-    let outside = bound(&server, server.address.into(), 443);
+    let outside = bound(&server, server.address, 443);
     outside.set_read_timeout(Some(SILENCE)).unwrap();
 
     for (machine, open) in [(&a, [web, other, through]), (&b, [web; 3]), (&c, [through; 3])] {
@@ -111,7 +111,7 @@ fn firewalls_let_through_what_they_say() {
             let got = connects(machine, target);
             assert_eq!(got.is_ok(), expected, "{} to {target}: {got:?}", machine.name);
         }
-        let inside = bound(machine, machine.address.into(), 0);
+        let inside = bound(machine, machine.address, 0);
         let from = seen(&inside, &outside);
         assert!(from.is_err(), "{} got a datagram out: {from:?}", machine.name);
     }
@@ -142,6 +142,30 @@ fn ipv6_is_reached_where_all_routers_forward_it_and_a_filter_lets_in_answers_onl
 }
 
 #[test]
+fn machines_with_ipv6_only_have_no_other_address_and_open_their_filters_themselves() {
+    let _alone = common::alone();
+    let six = |name| {
+        let stateful = Some(Stateful::default());
+        RouterSpec { ipv6: true, ipv6_only: true, stateful, ..router(name) }
+    };
+    let hosts = vec![host("a", Some("one")), host("b", Some("two")), host("server", None)];
+    let net = build(vec![six("one"), six("two")], hosts);
+    let [a, b, server] = ["a", "b", "server"].map(|name| net.machine(name).unwrap());
+    assert!(a.address.is_ipv6() && a.own_router().outer.is_ipv6(), "{a:?}");
+    assert_eq!(a.ipv6.map(IpAddr::from), Some(a.address));
+    let [at_a, at_b] = [&a, &b].map(|machine| bound(machine, machine.address, 5000));
+
+    at_b.set_read_timeout(Some(SILENCE)).unwrap();
+    assert!(seen(&at_a, &at_b).is_err(), "a stranger was let in");
+    assert_eq!(seen(&at_b, &at_a).unwrap(), SocketAddr::from((b.address, 5000)));
+    assert_eq!(seen(&at_a, &at_b).unwrap(), SocketAddr::from((a.address, 5000)));
+    // Its kernel knows no way to an IPv4 address.
+    let (_listens, at_server) = listen(&server, 443);
+    let refused = connects(&a, at_server).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::NetworkUnreachable);
+}
+
+#[test]
 fn machines_roam_and_connections_of_a_router_that_starts_again_are_forgotten() {
     let _alone = common::alone();
     let symmetric = RouterSpec { nat: NatSpec::Axes(NatProfile::SYMMETRIC), ..router("cafe") };
@@ -150,11 +174,11 @@ fn machines_roam_and_connections_of_a_router_that_starts_again_are_forgotten() {
     let laptop = HostSpec { link: slow, ..host("laptop", Some("home")) };
     let net = build(vec![home("home"), symmetric], vec![laptop, host("server", None)]);
     let server = net.machine("server").unwrap();
-    let outside = bound(&server, server.address.into(), 7000);
+    let outside = bound(&server, server.address, 7000);
     let at_home = net.machine("laptop").unwrap();
     let inside = bound(&at_home, Ipv4Addr::UNSPECIFIED.into(), 5000);
     let before = seen(&inside, &outside).unwrap();
-    assert_eq!(before.ip(), IpAddr::from(net.router("home").unwrap().outer));
+    assert_eq!(before.ip(), net.router("home").unwrap().outer);
 
     let behind = Some("cafe".to_owned());
     net.apply(&Event::Roam { host: "laptop".to_owned(), behind }).unwrap();
@@ -163,7 +187,7 @@ fn machines_roam_and_connections_of_a_router_that_starts_again_are_forgotten() {
     assert_eq!(away.own_router().name, "cafe");
     // The same socket, from another place.
     let there = seen(&inside, &outside).unwrap();
-    assert_eq!(there.ip(), IpAddr::from(net.router("cafe").unwrap().outer));
+    assert_eq!(there.ip(), net.router("cafe").unwrap().outer);
     assert_eq!(seen(&inside, &outside).unwrap(), there);
     net.apply(&Event::NatReboot("cafe".to_owned())).unwrap();
     assert_ne!(seen(&inside, &outside).unwrap(), there);
@@ -238,9 +262,9 @@ fn links_uplinks_and_ways_between_regions_take_their_time_and_no_less() {
     };
     let net = Topology::build_with(&spec, Emulation::UserSpace, 1).unwrap();
     let [laptop, far, near] = ["laptop", "far", "near"].map(|name| net.machine(name).unwrap());
-    let inside = bound(&laptop, laptop.address.into(), 5000);
+    let inside = bound(&laptop, laptop.address, 5000);
     for (machine, expected) in [(&near, 23), (&far, 63)] {
-        let outside = bound(machine, machine.address.into(), 7000);
+        let outside = bound(machine, machine.address, 7000);
         let took = best_round_trip(&inside, &outside);
         let expected = Duration::from_millis(expected);
         assert!(took >= expected, "{}: {took:?} is faster than {expected:?}", machine.name);
@@ -268,10 +292,10 @@ fn nats_that_the_kernel_cannot_be_are_made_in_user_space() {
         ],
     );
     let [a, b, c, server] = ["a", "b", "c", "server"].map(|name| net.machine(name).unwrap());
-    let outside = [7000, 7001].map(|port| bound(&server, server.address.into(), port));
-    let inside = bound(&a, a.address.into(), 5000);
+    let outside = [7000, 7001].map(|port| bound(&server, server.address, port));
+    let inside = bound(&a, a.address, 5000);
     let [first, second] = outside.each_ref().map(|server| seen(&inside, server).unwrap());
-    assert_eq!(first.ip(), IpAddr::from(net.router("sequential").unwrap().outer));
+    assert_eq!(first.ip(), net.router("sequential").unwrap().outer);
     assert_eq!(second.port(), first.port() + 1);
     // Answers come back, and TCP goes through as well.
     outside[0].send_to(b"back", first).unwrap();
@@ -280,10 +304,10 @@ fn nats_that_the_kernel_cannot_be_are_made_in_user_space() {
     for machine in [&a, &b, &c] {
         connects(machine, address).unwrap();
         let (_, peer) = listener.accept().unwrap();
-        assert_eq!(peer.ip(), IpAddr::from(machine.routers.last().unwrap().outer));
+        assert_eq!(peer.ip(), machine.routers.last().unwrap().outer);
     }
     // Behind the carrier two machines reach each other through its hairpin.
-    let [at_b, at_c] = [&b, &c].map(|m| bound(m, m.address.into(), 6000));
+    let [at_b, at_c] = [&b, &c].map(|m| bound(m, m.address, 6000));
     let of_b = seen(&at_b, &outside[0]).unwrap();
     let of_c = seen(&at_c, &outside[0]).unwrap();
     assert_eq!(of_b.ip(), of_c.ip());

@@ -5,6 +5,8 @@
 mod common;
 #[path = "common/probes.rs"]
 mod probing;
+#[path = "common/shared.rs"]
+mod shared;
 #[path = "common/worlds.rs"]
 mod worlds;
 
@@ -17,7 +19,8 @@ use netsim_scenario::resolved::Coordinator;
 use serde_json::{Value, json};
 
 use probing::{end, probes, submit_probe};
-use worlds::{SOON, Shared};
+use shared::Shared;
+use worlds::SOON;
 
 static WORLD: Shared = Shared::new();
 

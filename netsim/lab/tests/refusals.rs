@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "common/shared.rs"]
+mod shared;
 #[path = "common/worlds.rs"]
 mod worlds;
 
@@ -22,7 +24,8 @@ use netsim_scenario::Preset;
 use netsim_scenario::resolved::Coordinator;
 use tar::{Builder, EntryType, Header};
 
-use worlds::{SOON, Shared, fresh_dir};
+use shared::Shared;
+use worlds::{SOON, fresh_dir};
 
 static WORLD: Shared = Shared::new();
 

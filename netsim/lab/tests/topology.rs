@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ fn strictness(filtering: Filtering) -> u8 {
 }
 
 /// Where the world sees the machine.
-fn public_address(machine: &Machine) -> Ipv4Addr {
+fn public_address(machine: &Machine) -> IpAddr {
     match machine.routers.last() {
         Some(router) if router.nat.is_some() => router.outer,
         _ => machine.address,
@@ -151,7 +151,7 @@ fn nobody_reaches_a_machine_behind_a_router_by_tcp() {
         let address = machine.address;
         let listener =
             machine.netns.run(move || TcpListener::bind((address, 4646))).unwrap().unwrap();
-        let dial = |target: Ipv4Addr| -> io::Result<()> {
+        let dial = |target: IpAddr| -> io::Result<()> {
             let target = SocketAddr::from((target, 4646));
             let limit = Duration::from_millis(300);
             near.netns.run(move || TcpStream::connect_timeout(&target, limit).map(drop))?

@@ -36,7 +36,7 @@ pub enum Preset {
     UdpBlocked,
     /// A home router that lets only TCP to ports 80 and 443 through.
     WebOnly,
-    /// A home router that lets only TCP to its proxy through, which is the coordinator's machine.
+    /// A home router that lets only TCP to a proxy through, which asks for a password.
     ProxyOnly,
     /// A router that forwards IPv6 only, and lets in what was asked for.
     Ipv6Only,

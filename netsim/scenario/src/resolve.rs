@@ -36,6 +36,7 @@ pub(crate) fn resolve(
     }
     let scientists = network.add_scientists(scenario)?;
     let volunteers = network.add_volunteers(scenario, seed, file)?;
+    network.add_proxy();
     let (jobs, gatherings) = jobs::resolve(scenario, &scientists, &volunteers)?;
     let resolved = Resolved {
         file: file.to_owned(),

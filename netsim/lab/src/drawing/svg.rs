@@ -307,7 +307,7 @@ mod tests {
         for name in ["coordinator", "scientist", "vol-1", "vol-1-r1", "vol-20", "vol-20-r0"] {
             assert_eq!(shown(name), 1, "{name}");
         }
-        assert_eq!((shown("EIM APDF"), shown("no NAT")), (41, 1));
+        assert_eq!((shown("EIM APDF"), shown("no NAT, IPv6")), (41, 1));
         assert_eq!(shown("public network"), 3, "one for each row");
     }
 

@@ -98,7 +98,8 @@ impl Parts<'_> {
         match scenario.scientists.iter().find(|scientist| scientist.host == host) {
             Some(scientist) => format!("{}, {}", scientist.user, scientist.behind.name()),
             None if host == "coordinator" => "and relay".to_owned(),
-            None => "relay".to_owned(),
+            None if scenario.relays.iter().any(|relay| relay.host == host) => "relay".to_owned(),
+            None => "lets HTTPS out".to_owned(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! From the simulator's words to namespaces, several at a time.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use patchbay::{IpSupport, Nat, Router, RouterPreset};
 use tokio::io::AsyncWriteExt as _;
 
 use super::rules::{self, Ruled};
-use super::{Gateway, MachinePart, Parts, RouterPart, Topology};
+use super::{Gateway, MachinePart, Parts, RouterPart, Topology, either};
 use crate::netns::Netns;
 
 /// Routers or machines in the making. Chosen: most of the time goes into waiting for the kernel and
@@ -108,7 +108,11 @@ impl Topology {
 
     async fn wire_router(&self, spec: &RouterSpec) -> anyhow::Result<RouterPart> {
         let profile = spec.nat.profile();
-        let support = if spec.ipv6 { IpSupport::DualStack } else { IpSupport::V4Only };
+        let support = match (spec.ipv6, spec.ipv6_only) {
+            (_, true) => IpSupport::V6Only,
+            (true, false) => IpSupport::DualStack,
+            (false, false) => IpSupport::V4Only,
+        };
         let mut builder = self.lab.add_router(&spec.name);
         if profile.is_some() {
             // Only for its private addresses: translation is done by rules of our own.
@@ -172,13 +176,13 @@ impl Topology {
 
 impl Parts {
     fn proxy_rules(&self, part: &RouterPart) -> Option<String> {
-        let proxy = self.machine(part.spec.proxy.as_deref()?).ok()?.address;
+        let proxy = self.machine(part.spec.proxy.as_deref()?).ok()?;
         let ruled = Ruled {
             wan: &part.gateway.wan,
             nat: None,
             stateful: None,
             firewall: part.spec.firewall,
-            proxy: Some(proxy),
+            proxy: Some(proxy.address),
         };
         Some(format!("delete table inet firewall\n{}", ruled.text()))
     }
@@ -210,13 +214,12 @@ async fn gateway(
         .into_iter()
         .find(|name| router.iface(name).is_some())
         .context("the router has no outer interface")?;
-    let address = |address: Option<Ipv4Addr>, which| {
-        address.with_context(|| format!("the router has no {which} address"))
-    };
     Ok(Gateway {
         name: spec.name.clone(),
-        inner: address(router.downstream_gw(), "inner")?,
-        outer: address(router.uplink_ip(), "outer")?,
+        inner: either(router.downstream_gw(), router.downstream_gw_v6())
+            .context("the router has no inner address")?,
+        outer: either(router.uplink_ip(), router.uplink_ip_v6())
+            .context("the router has no outer address")?,
         wan: wan.to_owned(),
         netns: router.spawn(async |_| Netns::of_this_thread())?.await??,
         nat,

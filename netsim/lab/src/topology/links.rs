@@ -95,9 +95,9 @@ impl Topology {
                 },
                 spec: LineSpec {
                     profile: part.spec.uplink.profile(),
-                    nat: nat.map(|profile| LineNat {
+                    nat: nat.zip(part.handle.uplink_ip()).map(|(profile, outer)| LineNat {
                         profile,
-                        outer: part.gateway.outer,
+                        outer,
                         // Known when it is spliced.
                         hardware: [0; 6],
                     }),
@@ -177,10 +177,10 @@ impl Topology {
                     parts.outermost(name).and_then(|outermost| outermost.spec.region.as_deref());
                 let region = place.map_or(Some(Region(0)), number).unwrap_or(Region(0));
                 regions.push((name.clone(), region));
-                networks.push((part.gateway.inner.into(), region));
+                networks.extend(part.handle.downstream_gw().map(|v4| (v4.into(), region)));
                 networks.extend(part.handle.downstream_gw_v6().map(|v6| (v6.into(), region)));
                 if part.spec.behind.is_none() {
-                    addresses.push((part.gateway.outer.into(), region));
+                    addresses.extend(part.handle.uplink_ip().map(|v4| (v4.into(), region)));
                     addresses.extend(part.handle.uplink_ip_v6().map(|v6| (v6.into(), region)));
                 }
             }

@@ -9,7 +9,7 @@
 //! puts another interface under the name.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use netsim_sim::{
     Filtering, Firewall, Mapping, NatProfile, PortAllocation, Refresh, Stateful, WhenFull,
@@ -64,7 +64,7 @@ pub struct Ruled<'a> {
     /// What is let through at all.
     pub firewall: Firewall,
     /// Whom [`Firewall::ProxyOnly`] lets through.
-    pub proxy: Option<Ipv4Addr>,
+    pub proxy: Option<IpAddr>,
 }
 
 impl Ruled<'_> {
@@ -210,9 +210,10 @@ table ip guard {{
             ),
             Firewall::ProxyOnly => {
                 let proxy = self.proxy.map_or(String::new(), |proxy| {
+                    let ip = if proxy.is_ipv4() { "ip" } else { "ip6" };
                     format!(
-                        "ip daddr {proxy} meta l4proto tcp accept\n    \
-                         ip saddr {proxy} meta l4proto tcp accept\n    "
+                        "{ip} daddr {proxy} meta l4proto tcp accept\n    \
+                         {ip} saddr {proxy} meta l4proto tcp accept\n    "
                     )
                 });
                 format!("ct state established,related accept\n    {proxy}{rejected}")

@@ -6,8 +6,15 @@ use anyhow::{Context as _, bail};
 use nix::unistd::Pid;
 
 use super::{COMMAND, STOP, World};
+use crate::confine::hosts;
 use crate::program::{Finished, Place, Program};
 use netsim_scenario::resolved::Coordinator;
+
+/// Its machine's name, where that has addresses of both families.
+const NAME: &str = "coordinator.test";
+/// Where its control channel and its relay listen, by UDP.
+const RENDEZVOUS_PORT: u16 = 6443;
+const RELAY_PORT: u16 = 6444;
 
 /// From the start of an empty data directory to `ready`.
 const READY: Duration = Duration::from_secs(20);
@@ -16,14 +23,21 @@ impl World {
     /// Starts the coordinator and waits until it is ready.
     pub fn start_coordinator(&mut self, settings: &Coordinator) -> anyhow::Result<()> {
         let place = self.coordinator_place()?;
-        let address = self.public.address.to_string();
+        // With both families behind one name, as in the world outside.
+        let any = if self.public.ipv6.is_some() { "[::]" } else { "0.0.0.0" };
         let seconds = |d: Duration| humantime::format_duration(d).to_string().replace(' ', "");
         let args = [
             "serve".to_owned(),
             "--data".to_owned(),
             place.dir.join("data").display().to_string(),
             "--public-address".to_owned(),
-            address,
+            self.coordinator_name()?,
+            "--listen".to_owned(),
+            format!("{any}:{}", self.api_port),
+            "--rendezvous".to_owned(),
+            format!("{any}:{RENDEZVOUS_PORT}"),
+            "--relay".to_owned(),
+            format!("{any}:{RELAY_PORT}"),
             "--poll-interval".to_owned(),
             seconds(settings.poll_interval),
             "--node-timeout".to_owned(),
@@ -38,6 +52,19 @@ impl World {
         self.coordinator = Some(program);
         self.settings = settings.clone();
         Ok(())
+    }
+
+    /// The name or address by which everybody knows the coordinator.
+    fn coordinator_name(&self) -> anyhow::Result<String> {
+        let address = self.public.address;
+        match self.public.ipv6 {
+            Some(ipv6) if hosts::are_own() => {
+                hosts::set(&[(NAME, address), (NAME, ipv6.into())])
+                    .context("cannot give the coordinator's machine its name")?;
+                Ok(NAME.to_owned())
+            }
+            Some(_) | None => Ok(address.to_string()),
+        }
     }
 
     /// Starts the coordinator again on the data that it has, with the settings that it had.

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use netsim_scenario::Resolved;
-use netsim_sim::Event;
+use netsim_sim::{Event, Firewall};
 
-use super::{Programs, Scientist, Volunteer, World, place};
+use super::{API_PORT, Programs, Scientist, Volunteer, WEB_PORT, World, place, proxies};
 use crate::processes;
 use crate::topology::Topology;
 
@@ -41,9 +41,16 @@ impl World {
                 agent: None,
             });
         }
+        let routers = &resolved.topology.routers;
+        let only_web = routers.iter().any(|router| router.firewall == Firewall::Tcp80443Only);
+        let api_port = if only_web { WEB_PORT } else { API_PORT };
+        proxies::tell(&mut volunteers, &topology, routers)?;
+        let proxies = proxies::start(dir, &topology, routers, api_port)?;
         Ok(Self {
             volunteers,
             coordinator: None,
+            proxies,
+            api_port,
             settings: resolved.coordinator.clone(),
             public,
             scientists,

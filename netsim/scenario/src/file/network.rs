@@ -77,7 +77,7 @@ pub enum Firewall {
     UdpBlocked,
     /// TCP to ports 80 and 443 only.
     WebOnly,
-    /// TCP to the proxy only, which is on the coordinator's machine.
+    /// TCP to the proxy only, which is a machine of its own and asks for a password.
     ProxyOnly,
 }
 

@@ -28,7 +28,9 @@ impl Network {
         let below = |fault: Fault| fault.below(at!["coordinator"]);
         let link = link_at("link", written.link.as_ref()).map_err(below)?;
         let region = self.region(written.region.as_ref(), None).map_err(below)?;
-        let routers = Preset::None.kinds();
+        // Everybody reaches it, also those who have IPv6 only.
+        let dual = |router| RouterSpec { ipv6: true, ..router };
+        let routers = Preset::None.kinds().into_iter().map(dual).collect();
         self.add_behind_own("coordinator", routers, None, region, &link);
         Ok(())
     }

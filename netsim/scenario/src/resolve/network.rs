@@ -2,18 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use netsim_sim::topology::{HostSpec, NatSpec, RouterSpec, WaySpec};
+use netsim_sim::topology::{HostSpec, LinkSpec, NatSpec, RouterSpec, WaySpec};
 use netsim_sim::{Firewall, NatProfile, Stateful, Topology};
 
 use super::{known, links};
 use crate::fault::{Fault, Step, at};
 use crate::file::{self, IpVersions, Nat, NatInFull, Router, Scenario};
+use crate::preset::Preset;
 
 /// The most characters of a name, since others are made from it.
 const LONGEST_NAME: usize = 40;
 
+/// The machine of the proxy that lets out those who have no other way.
+const PROXY: &str = "proxy";
+
 /// Names that machines have.
-const OWN_NAMES: [&str; 4] = ["coordinator", "scientist", "relay", "vol"];
+const OWN_NAMES: [&str; 5] = ["coordinator", "scientist", "relay", PROXY, "vol"];
 
 /// The topology under construction.
 pub(super) struct Network {
@@ -57,6 +61,15 @@ impl Network {
         self.topology
     }
 
+    /// Adds the proxy's machine to the public network, if a router lets nobody else through.
+    pub(super) fn add_proxy(&mut self) {
+        let is_walled = |router: &RouterSpec| router.firewall == Firewall::ProxyOnly;
+        if self.topology.routers.iter().any(is_walled) {
+            let cable = LinkSpec::default();
+            self.add_behind_own(PROXY, Preset::None.kinds(), None, None, &cable);
+        }
+    }
+
     /// The routers of the file.
     pub(super) fn named(&self) -> impl Iterator<Item = &str> {
         self.named.iter().map(String::as_str)
@@ -96,7 +109,7 @@ impl Network {
         routers: Vec<RouterSpec>,
         via: Option<&str>,
         region: Option<String>,
-        link: &netsim_sim::topology::LinkSpec,
+        link: &LinkSpec,
     ) -> &mut HostSpec {
         let mut behind = via.map(str::to_owned);
         let mut region = region;
@@ -221,9 +234,9 @@ fn nat(written: &Nat) -> Result<NatSpec, Fault> {
     }))
 }
 
-/// The proxy of those who have no other way out is the coordinator's machine.
+/// The proxy of those who have no other way out.
 fn proxy_of(firewall: Firewall) -> Option<String> {
-    (firewall == Firewall::ProxyOnly).then(|| "coordinator".to_owned())
+    (firewall == Firewall::ProxyOnly).then(|| PROXY.to_owned())
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -241,9 +254,6 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// A link at a key.
-pub(super) fn link_at(
-    key: &'static str,
-    written: Option<&file::Link>,
-) -> Result<netsim_sim::topology::LinkSpec, Fault> {
+pub(super) fn link_at(key: &'static str, written: Option<&file::Link>) -> Result<LinkSpec, Fault> {
     links::link(written).map_err(|message| Fault::new([Step::Key(key)], message))
 }

@@ -120,8 +120,8 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
         Command::Report(args) => record::command::execute(&args),
         Command::Sweep(args) => sweep::execute(args),
         Command::List => {
-            for (name, path) in scenario::list() {
-                let title = match ScenarioFile::load(&path.to_string_lossy(), &[]) {
+            for name in scenario::names() {
+                let title = match ScenarioFile::load(name, &[]) {
                     Ok(file) => file.scenario.title,
                     Err(error) => format!("unusable: {error}"),
                 };

@@ -63,6 +63,7 @@ pub(crate) fn judge(
         seed: resolved.seed,
         passed: failures.is_empty(),
         failures,
+        warnings: outcome.warnings,
         expectations: expectations.into_iter().chain(whole).collect(),
         steps: Vec::new(),
         jobs,

@@ -21,6 +21,8 @@ pub struct Report {
     pub passed: bool,
     /// The expectations that do not hold.
     pub failures: Vec<String>,
+    /// What happened in vain.
+    pub warnings: Vec<String>,
     /// What the scenario expects of its jobs and of the run as a whole, looked at.
     pub expectations: Vec<Checked>,
     /// The run's steps and how long they took.
@@ -127,6 +129,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for job in &self.jobs {
             writeln!(f, "{job}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
         }
         let seconds: f64 = self.steps.iter().map(|step| step.seconds).sum();
         if self.passed {

@@ -68,8 +68,7 @@ enum By {
 ///
 /// The process must have a single thread: it moves into new namespaces.
 pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
-    let mut file = ScenarioFile::load(&args.scenario, &args.set)?;
-    file.path = file.path.canonicalize()?;
+    let file = ScenarioFile::load(&args.scenario, &args.set)?;
     let scenario = file.resolve(args.seed)?;
     if args.backend == By::Sim {
         return in_virtual_time(&args, &file, &scenario);

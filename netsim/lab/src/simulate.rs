@@ -95,10 +95,20 @@ fn told(outcome: &Outcome, took: f64) -> String {
          {packets} packets\n\
          jobs: {terminated} ended well, {failed} did not; pairs: {direct_pairs} direct, \
          {relayed_pairs} relayed",
-        if outcome.passed { "passed" } else { "FAILED" },
+        match (outcome.passed, outcome.not_looked_at.is_empty()) {
+            (true, true) => "passed",
+            (true, false) => "passed as far as it goes (see the end)",
+            (false, _) => "FAILED",
+        },
     );
     for failure in &outcome.failures {
         said.push_str(&format!("\n  {failure}"));
+    }
+    for warning in &outcome.warnings {
+        said.push_str(&format!("\nwarning: {warning}"));
+    }
+    for what in &outcome.not_looked_at {
+        said.push_str(&format!("\n{what}"));
     }
     said
 }

@@ -32,6 +32,8 @@ pub struct Run {
     pub pairs: BTreeMap<PairKey, Pair>,
     /// The best path that a pair can have, by the oracle; names in order.
     pub predicted: BTreeMap<(String, String), Prediction>,
+    /// What else was said.
+    pub notes: Vec<String>,
     /// What the timeline did.
     pub faults: Vec<Fault>,
     /// The run's steps: name and beginning.
@@ -211,6 +213,7 @@ impl Run {
             jobs: Vec::new(),
             pairs: BTreeMap::new(),
             predicted: BTreeMap::new(),
+            notes: Vec::new(),
             faults: Vec::new(),
             steps: Vec::new(),
             expectations: Vec::new(),
@@ -321,7 +324,8 @@ impl Run {
             What::Expectation { text, met, found } => {
                 self.expectations.push(Expectation { text, met, found });
             }
-            What::NodeState { .. } | What::Note { .. } => {}
+            What::Note { text } => self.notes.push(text),
+            What::NodeState { .. } => {}
         }
     }
 

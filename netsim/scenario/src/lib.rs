@@ -22,13 +22,15 @@ pub mod resolved;
 pub mod text;
 
 mod fault;
+mod folder;
 mod load;
 mod preset;
 mod schema;
 mod setting;
 
 pub use file::{Metric, Scenario};
-pub use load::{LoadError, ScenarioError, ScenarioFile, list};
+pub use folder::{Folder, names};
+pub use load::{LoadError, ScenarioError, ScenarioFile};
 pub use preset::Preset;
 pub use resolved::Resolved;
 pub use schema::schema;

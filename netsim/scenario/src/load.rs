@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fault::{Fault, did_you_mean};
 use crate::file::Scenario;
+use crate::folder::{self, Folder};
 use crate::resolve;
 use crate::resolved::Resolved;
 use crate::setting::{self, Setting, SettingError};
@@ -14,8 +15,10 @@ use crate::setting::{self, Setting, SettingError};
 /// A scenario file that was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScenarioFile {
-    /// Where it is. Relative paths in it start from its folder.
+    /// Where it is, for people; of one that is shipped, its name.
     pub path: PathBuf,
+    /// Where the files are that it names.
+    pub folder: Folder,
     /// Its text, with what was set.
     pub text: String,
     /// What is written there.
@@ -86,27 +89,40 @@ pub enum LoadError {
 const LARGEST: u64 = 1 << 20;
 
 impl ScenarioFile {
-    /// Loads a scenario by its file's path or by its name, with some values set to others.
+    /// Loads a scenario by its file's path, or by the name of one that is shipped, with some values set
+    /// to others.
     pub fn load(file_or_name: &str, settings: &[Setting]) -> Result<Self, LoadError> {
-        let path = find(file_or_name).ok_or_else(|| unknown(file_or_name))?;
-        let read = |source| LoadError::Read { file: path.clone(), source };
-        if std::fs::metadata(&path).map_err(read)?.len() > LARGEST {
-            return Err(LoadError::Large(path));
-        }
-        let text = std::fs::read_to_string(&path).map_err(read)?;
+        let path = PathBuf::from(file_or_name);
+        let (folder, text) = if path.is_file() {
+            let read = |source| LoadError::Read { file: path.clone(), source };
+            if std::fs::metadata(&path).map_err(read)?.len() > LARGEST {
+                return Err(LoadError::Large(path));
+            }
+            let text = std::fs::read_to_string(&path).map_err(read)?;
+            // Programs have folders of their own later.
+            let whole = std::path::absolute(&path).map_err(read)?;
+            (Folder::At(parent(&whole).to_owned()), text)
+        } else {
+            let text = folder::scenario(file_or_name).ok_or_else(|| unknown(file_or_name))?;
+            (Folder::Shipped, text.to_owned())
+        };
         // What the file says must be right by itself, so that its errors have their own places.
-        let loaded = Self::parse(&path, text)?;
+        let loaded = Self::parse_in(folder, &path, text)?;
         if settings.is_empty() {
             return Ok(loaded);
         }
         let text = setting::apply(&loaded.text, settings)?;
-        Ok(Self::parse(&path, text)?)
+        Ok(Self::parse_in(loaded.folder, &path, text)?)
     }
 
     /// Parses the text of a scenario; `path` is where it is said to be.
     pub fn parse(path: &Path, text: String) -> Result<Self, ScenarioError> {
+        Self::parse_in(Folder::At(parent(path).to_owned()), path, text)
+    }
+
+    fn parse_in(folder: Folder, path: &Path, text: String) -> Result<Self, ScenarioError> {
         match toml::from_str(&text) {
-            Ok(scenario) => Ok(Self { path: path.to_owned(), text, scenario }),
+            Ok(scenario) => Ok(Self { path: path.to_owned(), folder, text, scenario }),
             Err(error) => {
                 let message = with_hint(error.message());
                 Err(wrong(path, &text, error.span(), message))
@@ -116,7 +132,7 @@ impl ScenarioFile {
 
     /// Decides everything that is left open, with this seed instead of the file's if one is given.
     pub fn resolve(&self, seed: Option<u64>) -> Result<Resolved, ScenarioError> {
-        resolve::resolve(&self.path, &self.scenario, seed).map_err(|fault| self.wrong(fault))
+        resolve::resolve(self, seed).map_err(|fault| self.wrong(fault))
     }
 
     fn wrong(&self, fault: Fault) -> ScenarioError {
@@ -124,43 +140,12 @@ impl ScenarioFile {
     }
 }
 
-/// The scenarios that have a name: file name without `.toml`, and path.
-pub fn list() -> Vec<(String, PathBuf)> {
-    let mut found = Vec::new();
-    for folder in folders() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let name = path.file_stem().and_then(|s| s.to_str()).map(str::to_owned);
-            if let Some(name) = name
-                && path.extension().is_some_and(|e| e == "toml")
-                && !found.iter().any(|(n, _)| *n == name)
-            {
-                found.push((name, path));
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
-fn find(file_or_name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(file_or_name);
-    if path.is_file() {
-        return Some(path);
-    }
-    list().into_iter().find_map(|(name, path)| (name == file_or_name).then_some(path))
-}
-
 fn unknown(name: &str) -> LoadError {
-    let names = list();
-    let hint = did_you_mean(name, names.iter().map(|(name, _)| name.as_str()));
-    LoadError::Unknown { name: name.to_owned(), hint }
+    LoadError::Unknown { name: name.to_owned(), hint: did_you_mean(name, folder::names()) }
 }
 
-/// Where scenarios are: below the current directory, and in the tree that this program was built in.
-fn folders() -> [PathBuf; 2] {
-    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
-    [PathBuf::from("netsim/scenarios"), built_in]
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
 /// Serde's message about an unknown name, with the known one that is most like it.

@@ -1,9 +1,7 @@
 //! From a scenario as it is written to one where everything is decided.
 
-use std::path::Path;
-
 use crate::fault::{Fault, at, did_you_mean};
-use crate::file::Scenario;
+use crate::load::ScenarioFile;
 use crate::resolved::{Coordinator, Resolved};
 
 mod churn;
@@ -21,12 +19,9 @@ pub const MOST_VOLUNTEERS: usize = 100_000;
 /// The most volunteers of the laboratory: each is an agent and two network namespaces.
 pub const MOST_REAL_VOLUNTEERS: usize = 1_000;
 
-/// Resolves a scenario; `file` is where relative paths start from.
-pub(crate) fn resolve(
-    file: &Path,
-    scenario: &Scenario,
-    seed: Option<u64>,
-) -> Result<Resolved, Fault> {
+/// Resolves a scenario.
+pub(crate) fn resolve(file: &ScenarioFile, seed: Option<u64>) -> Result<Resolved, Fault> {
+    let (scenario, folder) = (&file.scenario, &file.folder);
     let seed = seed.unwrap_or(scenario.seed);
     let mut network = network::Network::new(scenario)?;
     network.add_coordinator(&scenario.coordinator)?;
@@ -35,11 +30,12 @@ pub(crate) fn resolve(
         return Err(Fault::new(at!["relays"], message));
     }
     let scientists = network.add_scientists(scenario)?;
-    let volunteers = network.add_volunteers(scenario, seed, file)?;
+    let volunteers = network.add_volunteers(scenario, seed, folder)?;
     network.add_proxy();
-    let (jobs, gatherings) = jobs::resolve(scenario, &scientists, &volunteers)?;
+    let (jobs, gatherings) = jobs::resolve(scenario, &scientists, &volunteers, folder)?;
     let resolved = Resolved {
-        file: file.to_owned(),
+        file: file.path.clone(),
+        folder: folder.clone(),
         title: scenario.title.clone(),
         seed,
         duration: scenario.duration.0,
@@ -57,6 +53,8 @@ pub(crate) fn resolve(
         timeline: Vec::new(),
         expectations: Vec::new(),
     };
+    // What nobody could build is not right.
+    resolved.topology.check().map_err(|error| Fault::new(at!["volunteers"], error.to_string()))?;
     let timeline = timeline::resolve(scenario, &resolved)?;
     let expectations = expectations::resolve(scenario, &resolved)?;
     Ok(Resolved { timeline, expectations, ..resolved })

@@ -7,10 +7,13 @@ use netsim_sim::{Event, Topology};
 use serde::{Deserialize, Serialize};
 
 use crate::file::{JobExpect, JobState, Metric, Path};
+use crate::folder::Folder;
 use crate::preset::Preset;
 
 mod oracle;
 mod seconds;
+mod submission;
+mod warnings;
 
 /// A scenario with everything decided. It is written into the run directory as `resolved.json`.
 ///
@@ -20,8 +23,10 @@ mod seconds;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Resolved {
-    /// The file, which relative paths start from.
+    /// The file, or the name of a scenario that is shipped.
     pub file: PathBuf,
+    /// Where the files are that it names.
+    pub folder: Folder,
     /// One line.
     pub title: String,
     /// What everything was drawn with.
@@ -140,6 +145,23 @@ pub struct Job {
     pub array: Option<u32>,
     /// What must hold for it.
     pub expect: JobExpect,
+}
+
+/// Where a job's file comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobFile<'a> {
+    /// It is a program beside `netsim`, since its name is bare.
+    Program(&'a str),
+    /// It is a file of the scenario's folder.
+    Companion,
+}
+
+/// Where a job's file comes from.
+pub fn job_file(name: &std::path::Path) -> JobFile<'_> {
+    match name.to_str() {
+        Some(bare) if !bare.contains('/') => JobFile::Program(bare),
+        Some(_) | None => JobFile::Companion,
+    }
 }
 
 /// When a job is submitted.

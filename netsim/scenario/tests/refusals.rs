@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use netsim_scenario::{Preset, Resolved, ScenarioError, ScenarioFile, Setting};
+use netsim_scenario::{Folder, Preset, Resolved, ScenarioError, ScenarioFile, Setting};
 
 const SMALLEST: &str = "[[volunteers]]\nbehind = \"home\"\n\n[[job]]\ncommand = \"true\"\n";
 
@@ -100,7 +100,7 @@ fn a_name_that_is_no_scenario_points_to_the_list() {
 }
 
 /// A scenario that is wrong in one place, where that is, and a part of what is said.
-const WRONG: [(&str, &str, &str); 31] = [
+const WRONG: [(&str, &str, &str); 35] = [
     ("[[volunteer]]\nbehind = \"home\"", "1:3", "did you mean `volunteers`?"),
     ("[[volunteers]]\nbehnd = \"home\"", "2:1", "did you mean `behind`?"),
     ("[[volunteers]]\nbehind = \"hom\"", "2:10", "did you mean `home`?"),
@@ -148,7 +148,63 @@ const WRONG: [(&str, &str, &str); 31] = [
     ("[[expect]]\nthat = \"rtt\"\nat-most = 5", "3:11", "is a time"),
     ("[[expect]]\nthat = \"jobs-terminated\"", "1:1", "this always holds"),
     ("[[relays]]\ncount = 2", "1:1", "the relay cannot run alone yet"),
+    (
+        "[[event]]\nwhen = { job = \"job-1\", state = \"ended\" }\nafter = \"2h\"\n\
+         do = \"coordinator-kill\"",
+        "3:9",
+        "after the end",
+    ),
+    ("[scientist]\nname = \"a b\"", "2:8", "is no user's name"),
+    ("[scientist]\nbehind = \"proxy-only\"", "2:10", "without a proxy"),
+    ("[[volunteers]]\nbehind = \"none\"\ncount = 100000", "1:1", "in the public network"),
 ];
+
+/// What is wrong with a job, and a part of what is said.
+const WRONG_JOBS: [(&str, &str); 6] = [
+    ("name = \"a/b\"\ncommand = \"true\"", "cannot use \"a/b\" as a name"),
+    ("command = \"true \\u0000\"", "holds a NUL"),
+    ("command = \"true\"\ntypes = [\"mush\"]", "unknown job type: mush"),
+    ("command = \"true\"\nfiles = [\"./no-such.pov\"]", "no file `./no-such.pov`"),
+    ("command = \"true\"\nfiles = [\"a\\u0000\"]", "there is no file"),
+    ("command = \"true\"\ncollect = [\"a\"]\nthen = \"\\u0000\"", "cannot hold a NUL"),
+];
+
+#[test]
+fn jobs_that_the_coordinator_or_the_laboratory_would_refuse_are_wrong() {
+    for (job, said) in WRONG_JOBS {
+        let message = error(&format!("[[volunteers]]\nbehind = \"home\"\n[[job]]\n{job}\n"));
+        assert!(message.contains(said), "{job}\n{message}");
+    }
+}
+
+/// The most that there can be, and both say so: whoever resolves it and whoever builds it.
+#[test]
+fn a_hundred_thousand_homes_are_right_and_can_be_built() {
+    let text = SMALLEST.replace("\"home\"", "\"home\"\ncount = 100000");
+    let resolved = resolve(&text).unwrap();
+    let built = resolved.topology.build::<()>(1, Duration::ZERO).unwrap();
+    assert_eq!(built.hosts.len(), 100_002);
+}
+
+#[test]
+fn events_that_nobody_can_feel_are_warned_of() {
+    let late = "[[event]]\nat = \"50m\"\ndo = \"coordinator-kill\"\n";
+    let text = format!("{SMALLEST}walltime = \"1m\"\n{late}");
+    let text = format!("duration = \"1h\"\n{text}");
+    let warnings = resolve(&text).unwrap().warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("event 1"), "{warnings:?}");
+    let in_time = text.replace("50m", "59s");
+    assert_eq!(resolve(&in_time).unwrap().warnings(), [""; 0]);
+}
+
+#[test]
+fn shipped_scenarios_are_known_by_name_everywhere() {
+    for name in netsim_scenario::names() {
+        let file = ScenarioFile::load(name, &[]).unwrap();
+        assert_eq!(file.folder, Folder::Shipped, "{name}");
+        file.resolve(None).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
 
 #[test]
 fn whatever_is_wrong_is_named_with_its_place_and_its_line() {

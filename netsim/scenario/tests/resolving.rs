@@ -158,7 +158,7 @@ fn regions_are_for_what_stands_in_the_public_network() {
 fn a_campaign_is_many_jobs_and_an_array_is_one() {
     let resolved = resolve(
         "[[volunteers]]\nbehind = \"home\"\n\
-         [[job]]\nname = \"frames\"\ncommand = \"render {i} ${HOME}\"\nfiles = [\"./part-{i}\"]\n\
+         [[job]]\nname = \"frames\"\ncommand = \"render {i} ${HOME}\"\nfiles = [\"part-{i}\"]\n\
          count = 3\ncollect = [\"*.png\"]\nthen = \"ls\"\n\
          [[job]]\nname = \"rest\"\ncommand = \"true\"\nafter = \"frames\"\narray = 4\n",
     );
@@ -166,7 +166,7 @@ fn a_campaign_is_many_jobs_and_an_array_is_one() {
     let names: Vec<&str> = resolved.jobs.iter().map(|job| job.name.as_str()).collect();
     assert_eq!(names, ["frames-1", "frames-2", "frames-3", "rest", "job-3"]);
     assert_eq!(resolved.jobs[2].command, "render 3 ${HOME}");
-    assert_eq!(resolved.jobs[2].files, [Path::new("./part-3")]);
+    assert_eq!(resolved.jobs[2].files, [Path::new("part-3")]);
     assert_eq!(resolved.jobs[3].start, Start::After("frames".to_owned()));
     assert_eq!(resolved.jobs[3].array, Some(4));
     assert_eq!(resolved.gatherings.len(), 1);

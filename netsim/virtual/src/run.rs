@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use coordinator_core::{Cluster, Counters, JobId, Policy, Report, UnixMillis};
 use netsim_report::{PathKind, Role, What, Why};
 use netsim_scenario::Resolved;
-use netsim_sim::{Change, HostId, HostState, Oracle, Prediction, Presence, TopologyError};
+use netsim_sim::{Change, HostId, HostState, Oracle, Prediction, TopologyError};
 use overlay_core::NodeId;
 
 use crate::world::{Note, World};
@@ -71,6 +71,10 @@ pub struct Outcome {
     pub passed: bool,
     /// What does not hold.
     pub failures: Vec<String>,
+    /// What the scenario expects of programs and their files, which are not there in virtual time.
+    pub not_looked_at: Vec<String>,
+    /// What happened in vain.
+    pub warnings: Vec<String>,
     /// The virtual time that it took.
     pub took: Duration,
     /// Jobs that ended well.
@@ -177,6 +181,7 @@ struct Run<'a> {
     finished: BTreeMap<JobId, Finished>,
     timeline: Timeline,
     failures: Vec<String>,
+    warnings: Vec<String>,
 }
 
 /// A job that was submitted.
@@ -207,7 +212,11 @@ impl<'a> Run<'a> {
         for volunteer in &resolved.volunteers {
             hosts.push(built.host(&volunteer.host)?);
         }
-        let starts_off = starts_off(resolved);
+        let starts_on: BTreeMap<String, bool> = resolved
+            .presences()
+            .into_iter()
+            .map(|(host, presence)| (host, presence.starts_on))
+            .collect();
         let mut world = World::on(built.network, server, resolved.seed, start);
         world.keep_notes();
         let mut run = Self {
@@ -236,9 +245,12 @@ impl<'a> Run<'a> {
             finished: BTreeMap::new(),
             timeline,
             failures: Vec::new(),
+            warnings: resolved.warnings(),
         };
         for (volunteer, host) in resolved.volunteers.iter().zip(hosts) {
-            run.add_agent(volunteer, host, !starts_off.contains_key(&volunteer.host));
+            let starts_on = starts_on.get(&volunteer.host);
+            let is_on = starts_on.copied().unwrap_or(true);
+            run.add_agent(volunteer, host, (is_on, starts_on.is_some()));
         }
         Ok(run)
     }
@@ -330,9 +342,14 @@ impl<'a> Run<'a> {
 
     /// All jobs have ended, and nothing of the timeline is left. Without jobs: when the time is over.
     fn is_done(&self) -> bool {
+        self.has_all_ended() && self.timeline.is_over()
+    }
+
+    /// Every job of the scenario was submitted and has ended.
+    fn has_all_ended(&self) -> bool {
         let all_ended = self.submissions.values().all(|job| job.ended.is_some());
         let all_submitted = self.jobs.iter().all(|jobs| !jobs.is_empty());
-        !self.jobs.is_empty() && all_submitted && all_ended && self.timeline.is_over()
+        !self.jobs.is_empty() && all_submitted && all_ended
     }
 
     fn later(&mut self, delay: Duration, task: Task) {
@@ -393,11 +410,6 @@ impl<'a> Run<'a> {
     fn runs(&self, agent: usize) -> bool {
         self.world.net.state(self.world.nodes[agent].host) == HostState::Running
     }
-}
-
-/// The machines that churn has off at the beginning.
-fn starts_off(resolved: &Resolved) -> BTreeMap<String, Presence> {
-    resolved.presences().into_iter().filter(|(_, presence)| !presence.starts_on).collect()
 }
 
 fn seconds(time: Duration) -> f64 {

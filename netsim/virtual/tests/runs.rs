@@ -86,6 +86,39 @@ fn nqueens_ends_as_in_the_laboratory() {
     assert_eq!(outcome.direct_pairs + outcome.relayed_pairs, 15);
 }
 
+/// No program runs: what only its output could tell is said not to be looked at, also in the event log.
+#[test]
+fn what_nobody_looks_at_is_said() {
+    let text = r#"
+duration = "10m"
+[[volunteers]]
+behind = "home"
+[[job]]
+command = "exit 3"
+walltime = "5s"
+[job.expect]
+exit = 3
+queens = 8
+output = "92"
+[[event]]
+at = "2m"
+do = "nat-reboot"
+router = "vol-1-r0"
+[[expect]]
+that = "collected-files"
+exactly = 3
+"#;
+    let (log, outcome) = events(text, None);
+    assert!(outcome.passed, "{outcome:#?}");
+    let said = outcome.not_looked_at.join("\n");
+    for key in ["queens, output, exit of job job-1", "collected-files"] {
+        assert!(said.contains(key) && log.contains(key), "{key}: {said}");
+    }
+    let felt = "nobody felt it";
+    assert!(outcome.warnings.iter().any(|text| text.contains(felt)), "{:?}", outcome.warnings);
+    assert!(log.contains(felt));
+}
+
 #[test]
 fn times_only_grow_and_every_job_is_told_of() {
     let (log, outcome) = events(BUSY, None);

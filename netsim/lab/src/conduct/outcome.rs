@@ -17,6 +17,8 @@ pub(crate) struct Outcome {
     pub(crate) gathered: Gathered,
     /// What went wrong that nobody expected, as sentences.
     pub(crate) failures: Vec<String>,
+    /// What happened in vain.
+    pub(crate) warnings: Vec<String>,
     /// What RFC 4787 says about pairs in the end.
     pub(crate) predictions: Predictions,
 }

@@ -1,7 +1,7 @@
 //! The work of a run: jobs are submitted, things happen, everything is watched until it has ended.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -11,7 +11,7 @@ use netsim_report::agents::Agents;
 use netsim_report::{Recorder, What as Log, Why};
 use netsim_scenario::Resolved;
 use netsim_scenario::file::JobState;
-use netsim_scenario::resolved::{What, When as Due};
+use netsim_scenario::resolved::{JobFile, What, When as Due, job_file};
 
 use super::act::{Action, act};
 use super::agenda::{Agenda, When};
@@ -68,6 +68,7 @@ pub(crate) fn work(
         times: BTreeMap::new(),
         jobs: BTreeMap::new(),
         failures: Vec::new(),
+        warnings: resolved.warnings(),
     };
     work.run()?;
     work.finish()
@@ -110,6 +111,7 @@ struct Work<'a> {
     times: BTreeMap<u64, Times>,
     jobs: BTreeMap<u64, EndedJob>,
     failures: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Work<'_> {
@@ -175,6 +177,13 @@ impl Work<'_> {
 
     fn act(&mut self, action: &Action) -> anyhow::Result<()> {
         self.progress.note(&action.describe());
+        if !action.is_churn() && self.workload.has_all_ended() {
+            let at = self.started.elapsed().as_secs_f64();
+            self.warnings.push(format!(
+                "{} happened at {at:.1} s, when all jobs had ended: nobody felt it",
+                action.describe()
+            ));
+        }
         act(self.world, action, self.recorder)?;
         if let Action::Happens(What::Network(event)) = action {
             self.predictions.happened(event);
@@ -239,15 +248,15 @@ impl Work<'_> {
         let to = self.world.dir.join(format!("stagein-{}", self.stageins.len() + 1));
         std::fs::create_dir_all(&to)?;
         for name in files {
-            let from = if name.components().count() > 1 {
-                self.resolved.file.parent().unwrap_or(Path::new(".")).join(name)
-            } else {
-                self.world.program(&name.to_string_lossy())
-            };
             let base =
-                from.file_name().with_context(|| format!("{} is no file", from.display()))?;
-            std::fs::copy(&from, to.join(base))
-                .with_context(|| format!("cannot copy {} for the job", from.display()))?;
+                name.file_name().with_context(|| format!("{} is no file", name.display()))?;
+            let copied = match job_file(name) {
+                JobFile::Program(program) => {
+                    std::fs::copy(self.world.program(program), to.join(base)).map(drop)
+                }
+                JobFile::Companion => self.resolved.folder.copy(name, &to.join(base)),
+            };
+            copied.with_context(|| format!("cannot copy {} for the job", name.display()))?;
         }
         self.stageins.insert(files.to_vec(), to.clone());
         Ok(Some(to))
@@ -361,12 +370,15 @@ impl Work<'_> {
         step(self.progress, self.recorder, "gathering the results");
         drop(self.watch);
         let gathered = self.gatherer.finish()?;
-        let Self { mut jobs, failures, predictions, .. } = self;
+        let Self { mut jobs, failures, warnings, predictions, recorder, .. } = self;
+        for text in &warnings {
+            recorder.record(Log::Note { text: text.clone() });
+        }
         // The coordinator's word on a pair is a little old, or that of an end which had left already.
         let agents = Agents::read(&self.world.dir).context("cannot read what the agents say")?;
         for mesh in jobs.values_mut().filter_map(|ended| ended.mesh.as_mut()) {
             mesh_log::correct(mesh, &agents, &|host| predictions.machine(host));
         }
-        Ok(Outcome { jobs, gathered, failures, predictions })
+        Ok(Outcome { jobs, gathered, failures, warnings, predictions })
     }
 }

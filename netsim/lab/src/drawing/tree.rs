@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use netsim_scenario::Resolved;
+use netsim_scenario::resolved::Volunteer;
 use netsim_sim::topology::{HostSpec, RouterSpec};
 
 use super::words;
@@ -33,11 +34,21 @@ struct Parts<'a> {
     scenario: &'a Resolved,
     routers: BTreeMap<Option<&'a str>, Vec<&'a RouterSpec>>,
     hosts: BTreeMap<Option<&'a str>, Vec<&'a HostSpec>>,
+    volunteers: BTreeMap<&'a str, &'a Volunteer>,
+    /// Where each machine comes among all machines.
+    ranks: BTreeMap<&'a str, usize>,
 }
 
 /// What stands in a part of the public network.
 pub(super) fn grow(scenario: &Resolved, is_here: &dyn Fn(Option<&String>) -> bool) -> Vec<Node> {
-    let mut parts = Parts { scenario, routers: BTreeMap::new(), hosts: BTreeMap::new() };
+    let all = &scenario.topology.hosts;
+    let mut parts = Parts {
+        scenario,
+        routers: BTreeMap::new(),
+        hosts: BTreeMap::new(),
+        volunteers: scenario.volunteers.iter().map(|v| (v.host.as_str(), v)).collect(),
+        ranks: all.iter().map(|host| host.name.as_str()).zip(0..).collect(),
+    };
     for router in &scenario.topology.routers {
         if router.behind.is_some() || is_here(router.region.as_ref()) {
             parts.routers.entry(router.behind.as_deref()).or_default().push(router);
@@ -61,7 +72,7 @@ impl Parts<'_> {
         for host in self.hosts.get(&router).into_iter().flatten() {
             nodes.push(self.machine(host));
         }
-        nodes.sort_by_key(|node| self.rank(node));
+        nodes.sort_by_cached_key(|node| self.rank(node));
         if nodes.len() > most { bundle(nodes) } else { nodes }
     }
 
@@ -90,7 +101,7 @@ impl Parts<'_> {
 
     fn role(&self, host: &str) -> String {
         let scenario = self.scenario;
-        if let Some(volunteer) = scenario.volunteers.iter().find(|v| v.host == host) {
+        if let Some(volunteer) = self.volunteers.get(host) {
             let cores = volunteer.cores;
             let plural = if cores == 1 { "" } else { "s" };
             return format!("{cores} core{plural}, {}", volunteer.behind);
@@ -105,7 +116,7 @@ impl Parts<'_> {
 
     /// Where the first machine inside comes among all machines.
     fn rank(&self, node: &Node) -> usize {
-        let own = self.scenario.topology.hosts.iter().position(|host| host.name == node.name);
+        let own = self.ranks.get(node.name.as_str()).copied();
         let inside = node.inside.iter().map(|node| self.rank(node)).min();
         own.or(inside).unwrap_or(usize::MAX)
     }

@@ -26,6 +26,9 @@ pub fn render(run: &Run) -> String {
         (missing(run))
         (numbers(run))
         (tables::expectations(run))
+        @if !run.notes.is_empty() {
+            ul #notes { @for note in &run.notes { li { (note) } } }
+        }
         @if !run.faults.is_empty() { (tables::faults(run)) }
         @if !run.jobs.is_empty() {
             h2 { "Jobs" }

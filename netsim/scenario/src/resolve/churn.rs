@@ -8,6 +8,7 @@ use netsim_sim::{Churn, Drawn, Exponential, Interval, Times};
 
 use crate::fault::{Fault, at};
 use crate::file::{self, ChurnModel};
+use crate::folder::Folder;
 
 /// The largest trace that is read. Chosen: a million lines.
 const LARGEST_TRACE: u64 = 64 << 20;
@@ -21,7 +22,7 @@ pub(super) enum Comings {
 }
 
 impl Comings {
-    pub(super) fn new(written: &file::Churn, file: &Path) -> Result<Self, Fault> {
+    pub(super) fn new(written: &file::Churn, folder: &Folder) -> Result<Self, Fault> {
         match &written.trace {
             None => drawn(written).map(Self::Drawn),
             Some(trace) => {
@@ -33,8 +34,7 @@ impl Comings {
                     let message = "a trace has its own times: leave model, on, off and shape out";
                     return Err(Fault::new(at!["trace"], message));
                 }
-                let path = file.parent().unwrap_or(Path::new(".")).join(trace);
-                let machines = read(&path, written.speed.unwrap_or(1.0))
+                let machines = read(trace, folder, written.speed.unwrap_or(1.0))
                     .map_err(|message| Fault::new(at!["trace"], message))?;
                 Ok(Self::Traced { file: trace.clone(), machines })
             }
@@ -85,15 +85,17 @@ fn drawn(written: &file::Churn) -> Result<Churn, Fault> {
 }
 
 /// A file of lines `MACHINE,FROM,TO`.
-fn read(path: &Path, speed: f64) -> Result<BTreeMap<usize, Vec<Interval>>, String> {
+fn read(
+    path: &Path,
+    folder: &Folder,
+    speed: f64,
+) -> Result<BTreeMap<usize, Vec<Interval>>, String> {
     if !(1e-6..=1e9).contains(&speed) {
         return Err(format!("`speed` is {speed}: how many times faster than the trace was?"));
     }
     let cannot = |error| format!("cannot read {}: {error}", path.display());
-    if std::fs::metadata(path).map_err(cannot)?.len() > LARGEST_TRACE {
-        return Err(format!("{} is larger than 64 MiB", path.display()));
-    }
-    let text = std::fs::read_to_string(path).map_err(cannot)?;
+    let bytes = folder.read(path, LARGEST_TRACE).map_err(cannot)?;
+    let text = String::from_utf8_lossy(&bytes);
     let mut machines: BTreeMap<usize, Vec<Interval>> = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or("").trim();

@@ -1,11 +1,13 @@
 //! The jobs, one by one.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::known;
 use crate::fault::{Fault, at};
 use crate::file::{self, Scenario};
-use crate::resolved::{Gathering, Job, Scientist, Start, Volunteer};
+use crate::folder::Folder;
+use crate::resolved::{Gathering, Job, JobFile, Scientist, Start, Volunteer, job_file};
 
 /// The most jobs. Chosen: far beyond a campaign of the laboratory.
 const MOST_JOBS: usize = 20_000;
@@ -15,6 +17,7 @@ pub(super) fn resolve(
     scenario: &Scenario,
     scientists: &[Scientist],
     volunteers: &[Volunteer],
+    folder: &Folder,
 ) -> Result<(Vec<Job>, Vec<Gathering>), Fault> {
     if scenario.job.is_empty() {
         return Err(Fault::new([], "there is no job: add a [[job]]"));
@@ -54,10 +57,16 @@ pub(super) fn resolve(
             array: written.array.map(|array| array.number()),
             expect: written.expect.clone(),
         };
+        let first = jobs.len();
         match written.count {
             None => jobs.push(one),
             Some(count) => jobs.extend((1..=count.number()).map(|i| submission(&one, i))),
         }
+        // The last number is the longest.
+        if let Some(refusal) = jobs.last().and_then(Job::refusal) {
+            return Err(below(Fault::new([], format!("the coordinator refuses it: {refusal}"))));
+        }
+        check_files(&jobs[first..], folder).map_err(below)?;
         if jobs.len() > MOST_JOBS {
             let message = format!("more than {MOST_JOBS} jobs");
             return Err(below(Fault::new(at!["count"], message)));
@@ -84,6 +93,24 @@ fn submission(job: &Job, i: u32) -> Job {
     }
 }
 
+/// Whether the files are there that the jobs of a campaign name. Programs are the laboratory's business.
+fn check_files(jobs: &[Job], folder: &Folder) -> Result<(), Fault> {
+    let mut known = BTreeSet::new();
+    for job in jobs {
+        for (i, name) in job.files.iter().enumerate().filter(|(_, name)| known.insert(*name)) {
+            let is_there = match job_file(name) {
+                JobFile::Program(name) => !name.is_empty() && !name.contains('\0'),
+                JobFile::Companion => folder.has(name),
+            };
+            if !is_there {
+                let message = format!("there is no file `{}` beside the scenario", name.display());
+                return Err(Fault::new(at!["files", i], message));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn start(job: &file::Job, earlier: &[String]) -> Result<Start, Fault> {
     match (&job.at, &job.after) {
         (None, None) => Ok(Start::At(Default::default())),
@@ -104,6 +131,11 @@ fn check(job: &file::Job, volunteers: usize) -> Result<(), Fault> {
         let message =
             format!("`nodes` is {nodes}, but must be 1 to {volunteers}, the number of volunteers");
         return Err(Fault::new(at!["nodes"], message));
+    }
+    if let Some(then) = &job.then
+        && then.contains('\0')
+    {
+        return Err(Fault::new(at!["then"], "a command cannot hold a NUL"));
     }
     if job.command.trim().is_empty() {
         return Err(Fault::new(at!["command"], "a job's `command` must not be empty"));

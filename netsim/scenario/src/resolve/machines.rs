@@ -1,7 +1,5 @@
 //! The machines: coordinator, scientists, volunteers.
 
-use std::path::Path;
-
 use netsim_sim::topology::{HostSpec, RouterSpec};
 
 use super::churn::Comings;
@@ -9,6 +7,7 @@ use super::network::{Network, link_at, own_router, with_firewall, with_ip};
 use super::{MOST_VOLUNTEERS, mix};
 use crate::fault::{Fault, at};
 use crate::file::{Coordinator, Nat, Scenario, Volunteers};
+use crate::folder::Folder;
 use crate::preset::Preset;
 use crate::resolved::{Scientist, Volunteer};
 
@@ -60,6 +59,19 @@ impl Network {
                 let message = format!("there are two scientists `{}`", one.name);
                 return Err(below(Fault::new(at!["name"], message)));
             }
+            if !is_login(&one.name) {
+                let message = format!(
+                    "`{}` is no user's name: 1 to 32 letters, digits, dots, dashes and underscores, \
+                     and not `oar`",
+                    one.name.escape_default()
+                );
+                return Err(below(Fault::new(at!["name"], message)));
+            }
+            if one.behind == Preset::ProxyOnly {
+                let message = "the laboratory asks the API from there without a proxy: choose \
+                               another network";
+                return Err(below(Fault::new(at!["behind"], message)));
+            }
             let host = if i == 0 { "scientist".to_owned() } else { format!("scientist-{}", i + 1) };
             let link = link_at("link", one.link.as_ref()).map_err(below)?;
             let region = self.region(one.region.as_ref(), None).map_err(below)?;
@@ -73,7 +85,7 @@ impl Network {
         &mut self,
         scenario: &Scenario,
         seed: u64,
-        file: &Path,
+        folder: &Folder,
     ) -> Result<Vec<Volunteer>, Fault> {
         if scenario.volunteers.is_empty() {
             let message = "there are no volunteers: add a [[volunteers]] group";
@@ -86,7 +98,7 @@ impl Network {
         }
         let mut volunteers = Vec::new();
         for (i, group) in scenario.volunteers.iter().enumerate() {
-            self.add_group(i, group, seed, file, &mut volunteers)
+            self.add_group(i, group, seed, folder, &mut volunteers)
                 .map_err(|fault| fault.below(at!["volunteers", i]))?;
         }
         Ok(volunteers)
@@ -97,14 +109,14 @@ impl Network {
         index: usize,
         group: &Volunteers,
         seed: u64,
-        file: &Path,
+        folder: &Folder,
         volunteers: &mut Vec<Volunteer>,
     ) -> Result<(), Fault> {
         let behind = self.behind(index, group, seed)?;
         let link = link_at("link", group.link.as_ref())?;
         let outside = group.via.as_ref().or(group.router.as_ref());
         let region = self.region(group.region.as_ref(), outside)?;
-        let comings = group.churn.as_ref().map(|churn| Comings::new(churn, file));
+        let comings = group.churn.as_ref().map(|churn| Comings::new(churn, folder));
         let comings = comings.transpose().map_err(|fault| fault.below(at!["churn"]))?;
         for (i, behind) in behind.into_iter().enumerate() {
             let host = format!("vol-{}", volunteers.len() + 1);
@@ -195,6 +207,12 @@ impl Network {
             }
         }
     }
+}
+
+/// As the coordinator has it.
+fn is_login(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=32).contains(&name.len()) && name.chars().all(allowed) && name != "oar"
 }
 
 /// A preset, with what the group says of firewalls and IPv6.

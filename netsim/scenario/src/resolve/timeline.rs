@@ -1,11 +1,13 @@
 //! What happens meanwhile.
 
+use std::time::Duration;
+
 use netsim_sim::Event as NetworkEvent;
 
 use super::known;
 use crate::fault::{Fault, at};
 use crate::file::{Action, Event, Scenario};
-use crate::resolved::{Happening, Resolved, What, When};
+use crate::resolved::{Happening, Resolved, Start, What, When};
 
 /// The most events. Chosen.
 const MOST_EVENTS: usize = 10_000;
@@ -40,6 +42,10 @@ fn when(event: &Event, resolved: &Resolved) -> Result<When, Fault> {
             let wrong = |message| Fault::new(at!["when", "job"], message);
             known("job", &trigger.job, groups).map_err(wrong)?;
             let (group, state, after) = (trigger.job.clone(), trigger.state, event.after.0);
+            if earliest(resolved, &group) + after > resolved.duration {
+                let message = "this is after the end: see the scenario's `duration`";
+                return Err(Fault::new(at!["after"], message));
+            }
             Ok(When::Job { group, state, after })
         }
         (Some(_), Some(_)) => Err(Fault::new(at!["when"], "`at` and `when`: one of them only")),
@@ -49,6 +55,16 @@ fn when(event: &Event, resolved: &Resolved) -> Result<When, Fault> {
             Err(Fault::new([], message))
         }
     }
+}
+
+/// When a job is submitted at the earliest, as far as the clock decides it.
+fn earliest(resolved: &Resolved, group: &str) -> Duration {
+    let of_group = resolved.jobs.iter().filter(|job| job.group == group);
+    let starts = of_group.map(|job| match &job.start {
+        Start::At(at) => *at,
+        Start::After(_) => Duration::ZERO,
+    });
+    starts.min().unwrap_or_default()
 }
 
 fn what(event: &Event, resolved: &Resolved) -> Result<What, Fault> {

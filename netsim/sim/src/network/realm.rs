@@ -22,7 +22,7 @@ pub(super) struct Realm {
     depth: u8,
     gateway: Option<NatId>,
     owners: BTreeMap<IpAddr, Owner>,
-    last_v4: u16,
+    last_v4: u32,
     last_v6: u64,
 }
 
@@ -59,25 +59,25 @@ impl Realm {
         self.owners.remove(&address);
     }
 
-    /// The next free address: 198.18.x.y (RFC 2544) in the public realm, 10.DEPTH.x.y behind NATs,
-    /// the same in each realm of that depth. Given-up addresses are used again, but last.
+    /// The next free address: of 198.18.0.0/15 (RFC 2544) in the public realm, 10.DEPTH.x.y behind
+    /// NATs, the same in each realm of that depth. Given-up addresses are used again, but last.
     ///
     /// # Panics
     ///
-    /// When all 65,535 are taken: the network was built too large.
+    /// When all are taken, 131,071 or 65,535: the network was built too large.
     pub(super) fn free_v4(&mut self) -> IpAddr {
-        for _ in 0..=u16::MAX {
-            self.last_v4 = self.last_v4.checked_add(1).unwrap_or(1);
-            let [high, low] = self.last_v4.to_be_bytes();
-            let address = match self.depth {
-                0 => Ipv4Addr::new(198, 18, high, low),
-                depth => Ipv4Addr::new(10, depth, high, low),
-            };
+        let (first, most) = match self.depth {
+            0 => (Ipv4Addr::new(198, 18, 0, 0), (1 << 17) - 1),
+            depth => (Ipv4Addr::new(10, depth, 0, 0), (1 << 16) - 1),
+        };
+        for _ in 0..most {
+            self.last_v4 = if self.last_v4 < most { self.last_v4 + 1 } else { 1 };
+            let address = Ipv4Addr::from_bits(first.to_bits() + self.last_v4);
             if !self.owners.contains_key(&address.into()) {
                 return address.into();
             }
         }
-        panic!("a realm has 65,535 addresses: spread the hosts over several routers");
+        panic!("a realm has {most} addresses: spread the hosts over several routers");
     }
 
     /// The next IPv6 address, of this realm's prefix 2001:db8:REALM:REALM::/64 (RFC 3849).

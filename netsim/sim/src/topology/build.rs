@@ -14,8 +14,12 @@ use crate::network::{
 /// addresses.
 const MAX_ATTACHED: usize = 65_535;
 
-/// The most routers, machines and moves together. Chosen: ten times what the simulator is meant for.
-const MAX_PARTS: usize = 100_000;
+/// The same for the public realm, whose addresses are those of 198.18.0.0/15.
+const MAX_PUBLIC: usize = 131_071;
+
+/// The most routers, machines and moves together. Chosen: 100,000 machines behind two routers each, and
+/// as many moves.
+const MAX_PARTS: usize = 400_000;
 
 /// The most routers in a row. Chosen: half the hops of a packet, so that two such rows can talk.
 const MAX_DEPTH: usize = 8;
@@ -40,7 +44,7 @@ pub struct Built<P> {
 impl Topology {
     /// Builds the network. Churn is scheduled until `end`, as kills and starts.
     pub fn build<P: Clone>(&self, seed: u64, end: Duration) -> Result<Built<P>, TopologyError> {
-        self.check_sizes()?;
+        self.check()?;
         let mut built = Built {
             network: Network::new(seed),
             hosts: BTreeMap::new(),
@@ -88,8 +92,8 @@ impl Topology {
         Ok(built)
     }
 
-    /// Before anything is made: the numbers come from a file.
-    fn check_sizes(&self) -> Result<(), TopologyError> {
+    /// Whether it is as large as can be built, before anything is made: the numbers come from a file.
+    pub fn check(&self) -> Result<(), TopologyError> {
         let mut depths: BTreeMap<&str, usize> = BTreeMap::new();
         // Without NAT the addresses of those outside are used: these networks count as well.
         let mut borrows_from: BTreeMap<&str, Option<&str>> = BTreeMap::new();
@@ -138,6 +142,11 @@ impl Topology {
                 kind: "routers, hosts and roams",
                 most: MAX_PARTS,
             });
+        }
+        let in_public = attached.remove(&None).unwrap_or(0);
+        if in_public > MAX_PUBLIC {
+            let kind = "routers and machines in the public network";
+            return Err(TopologyError::TooMany { kind, most: MAX_PUBLIC });
         }
         if attached.into_values().any(|sum| sum > MAX_ATTACHED) {
             let kind = "machines in one network";

@@ -47,7 +47,12 @@ impl Agent {
 }
 
 impl Run<'_> {
-    pub(super) fn add_agent(&mut self, volunteer: &Volunteer, host: HostId, is_on: bool) {
+    pub(super) fn add_agent(
+        &mut self,
+        volunteer: &Volunteer,
+        host: HostId,
+        (is_on, churns): (bool, bool),
+    ) {
         if !is_on {
             self.world.net.apply(netsim_sim::Change::Kill(host));
         }
@@ -56,13 +61,11 @@ impl Run<'_> {
         // A hash of the number spreads the polls over the interval.
         let spread = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         let share = spread as f64 / (1u64 << 24) as f64;
-        let has_churn = |host: &&netsim_sim::topology::HostSpec| host.name == volunteer.host;
-        let churns = self.resolved.topology.hosts.iter().find(has_churn);
         self.agents.push(Agent {
             name: volunteer.host.clone(),
             number: NodeNumber(index as u64 + 1),
             cores: u16::try_from(volunteer.cores).unwrap_or(u16::MAX),
-            churns: churns.is_some_and(|host| host.churn.is_some()),
+            churns,
             state: ResourceState::Alive,
             phase: self.resolved.coordinator.poll_interval.mul_f64(share),
             is_polling: false,

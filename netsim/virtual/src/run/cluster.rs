@@ -1,6 +1,6 @@
 //! The coordinator's decisions, which are those of [`coordinator_core`], and what is told of them.
 
-use coordinator_api::job::{JobState, OneOrMany, SubmitJob};
+use coordinator_api::job::JobState;
 use coordinator_api::resource::ResourceState;
 use coordinator_core::{
     Array, Change, Cluster, Draft, Job, JobId, MeshBlock, Node, NodeNumber, PartState, Request,
@@ -57,18 +57,7 @@ impl Run<'_> {
 
     pub(super) fn submit(&mut self, entry: usize) {
         let job = &self.resolved.jobs[entry];
-        let per_node = job.cores.map(|cores| format!("/core={cores}")).unwrap_or_default();
-        let walltime = job.walltime.as_secs().max(1);
-        let (hours, minutes, seconds) = (walltime / 3600, walltime / 60 % 60, walltime % 60);
-        let nodes = job.nodes;
-        let resource = format!("nodes={nodes}{per_node},walltime={hours}:{minutes}:{seconds}");
-        let submission = SubmitJob {
-            command: job.command.clone(),
-            resource: OneOrMany(vec![resource]),
-            types: OneOrMany(job.types.clone()),
-            array: job.array,
-            ..SubmitJob::default()
-        };
+        let submission = job.submission();
         let owner = job.scientist.clone();
         let admitted = Request::admit(&submission).map_err(|error| error.to_string());
         let array = Array::admit(&submission).map_err(|error| error.to_string());

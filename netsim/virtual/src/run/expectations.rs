@@ -6,8 +6,9 @@ use std::time::Duration;
 use coordinator_core::JobId;
 use netsim_report::{PathKind, What};
 use netsim_scenario::Metric;
+use netsim_scenario::Resolved;
 use netsim_scenario::file::Path;
-use netsim_scenario::resolved::{Expectation, Holds, Number};
+use netsim_scenario::resolved::{Expectation, Holds, Number, When};
 
 use super::launches::{Finished, PairEnd};
 use super::{Outcome, Run, seconds};
@@ -19,6 +20,11 @@ impl Run<'_> {
         running.into_iter().for_each(|job| self.end_launch(job));
         for entry in 0..self.resolved.jobs.len() {
             self.look_at_job(entry);
+        }
+        self.look_at_events();
+        let not_looked_at = not_looked_at(self.resolved);
+        for text in self.warnings.clone().into_iter().chain(not_looked_at.iter().cloned()) {
+            self.tell(What::Note { text });
         }
         for expectation in &self.resolved.expectations {
             self.look_at(expectation);
@@ -33,6 +39,19 @@ impl Run<'_> {
             relayed_pairs: self.pairs(None, PathKind::Relayed),
             packets: self.world.net.counters().sent,
             failures: self.failures,
+            not_looked_at,
+            warnings: self.warnings,
+        }
+    }
+
+    /// What waited for a job that never got so far.
+    fn look_at_events(&mut self) {
+        for index in self.timeline.never_due() {
+            let happening = &self.resolved.timeline[index];
+            if let When::Job { group, state, .. } = &happening.when {
+                let state = format!("{state:?}").to_lowercase();
+                self.fail(format!("event {} did not happen: {group} was never {state}", index + 1));
+            }
         }
     }
 
@@ -42,10 +61,6 @@ impl Run<'_> {
         if self.jobs[entry].is_empty() {
             let limit = self.resolved.duration.as_secs();
             return self.fail(format!("job {} was not submitted within {limit} s", job.name));
-        }
-        if expect.output.is_some() || expect.queens.is_some() || expect.exit != 0 {
-            let text = format!("job {}: no program ran, so its output is not looked at", job.name);
-            self.tell(What::Note { text });
         }
         for id in self.jobs[entry].clone() {
             let Some(submission) = self.submissions.get(&id) else { continue };
@@ -77,10 +92,8 @@ impl Run<'_> {
         let group = expectation.group.as_deref();
         let of = group.map(|group| format!(" of {group}")).unwrap_or_default();
         match &expectation.that {
-            Holds::Number(Number::CollectedFiles, _) => {
-                let text = "no program ran, so no files are looked at".to_owned();
-                self.tell(What::Note { text });
-            }
+            // Said already.
+            Holds::Number(Number::CollectedFiles, _) => {}
             Holds::Number(number, bounds) => {
                 let (name, found) = match number {
                     Number::JobsTerminated => ("jobs that end well", self.ended(group, true)),
@@ -216,6 +229,34 @@ impl Run<'_> {
         })
         .collect()
     }
+}
+
+/// What the scenario expects and nobody looks at: no program runs in virtual time.
+fn not_looked_at(resolved: &Resolved) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut groups = BTreeSet::new();
+    for job in resolved.jobs.iter().filter(|job| groups.insert(job.group.as_str())) {
+        let expect = &job.expect;
+        let keys = [
+            ("queens", expect.queens.is_some()),
+            ("output", expect.output.is_some()),
+            ("exit", expect.exit != 0),
+        ];
+        let keys: Vec<&str> =
+            keys.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+        if !keys.is_empty() {
+            said.push(format!("{} of job {}", keys.join(", "), job.group));
+        }
+    }
+    for gathering in &resolved.gatherings {
+        said.push(format!("collect and then of job {}", gathering.group));
+    }
+    let is_files = |e: &&Expectation| matches!(e.that, Holds::Number(Number::CollectedFiles, _));
+    said.extend(
+        resolved.expectations.iter().filter(is_files).map(|_| "collected-files".to_owned()),
+    );
+    let sentence = |what: String| format!("not looked at, since no program runs: {what}");
+    said.into_iter().map(sentence).collect()
 }
 
 /// The pairs of a launch as agents, with the worse of their two paths.

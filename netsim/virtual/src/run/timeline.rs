@@ -37,6 +37,11 @@ impl Timeline {
         Ok(Self { waiting: vec![true; left], changes, left })
     }
 
+    /// The events that still wait for a job.
+    pub(super) fn never_due(&self) -> Vec<usize> {
+        (0..self.waiting.len()).filter(|index| self.waiting[*index]).collect()
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.left == 0
     }
@@ -97,6 +102,12 @@ impl Run<'_> {
         self.timeline.left = self.timeline.left.saturating_sub(1);
         let event = &self.resolved.timeline[index].what;
         let (name, node) = name(event);
+        if self.has_all_ended() {
+            let at = self.world.now().saturating_sub(WARM_UP).as_secs_f64();
+            self.warnings.push(format!(
+                "{name} {node} happened at {at} s, when all jobs had ended: nobody felt it"
+            ));
+        }
         let nodes = vec![node.to_owned()];
         self.tell(What::Fault { name: name.to_owned(), nodes, text: String::new() });
         if let Event::Network(event) = event {

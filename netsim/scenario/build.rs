@@ -1,0 +1,34 @@
+//! Puts the shipped scenarios, with all files that they need, into the library: a program that is
+//! installed somewhere knows them all.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+/// Where they are, from this crate.
+const FOLDER: &str = "../scenarios";
+
+fn main() -> io::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER).canonicalize()?;
+    writeln!(io::stdout(), "cargo::rerun-if-changed={FOLDER}")?;
+    let mut files = Vec::new();
+    list(&root, &mut files)?;
+    files.sort();
+    let mut text = "[\n".to_owned();
+    for file in files {
+        let name = file.strip_prefix(&root).map_err(io::Error::other)?;
+        let _ = writeln!(text, "({name:?}, include_bytes!({file:?}).as_slice()),");
+    }
+    text.push(']');
+    let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("this is not cargo"))?;
+    fs::write(Path::new(&out).join("shipped.rs"), text)
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { list(&path, files)? } else { files.push(path) }
+    }
+    Ok(())
+}

@@ -98,9 +98,11 @@ nat = { mapping = "address-and-port-dependent", port = "random" }
 [[volunteers]]
 nat = { like = "home", mapping = "address-dependent", filtering = "address-dependent", port = "sequential" }
 [[volunteers]]
+nat = { mapping = "endpoint-independent", filtering = "address-dependent", port = "random" }
+[[volunteers]]
 behind = "home"
 [[job]]
-nodes = 4
+nodes = 5
 types = ["mesh", "spmd"]
 command = "./nqueens 6 --exchange 16KiB"
 files = ["nqueens"]

@@ -313,15 +313,13 @@ mod tests {
 
     #[test]
     fn text_from_the_file_is_text_in_the_picture() {
-        let volunteers =
-            "[scientist]\nname = \"</text><script>\"\n[[volunteers]]\nbehind = \"none\"";
-        let title = "1 < 2 & \"3\" \u{1}".to_owned();
+        let volunteers = "[[volunteers]]\nbehind = \"none\"";
+        let title = "1 < 2 & \"3\" \u{1}</text><script>".to_owned();
         let document = Svg(&Drawing { title, ..drawing(volunteers) }).to_string();
 
         let texts = texts(&document);
-        assert_eq!(texts[0], "1 &lt; 2 &amp; &quot;3&quot; \u{fffd}");
-        let is_user = |text: &String| text.starts_with("&lt;/text&gt;&lt;script&gt;");
-        assert!(texts.iter().any(is_user), "{texts:?}");
+        let escaped = "1 &lt; 2 &amp; &quot;3&quot; \u{fffd}&lt;/text&gt;&lt;script&gt;";
+        assert_eq!(texts[0], escaped);
         assert!(!document.contains("<script"));
     }
 

@@ -37,6 +37,10 @@ enum Command {
         /// Where the UDP socket of the jobs' networks is bound; port 0: any.
         #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:0")]
         bind: SocketAddr,
+        /// Do not ask the router for a port (PCP, NAT-PMP). Without one, some peers can be reached through
+        /// the relay only.
+        #[arg(long)]
+        no_port_mapping: bool,
         /// Appends what happens to jobs and their networks to this file, for debugging: one JSON object a
         /// line, with `mono_us` and `unix_us` (microseconds of the machine's monotonic clock and since
         /// 1970) and `event`: agent-started, mesh-joined, path (direct, relayed or none, and the reason;
@@ -160,9 +164,10 @@ impl OfferArguments {
 /// With a sentence for people; the exit code is then 1.
 pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Run { join, state, offer, bind, events } => {
+        Command::Run { join, state, offer, bind, no_port_mapping, events } => {
             let token = join.as_deref().map(parse_token).transpose()?;
-            let options = RunOptions { token, offer: offer.offer(), bind, events };
+            let port_mapping = !no_port_mapping;
+            let options = RunOptions { token, offer: offer.offer(), bind, port_mapping, events };
             runtime()?.block_on(run::run(&state.path()?, options))?;
         }
         Command::Join { token, state, offer } => {

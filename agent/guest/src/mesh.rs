@@ -54,7 +54,8 @@ pub struct MeshNetwork {
 impl MeshNetwork {
     /// Binds the UDP socket and connects to the coordinator's rendezvous, again and again if need be.
     ///
-    /// With port 0 the port of the last time is taken, when it is free.
+    /// With port 0 the port of the last time is taken, when it is free. With `port_mapping` the home's
+    /// router is asked to open it.
     ///
     /// # Errors
     /// [`NetworkError`].
@@ -62,6 +63,7 @@ impl MeshNetwork {
         identity: &Identity,
         membership: &Membership,
         bind: SocketAddr,
+        port_mapping: bool,
         state: &Path,
         events: &Events,
     ) -> Result<Self, NetworkError> {
@@ -69,7 +71,8 @@ impl MeshNetwork {
         let last = fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse().ok());
         let config = |bind| {
             let config = overlay_config(identity, membership, bind)?;
-            Ok::<_, NetworkError>(OverlayConfig { observer: events.observer(), ..config })
+            let observer = events.observer();
+            Ok::<_, NetworkError>(OverlayConfig { port_mapping, observer, ..config })
         };
         let again = match last.filter(|_| bind.port() == 0) {
             Some(port) => Overlay::start(config(SocketAddr::new(bind.ip(), port))?).await.ok(),
@@ -130,7 +133,7 @@ pub fn overlay_config(
             .map(|port| TunnelConfig::new(port, proxy_of(&membership.url))),
         software: concat!("agent ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    Ok(OverlayConfig { node: identity.node(), bind, control, observer: None })
+    Ok(OverlayConfig { node: identity.node(), bind, control, observer: None, port_mapping: false })
 }
 
 /// The secret as the shim keeps it: 64 hexadecimal digits.

@@ -29,6 +29,8 @@ pub struct RunOptions {
     pub bind: SocketAddr,
     /// Where everything that happens to jobs and their networks is written.
     pub events: Option<PathBuf>,
+    /// Whether the home's router is asked to open that socket's port.
+    pub port_mapping: bool,
 }
 
 /// Enrols if need be; nothing else.
@@ -73,8 +75,15 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
     };
     let client =
         Client::new(&membership.url, membership.root)?.with_credential(&membership.credential)?;
-    let network =
-        MeshNetwork::start(&identity, &membership, options.bind, state.path(), &events).await?;
+    let network = MeshNetwork::start(
+        &identity,
+        &membership,
+        options.bind,
+        options.port_mapping,
+        state.path(),
+        &events,
+    )
+    .await?;
     let _local = LocalServer::start(state.path(), network.overlay().clone())
         .context("making the socket for the owner's questions failed")?;
     let context = Arc::new(job::Context {

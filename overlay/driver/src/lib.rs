@@ -17,6 +17,7 @@ mod observe;
 mod offload;
 mod outbox;
 mod overlay;
+mod port_mapping;
 mod quic;
 mod secret;
 mod socket;

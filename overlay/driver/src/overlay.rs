@@ -14,13 +14,14 @@ use overlay_core::{MeshId, Netmap, NodeId, RttTable};
 use quinn::Endpoint;
 use quinn::crypto::rustls::NoInitialCipherSuite;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::WireGuardSecret;
 use crate::control::{Board, ControlConfig, ControlTask};
 use crate::interfaces;
 use crate::observe::Observer;
+use crate::port_mapping;
 use crate::quic::{self, QuicQueue};
 use crate::socket::Socket;
 use crate::stats::Stats;
@@ -45,6 +46,8 @@ pub struct OverlayConfig {
     pub control: ControlConfig,
     /// Told of what happens to meshes and pairs, if anybody wants to know.
     pub observer: Option<Observer>,
+    /// Whether a home's router is asked for a port (PCP, NAT-PMP) where that is harmless.
+    pub port_mapping: bool,
 }
 
 /// The overlay could not be started.
@@ -105,6 +108,9 @@ struct Running {
     thread: thread::JoinHandle<()>,
     /// Aborted when dropped.
     tasks: JoinSet<()>,
+    /// Ends when `stopping` says so, or is gone.
+    mapping: Option<JoinHandle<()>>,
+    stopping: watch::Sender<bool>,
 }
 
 impl Overlay {
@@ -159,7 +165,11 @@ impl Overlay {
         let mut tasks = JoinSet::new();
         tasks.spawn(interfaces::watch(local_addr, worker.clone(), moved));
         tasks.spawn(control.run());
-        let running = Mutex::new(Some(Running { thread, tasks }));
+        let (stopping, stopped) = watch::channel(false);
+        // A socket that is bound to one address is meant for that address alone.
+        let mapping = (config.port_mapping && local_addr.ip().is_unspecified())
+            .then(|| tokio::spawn(port_mapping::keep(local_addr.port(), worker.clone(), stopped)));
+        let running = Mutex::new(Some(Running { thread, tasks, mapping, stopping }));
         let shared =
             Shared { worker, local_addr, endpoint, board, connected, server, detour, running };
         Ok(Self { shared: Arc::new(shared) })
@@ -250,12 +260,17 @@ impl Overlay {
     /// Ends the control session and the data plane. Meshes that were not left are dropped.
     pub async fn shutdown(self) {
         let running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Running { thread, mut tasks }) = running else { return };
+        let Some(Running { thread, mut tasks, mapping, stopping }) = running else { return };
+        // The router's port is given back meanwhile.
+        stopping.send_replace(true);
         // Final reports that are on the board are worth a moment.
         let _ = timeout(SHUTDOWN_PATIENCE, self.shared.board.drained(&self.shared.connected)).await;
         tasks.shutdown().await;
         self.shared.endpoint.close(0u32.into(), b"shutdown");
         let _ = timeout(SHUTDOWN_PATIENCE, self.shared.endpoint.wait_idle()).await;
+        if let Some(mapping) = mapping {
+            let _ = timeout(SHUTDOWN_PATIENCE, mapping).await;
+        }
         let _ = self.shared.worker.send(Command::Stop).await;
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }

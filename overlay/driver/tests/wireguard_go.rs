@@ -240,6 +240,6 @@ impl Drop for Peer {
         let _ = self.process.kill();
         let _ = self.process.wait();
         // Its end goes with its namespace, some time later.
-        let _ = Command::new("ip").args(["link", "del", "lan0"]).status();
+        let _ = Command::new("ip").args(["link", "del", "lan0"]).stderr(Stdio::null()).status();
     }
 }

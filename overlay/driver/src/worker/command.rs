@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Coordinator(Box<ToNode>),
     /// The machine's own endpoints.
     HostEndpoints(Vec<SocketAddr>),
+    /// Where the router's port for this node is reached; none: it has none.
+    PortMapped(Vec<SocketAddr>),
     /// The counters.
     Stats(oneshot::Sender<Stats>),
     /// What the node knows and does.

@@ -87,6 +87,7 @@ impl Brain {
             }
             Command::Coordinator(message) => self.hear(now, *message),
             Command::HostEndpoints(endpoints) => self.feed(now, Input::HostEndpoints(endpoints)),
+            Command::PortMapped(endpoints) => self.feed(now, Input::PortMapped(endpoints)),
             Command::Stats(reply) => {
                 let _ = reply.send(self.plane.net.stats);
             }

@@ -158,6 +158,18 @@ impl Coordinator {
         server: SocketAddr,
         tunnel: Option<TunnelConfig>,
     ) -> Overlay {
+        let config = self.config(number, bind.parse().unwrap(), server, tunnel);
+        Overlay::start(config).await.unwrap()
+    }
+
+    /// What such a node is made from.
+    pub(crate) fn config(
+        &self,
+        number: u8,
+        bind: SocketAddr,
+        server: SocketAddr,
+        tunnel: Option<TunnelConfig>,
+    ) -> OverlayConfig {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let tls =
@@ -170,10 +182,7 @@ impl Coordinator {
             software: number.to_string(),
             tunnel,
         };
-        let bind = bind.parse().unwrap();
-        Overlay::start(OverlayConfig { node: node_id(number), bind, control, observer: None })
-            .await
-            .unwrap()
+        OverlayConfig { node: node_id(number), bind, control, observer: None, port_mapping: false }
     }
 
     /// The one node will meet a member that no agent runs: it has that key, is at that endpoint, and no

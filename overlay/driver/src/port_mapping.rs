@@ -1,0 +1,230 @@
+//! A port of the home's router for this node's socket: asked for, renewed, given back.
+//!
+//! Routers that know PCP (RFC 6887) or NAT-PMP (RFC 6886) open a port on request, so that also a peer
+//! behind a NAT with random ports can send here. It is asked for only where that is harmless: the router is the
+//! default gateway, it and this machine have private addresses, and what it gives is on a public one (another NAT
+//! is in front of it otherwise, and the port would be open to that network's strangers for nothing). What
+//! comes in is what comes in at the socket anyway.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use crab_nat::{
+    GatewayAddress, InternetProtocol, PortMapping, PortMappingOptions, PortMappingType,
+    TimeoutConfig, natpmp,
+};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::worker::{Command, WorkerHandle};
+
+/// How long a mapping is asked for. Chosen: one that nobody gives back is gone soon; RFC 6886 recommends two
+/// hours for programs that cannot renew well.
+const LIFETIME: Duration = Duration::from_secs(1200);
+
+/// The least pause between renewals, whatever the router says.
+const LEAST_PAUSE: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether this machine has another router by now.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// Before a router that gave nothing is asked again. Most of them never will.
+const RETRY: Duration = Duration::from_secs(600);
+
+/// How long the router may take to close the port.
+const PARTING: Duration = Duration::from_millis(800);
+
+/// Three requests within 1.75 s.
+const PATIENCE: TimeoutConfig = TimeoutConfig {
+    initial_timeout: Duration::from_millis(250),
+    max_retries: 2,
+    max_retry_timeout: None,
+};
+
+/// A router that may be asked, and this machine's address on its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    router: Ipv4Addr,
+    own: Ipv4Addr,
+}
+
+/// Keeps a mapping for that UDP port until `stopping` says so; then gives it back.
+pub(crate) async fn keep(port: u16, worker: WorkerHandle, mut stopping: watch::Receiver<bool>) {
+    let Some(port) = NonZeroU16::new(port) else { return };
+    let mut asked: Option<Place> = None;
+    let mut retry_at = tokio::time::Instant::now();
+    let mut mapping: Option<(PortMapping, SocketAddr)> = None;
+    let mut told = None;
+    loop {
+        let place = here().filter(|place| is_harmless(*place));
+        let now = tokio::time::Instant::now();
+        if place != asked {
+            // The former router is out of reach: its lease ends by itself.
+            mapping = None;
+            retry_at = now;
+        }
+        asked = place;
+        if let Some(place) = place
+            && now >= retry_at
+            && mapping.as_ref().is_none_or(|(mapping, _)| is_half_over(mapping))
+        {
+            mapping = ask(place, port, mapping.take().map(|(mapping, _)| mapping)).await;
+            retry_at = now + if mapping.is_some() { LEAST_PAUSE } else { RETRY };
+        }
+        let outer = mapping.as_ref().map(|(_, outer)| *outer);
+        if outer != told {
+            told = outer;
+            tracing::info!(is_open = outer.is_some(), "the router's port for this node");
+            let endpoints = outer.into_iter().collect();
+            if worker.send(Command::PortMapped(endpoints)).await.is_err() {
+                break;
+            }
+        }
+        tokio::select! {
+            () = sleep(LOOK) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+        }
+    }
+    if let Some((mapping, _)) = mapping {
+        give_back(mapping).await;
+    }
+}
+
+fn is_half_over(mapping: &PortMapping) -> bool {
+    let left = mapping.expiration().saturating_duration_since(std::time::Instant::now());
+    left * 2 < Duration::from_secs(mapping.lifetime().into())
+}
+
+/// Asks for the port, or to keep it. None when there is none that would be of use.
+async fn ask(
+    place: Place,
+    port: NonZeroU16,
+    former: Option<PortMapping>,
+) -> Option<(PortMapping, SocketAddr)> {
+    let mapping = renewed(place, port, former).await?;
+    match outer(&mapping).await {
+        Some(outer) => Some((mapping, outer)),
+        None => {
+            tracing::debug!("the router's port is not on a public address");
+            give_back(mapping).await;
+            None
+        }
+    }
+}
+
+async fn renewed(
+    place: Place,
+    port: NonZeroU16,
+    former: Option<PortMapping>,
+) -> Option<PortMapping> {
+    if let Some(mut mapping) = former
+        && mapping.renew().await.is_ok()
+    {
+        return Some(mapping);
+    }
+    let options = PortMappingOptions {
+        external_port: Some(port),
+        lifetime_seconds: u32::try_from(LIFETIME.as_secs()).ok(),
+        timeout_config: Some(PATIENCE),
+    };
+    let (router, own) = (GatewayAddress::IpV4(place.router), IpAddr::V4(place.own));
+    match PortMapping::new(router, own, InternetProtocol::Udp, port, options).await {
+        Ok(mapping) => Some(mapping),
+        Err(error) => {
+            tracing::debug!(?error, "the router opens no port");
+            None
+        }
+    }
+}
+
+/// Where the mapped port is reached from outside, if that is a public address.
+async fn outer(mapping: &PortMapping) -> Option<SocketAddr> {
+    let address = match mapping.mapping_type() {
+        PortMappingType::Pcp { external_ip, .. } => external_ip,
+        PortMappingType::NatPmp => {
+            let told = natpmp::external_address(mapping.gateway(), Some(PATIENCE)).await;
+            IpAddr::V4(told.ok()?)
+        }
+    };
+    // PCP gives an IPv4 address also as one that is mapped into IPv6.
+    let IpAddr::V4(address) = address.to_canonical() else { return None };
+    let is_public = !is_private(address) && !address.is_unspecified() && !address.is_loopback();
+    is_public.then(|| SocketAddr::from((address, mapping.external_port().get())))
+}
+
+async fn give_back(mapping: PortMapping) {
+    let parted = timeout(PARTING, mapping.try_drop()).await;
+    tracing::debug!(given_back = matches!(parted, Ok(Ok(()))), "the router's port");
+}
+
+fn is_harmless(place: Place) -> bool {
+    is_private(place.router) && is_private(place.own)
+}
+
+/// RFC 1918's networks, and RFC 6598's between carriers and homes.
+fn is_private(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    address.is_private() || (first == 100 && second & 0xc0 == 64) || address.is_link_local()
+}
+
+/// The default gateway, and this machine's address towards it.
+fn here() -> Option<Place> {
+    let routes = std::fs::read_to_string("/proc/thread-self/net/route").ok()?;
+    let router = default_gateway(&routes)?;
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((router, crab_nat::GATEWAY_PORT)).ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(own) => Some(Place { router, own }),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// The gateway of the default route with the least metric: columns of the kernel's `route`.
+fn default_gateway(routes: &str) -> Option<Ipv4Addr> {
+    /// RTF_GATEWAY.
+    const GATEWAY: u16 = 2;
+    let route = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, destination, gateway, flags, _, _, metric, mask, ..] = fields[..] else {
+            return None;
+        };
+        let number = |text| u32::from_str_radix(text, 16).ok();
+        let is_default = number(destination)? == 0 && number(mask)? == 0;
+        let flags = u16::from_str_radix(flags, 16).ok()?;
+        // Written as the machine stores it: network order in its memory.
+        let gateway = Ipv4Addr::from(number(gateway)?.to_ne_bytes());
+        (is_default && flags & GATEWAY != 0).then_some((metric.parse::<u32>().ok()?, gateway))
+    };
+    routes.lines().skip(1).filter_map(route).min().map(|(_, gateway)| gateway)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn the_default_route_with_the_least_metric_counts() {
+        let routes = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\n\
+            wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n\
+            eth0\t00000000\t0100A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
+            eth0\t0000A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n\
+            tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n";
+        assert_eq!(default_gateway(routes), Some(Ipv4Addr::new(192, 168, 0, 1)));
+        assert_eq!(default_gateway(""), None);
+        assert_eq!(default_gateway("header\nnonsense\n"), None);
+    }
+
+    #[test]
+    fn only_homes_routers_are_asked() {
+        let place = |router: &str, own: &str| Place {
+            router: router.parse().unwrap(),
+            own: own.parse().unwrap(),
+        };
+        assert!(is_harmless(place("192.168.1.1", "192.168.1.7")));
+        assert!(is_harmless(place("100.64.0.1", "10.0.0.2")));
+        assert!(!is_harmless(place("198.51.100.1", "198.51.100.7")), "a server in a data centre");
+        assert!(!is_harmless(place("100.128.0.1", "192.168.1.7")));
+    }
+}

@@ -1,0 +1,305 @@
+//! A router that opens ports on request, Debian's `miniupnpd`: behind two NATs that give a new random port for
+//! each destination, a pair goes direct, and at the end the port is shut again.
+//!
+//! ```text
+//!   node 1 ─ router 1 (nft, random ports; miniupnpd) ─ this namespace ─ router 2 (the same without) ─ node 2
+//!   192.168.71.2            11.77.1.2                 coordinator, relay            192.168.72.2
+//! ```
+//!
+//! A plain program in namespaces of its own, as `device.rs`. Needs iproute2, nftables, util-linux and
+//! miniupnpd-nftables. Nothing leaves the namespaces: the addresses are such as miniupnpd takes for public.
+
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns, unshare};
+use overlay_core::CandidateKind;
+use overlay_core::control::PathReport;
+use overlay_driver::{Mesh, Overlay, WireGuardSecret};
+use support::{Coordinator, MESH, path_of};
+use tokio::runtime::Runtime;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What every home router does, with a new random port for each flow.
+const NAT: &str = "
+table inet filter {
+  chain input {
+    type filter hook input priority filter; policy accept;
+    iifname \"wan\" ct state established,related accept
+    iifname \"wan\" drop
+  }
+  chain forward {
+    type filter hook forward priority filter; policy drop;
+    ct state established,related accept
+    iifname \"lan\" oifname \"wan\" accept
+    jump miniupnpd
+  }
+  chain miniupnpd { }
+  chain prerouting {
+    type nat hook prerouting priority dstnat;
+    jump prerouting_miniupnpd
+  }
+  chain prerouting_miniupnpd { }
+  chain postrouting {
+    type nat hook postrouting priority srcnat;
+    jump postrouting_miniupnpd
+    oifname \"wan\" masquerade random,fully-random
+  }
+  chain postrouting_miniupnpd { }
+}
+";
+
+const MINIUPNPD: &str = "
+ext_ifname=wan
+listening_ip=lan
+enable_natpmp=yes
+enable_upnp=no
+secure_mode=yes
+upnp_table_name=filter
+upnp_nat_table_name=filter
+upnp_forward_chain=miniupnpd
+upnp_nat_chain=prerouting_miniupnpd
+upnp_nat_postrouting_chain=postrouting_miniupnpd
+uuid=00000000-0000-0000-0000-000000000001
+allow 1024-65535 192.168.71.0/24 1024-65535
+deny 0-65535 0.0.0.0/0 0-65535
+";
+
+fn main() {
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    let mut flags = CloneFlags::CLONE_NEWNET;
+    if !uid.is_root() {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    unshare(flags).expect("enter a network namespace");
+    if !uid.is_root() {
+        fs::write("/proc/self/setgroups", "deny").unwrap();
+        fs::write("/proc/self/uid_map", format!("0 {uid} 1")).unwrap();
+        fs::write("/proc/self/gid_map", format!("0 {gid} 1")).unwrap();
+    }
+    run("ip", &["link", "set", "lo", "up"]);
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    a_pair_behind_random_ports_goes_direct_by_a_mapped_port();
+}
+
+fn a_pair_behind_random_ports_goes_direct_by_a_mapped_port() {
+    let homes = [Home::build(1), Home::build(2)];
+    let daemon = homes[0].start_miniupnpd();
+    let outside = Runtime::new().unwrap();
+    let (coordinator, server) = outside.block_on(async {
+        let coordinator = Coordinator::new();
+        coordinator.share_candidates();
+        let server = coordinator.serve_at("11.77.1.1:6443".parse().unwrap()).await;
+        (coordinator, server)
+    });
+    let relay = {
+        let _inside = outside.enter();
+        let relay = coordinator.relay_at("11.77.1.1:6444".parse().unwrap());
+        *coordinator.advertised.lock().unwrap() = relay.local_addr();
+        relay
+    };
+    let nodes = [homes[0].node(&coordinator, true), homes[1].node(&coordinator, false)];
+
+    let mapped = |node: &Node| {
+        let candidates = node.runtime.block_on(node.overlay.view()).unwrap().node.candidates;
+        let all = candidates.into_iter().flat_map(|own| own.candidates);
+        all.filter(|c| c.kind == CandidateKind::PortMapped).map(|c| c.endpoint).collect::<Vec<_>>()
+    };
+    until("a mapped port is announced", || !mapped(&nodes[0]).is_empty());
+    let endpoint = mapped(&nodes[0])[0];
+    assert_eq!(endpoint.ip(), "11.77.1.2".parse::<std::net::IpAddr>().unwrap());
+    assert_eq!(mapped(&nodes[1]), [], "its router opens none");
+    assert!(homes[0].rules().contains(&endpoint.port().to_string()));
+
+    // Data, or the pair would rest on the relay.
+    until("a direct path at the mapped port", || {
+        for (node, other) in [(&nodes[0], 1u16), (&nodes[1], 0)] {
+            node.job.send(&packet(1 - other, other)).unwrap();
+        }
+        path_of(&nodes[1].runtime.block_on(nodes[1].mesh.pairs()))
+            == PathReport::Direct { endpoint }
+    });
+
+    let [first, second] = nodes;
+    for node in [first, second] {
+        node.runtime.block_on(node.overlay.shutdown());
+    }
+    assert!(!homes[0].rules().contains(&endpoint.port().to_string()), "{}", homes[0].rules());
+    drop((relay, server, daemon));
+}
+
+/// An IPv4 packet of the job, UDP to a port where nobody listens, with the header that a device wants.
+fn packet(from: u16, to: u16) -> Vec<u8> {
+    let mut packet = vec![0u8; 10];
+    packet.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0]);
+    packet.extend(MESH.ipv4(from).octets());
+    packet.extend(MESH.ipv4(to).octets());
+    packet.extend([0x13, 0x88, 0x13, 0x88, 0, 8, 0, 0]);
+    packet
+}
+
+struct Node {
+    runtime: Runtime,
+    overlay: Overlay,
+    mesh: Mesh,
+    job: UnixDatagram,
+}
+
+/// A router and a machine behind it. Both end when dropped.
+struct Home {
+    number: u8,
+    router: Child,
+    machine: Child,
+}
+
+impl Home {
+    fn build(number: u8) -> Self {
+        let home = Self { number, router: namespace(), machine: namespace() };
+        let (router, machine) = (home.router.id().to_string(), home.machine.id().to_string());
+        let (outer, own) = (format!("11.77.{number}"), format!("192.168.7{number}"));
+        let out = format!("out{number}");
+        run("ip", &["link", "add", &out, "type", "veth", "peer", "name", "wan", "netns", &router]);
+        run("ip", &["addr", "add", &format!("{outer}.1/24"), "dev", &out]);
+        run("ip", &["link", "set", &out, "up"]);
+        at(&home.router, "ip link set lo up");
+        at(&home.router, &format!("ip addr add {outer}.2/24 dev wan"));
+        at(&home.router, "ip link set wan up");
+        at(&home.router, &format!("ip link add lan type veth peer name eth0 netns {machine}"));
+        at(&home.router, &format!("ip addr add {own}.1/24 dev lan"));
+        at(&home.router, "ip link set lan up");
+        at(&home.router, &format!("ip route add default via {outer}.1"));
+        at(&home.router, "sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'");
+        output(home.enter(&home.router).args(["nft", "-f", "-"]), NAT);
+        at(&home.machine, "ip link set lo up");
+        at(&home.machine, &format!("ip addr add {own}.2/24 dev eth0"));
+        at(&home.machine, "ip link set eth0 up");
+        at(&home.machine, &format!("ip route add default via {own}.1"));
+        home
+    }
+
+    fn enter(&self, at: &Child) -> Command {
+        enter(at)
+    }
+
+    /// What the router does, in nft's words.
+    fn rules(&self) -> String {
+        output(enter(&self.router).args(["nft", "list", "ruleset"]), "")
+    }
+
+    fn start_miniupnpd(&self) -> Daemon {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("miniupnpd.conf");
+        fs::write(&config, MINIUPNPD).unwrap();
+        let process = enter(&self.router)
+            .args(["miniupnpd", "-d", "-P"])
+            .arg(folder.path().join("pid"))
+            .arg("-f")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(File::create(folder.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let log = folder.path().join("log");
+        let listens = || fs::read_to_string(&log).unwrap().contains("NAT-PMP/PCP traffic");
+        until("miniupnpd listens", listens);
+        Daemon { process, _folder: folder }
+    }
+
+    /// A node whose sockets are all in the machine's namespace: so are its runtime's threads.
+    fn node(&self, coordinator: &Arc<Coordinator>, asks: bool) -> Node {
+        let namespace = File::open(format!("/proc/{}/ns/net", self.machine.id())).unwrap();
+        let (coordinator, number) = (Arc::clone(coordinator), self.number);
+        let start = move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            let runtime = Runtime::new().unwrap();
+            let server = SocketAddr::from(([11, 77, 1, 1], 6443));
+            let (tun, job) = UnixDatagram::pair().unwrap();
+            job.set_nonblocking(true).unwrap();
+            let (overlay, mesh) = runtime.block_on(async {
+                let mut config =
+                    coordinator.config(number, "0.0.0.0:0".parse().unwrap(), server, None);
+                config.port_mapping = asks;
+                let overlay = Overlay::start(config).await.unwrap();
+                let secret = WireGuardSecret::generate();
+                let mesh = overlay.join(MESH, tun.into(), secret).await.unwrap();
+                (overlay, mesh)
+            });
+            Node { runtime, overlay, mesh, job }
+        };
+        thread::spawn(start).join().unwrap()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        for process in [&mut self.machine, &mut self.router] {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+struct Daemon {
+    process: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A process that does nothing, in a network namespace of its own with its /proc/sys.
+fn namespace() -> Child {
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    let process = Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn().unwrap();
+    let path = format!("/proc/{}/ns/net", process.id());
+    until("a namespace", || fs::read_link(&path).is_ok_and(|other| other != own));
+    process
+}
+
+fn enter(process: &Child) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args(["--target", &process.id().to_string(), "--net"]);
+    command
+}
+
+fn at(process: &Child, line: &str) {
+    output(enter(process).args(["sh", "-c", line]), "");
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    output(Command::new(program).args(arguments), "");
+}
+
+/// What a program says, given that text.
+fn output(command: &mut Command, input: &str) -> String {
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let told = child.wait_with_output().unwrap();
+    let text = String::from_utf8(told.stdout).unwrap();
+    assert!(told.status.success(), "{command:?}: {}\n{text}", told.status);
+    text
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}

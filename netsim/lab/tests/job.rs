@@ -156,6 +156,53 @@ fn a_rank_that_has_ended_answers_its_peers_until_the_job_ends() {
     run(scenario.to_str().unwrap());
 }
 
+/// Both look at what they are told of their network; rank 1 ends, and rank 0 waits until it hears so.
+const READS_THE_NEWS: &str = r#"
+use strict;
+use IO::Socket::UNIX;
+my $rank = $ENV{OAR_MESH_RANK};
+sub lines { open(my $file, '<', shift) or die "reading: $!"; my @lines = <$file>; chomp @lines; @lines }
+my @matrix = map { [split /,/, $_, -1] } lines($ENV{OAR_MESH_MATRIX});
+die "no table of two: @matrix" unless @matrix == 2 && @{$matrix[0]} == 2 && @{$matrix[1]} == 2;
+die "not 0 to itself" unless $matrix[0][0] eq '0' && $matrix[1][1] eq '0';
+die "not symmetric" unless $matrix[0][1] eq $matrix[1][0];
+die "not measured: '$matrix[0][1]'" unless $matrix[0][1] > 0;
+my ($header, @members) = lines($ENV{OAR_MESH_MEMBERS});
+die "header: $header" unless $header eq 'rank,name,ipv4,ipv6,state,path,rtt_ms';
+die "members: @members" unless @members == 2 && $members[$rank] =~ /,self,/;
+my $news = IO::Socket::UNIX->new(Peer => $ENV{OAR_MESH_EVENTS}) or die "connecting: $!";
+my $first = <$news>;
+die "first line: $first" unless $first =~ /^{"event":"members",.*vol-1.*vol-2/;
+exit 0 if $rank;
+alarm 60;
+while (my $line = <$news>) {
+    exit 0 if $line =~ /"event":"left","rank":1,/;
+}
+die "the news ended early";
+"#;
+
+#[test]
+fn a_job_is_told_of_its_network() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("news.pl"), READS_THE_NEWS).unwrap();
+    let scenario = folder.path().join("news.toml");
+    let text = r#"
+        [[volunteers]]
+        behind = "home"
+        count = 2
+
+        [[job]]
+        nodes = 2
+        types = ["mesh=ring", "spmd"]
+        command = "perl news.pl"
+        files = ["./news.pl"]
+    "#;
+    fs::write(&scenario, text).unwrap();
+
+    run(scenario.to_str().unwrap());
+}
+
 /// Starts the main job and waits until agents and shims are at work.
 fn start_and_wait(temporary: &TempDir) -> Child {
     let log = fs::File::create(temporary.path().join("log")).unwrap();

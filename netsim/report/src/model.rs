@@ -262,6 +262,15 @@ impl Run {
             }
             What::Up { node } => begin(&mut self.node(&node, places).up, t),
             What::Down { node, why } => {
+                // Its commands end with it, and nobody is left to say so.
+                for job in &mut self.jobs {
+                    let of_node = |at: &(u32, u32)| job.ranks.get(at).is_some_and(|on| *on == node);
+                    let open = job
+                        .commands
+                        .iter_mut()
+                        .filter(|(at, span)| span.1.is_infinite() && of_node(at));
+                    open.for_each(|(_, span)| span.1 = t);
+                }
                 let node = self.node(&node, places);
                 end(&mut node.up, t);
                 node.crashes += u32::from(why == crate::event::Why::Crashed);
@@ -298,12 +307,17 @@ impl Run {
             What::RankState { job, generation, rank, node, state, .. } => {
                 let known = self.job(job, t, places);
                 known.ranks.insert((generation, rank), node);
+                let (id, node) = (known.id, known.ranks[&(generation, rank)].clone());
                 if state == "Running" {
                     known.commands.entry((generation, rank)).or_insert((t, f64::INFINITY));
+                    self.pairs_of(id, &node).for_each(|pair| pair.over = None);
                 } else if let Some((_, end)) = known.commands.get_mut(&(generation, rank))
                     && end.is_infinite()
                 {
                     *end = t;
+                    self.pairs_of(id, &node).for_each(|pair| {
+                        pair.over.get_or_insert(t);
+                    });
                 }
             }
             What::MeshOpen { job, generation, after_s, members } => {
@@ -327,6 +341,13 @@ impl Run {
             What::Note { text } => self.notes.push(text),
             What::NodeState { .. } => {}
         }
+    }
+
+    /// The pairs of a job that a node is an end of.
+    fn pairs_of(&mut self, job: u64, node: &str) -> impl Iterator<Item = &mut Pair> {
+        let first = |job| PairKey { job, from: String::new(), to: String::new() };
+        let of_job = self.pairs.range_mut(first(job)..first(job.saturating_add(1)));
+        of_job.filter(move |(key, _)| key.from == node || key.to == node).map(|(_, pair)| pair)
     }
 
     fn take_sample(&mut self, row: Row, places: &mut Places) {

@@ -47,8 +47,8 @@ pub(super) fn look(wanted: &Job, report: &JobReport, output: Option<&str>) -> Ve
     let mut add = |text: String, wrong: Vec<String>| looked.push(Looked { text, wrong });
     if let Some(text) = &expect.output {
         let is_there = output.unwrap_or_default().contains(text);
-        let wrong = (!is_there).then(|| format!("{who}: the output does not contain `{text}`"));
-        add(format!("the output contains `{text}`"), wrong.into_iter().collect());
+        let wrong = (!is_there).then(|| format!("{who}: the output does not contain {text:?}"));
+        add(format!("the output contains {text:?}"), wrong.into_iter().collect());
     }
     if let Some(board) = &expect.queens {
         let board = u8::try_from(board.number()).unwrap_or(u8::MAX);
@@ -138,7 +138,7 @@ mod tests {
             looked.into_iter().map(|one| (one.text, one.wrong.is_empty())).collect()
         };
         let well = ("ends well, with exit status 0".to_owned(), true);
-        let said = |is_there| ("the output contains `hello`".to_owned(), is_there);
+        let said = |is_there| ("the output contains \"hello\"".to_owned(), is_there);
         assert_eq!(holds(look(wanted, &report, Some("hello"))), [well.clone(), said(true)]);
         assert_eq!(holds(look(wanted, &report, Some("no"))), [well.clone(), said(false)]);
         report.exit = Some(3);

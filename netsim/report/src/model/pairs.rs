@@ -23,6 +23,8 @@ pub struct Pair {
     pub sent: Series,
     /// Round trip times, milliseconds.
     pub rtt: Series,
+    /// When the first of its two ranks had ended: what comes later happens to nobody.
+    pub(super) over: Option<f64>,
 }
 
 /// A time that a pair spent on one path.
@@ -57,7 +59,9 @@ impl Pair {
         if let Some(last) = self.history.last_mut() {
             if last.path == path && last.via == via {
                 last.rtt_ms = rtt_ms.or(last.rtt_ms);
-                last.explain = explain;
+                if self.over.is_none() {
+                    last.explain = explain;
+                }
                 return;
             }
             last.to = t;
@@ -86,8 +90,14 @@ impl Pair {
 
     /// The path that it ended with: what came when its job was taken down does not count.
     pub fn settled(&self) -> PathKind {
-        let last = self.history.iter().rev().find(|stretch| stretch.path != PathKind::None);
+        let last = self.of_use().rev().find(|stretch| stretch.path != PathKind::None);
         last.map_or(PathKind::None, |stretch| stretch.path)
+    }
+
+    /// Its paths until one of its ranks had ended.
+    fn of_use(&self) -> impl DoubleEndedIterator<Item = &Stretch> {
+        let over = self.over.unwrap_or(f64::INFINITY);
+        self.history.iter().filter(move |stretch| stretch.from <= over)
     }
 
     /// The path at a moment.
@@ -121,7 +131,7 @@ impl Pair {
     /// The median of its round trip times, milliseconds: those of its last working path, where any
     /// were measured on it.
     pub fn median_rtt(&self) -> Option<f64> {
-        let last = self.history.iter().rev().find(|stretch| stretch.path != PathKind::None);
+        let last = self.of_use().rev().find(|stretch| stretch.path != PathKind::None);
         let since = last.map_or(0.0, |stretch| stretch.from);
         let of = |since: f64| {
             let late = self.rtt.iter().filter(|(t, _)| *t >= since).map(|(_, rtt)| *rtt);
@@ -141,7 +151,7 @@ impl Pair {
         if settled == PathKind::Direct {
             return "";
         }
-        let on_it = self.history.iter().rev().filter(|stretch| stretch.path == settled);
+        let on_it = self.of_use().rev().filter(|stretch| stretch.path == settled);
         let mut said =
             on_it.map(|stretch| stretch.explain.as_str()).filter(|said| !said.is_empty());
         said.next().unwrap_or_default()
@@ -176,7 +186,12 @@ mod tests {
         other.enter(3.0, PathKind::Direct, None, None, String::new());
 
         assert_eq!(other.explain(), "");
-        // What comes when the job is taken down does not count.
+        // What comes when the job is taken down does not count, nor what comes when a rank has ended.
+        pair.over = Some(2.5);
+        pair.enter(3.0, PathKind::Relayed, None, None, "the peer's part has ended".to_owned());
+        assert_eq!(pair.explain(), "both routers map by destination");
+        pair.enter(4.0, PathKind::Direct, None, None, String::new());
+        assert_eq!(pair.settled(), PathKind::Relayed);
         other.enter(4.0, PathKind::None, None, None, "gone".to_owned());
         assert_eq!(other.explain(), "");
     }

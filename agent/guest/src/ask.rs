@@ -200,7 +200,7 @@ async fn udp(state: &Path, membership: &Membership, lifetime: bool) -> anyhow::R
     };
     let identity = Identity::load_or_create(state)?;
     let any = SocketAddr::from(([0u16; 8], 0));
-    let overlay = Overlay::start(overlay_config(&identity, membership, any)?).await?;
+    let overlay = Overlay::start(overlay_config(&identity, membership, any, Vec::new())?).await?;
     let lifetimes: &[Duration] = if lifetime { &LIFETIMES } else { &[] };
     let report = overlay.netcheck(lifetimes).await;
     overlay.shutdown().await;

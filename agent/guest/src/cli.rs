@@ -48,6 +48,10 @@ enum Command {
         /// mesh-left, command-started, command-ended, agent-stopped. Up to 1 GiB.
         #[arg(long, value_name = "FILE")]
         events: Option<PathBuf>,
+        /// An endpoint that leads to that socket from outside, such as a port that the router forwards (then
+        /// give --bind a port, too); may be given several times.
+        #[arg(long, value_name = "ADDR:PORT", value_parser = reachable)]
+        advertise: Vec<SocketAddr>,
     },
     /// Become a node, without working yet.
     Join {
@@ -164,10 +168,11 @@ impl OfferArguments {
 /// With a sentence for people; the exit code is then 1.
 pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Run { join, state, offer, bind, no_port_mapping, events } => {
+        Command::Run { join, state, offer, bind, advertise, no_port_mapping, events } => {
             let token = join.as_deref().map(parse_token).transpose()?;
             let port_mapping = !no_port_mapping;
-            let options = RunOptions { token, offer: offer.offer(), bind, port_mapping, events };
+            let offer = offer.offer();
+            let options = RunOptions { token, offer, bind, advertise, port_mapping, events };
             runtime()?.block_on(run::run(&state.path()?, options))?;
         }
         Command::Join { token, state, offer } => {
@@ -219,6 +224,19 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
 /// Done here because clap would quote a damaged token, which is a secret, in its message.
 fn parse_token(text: &str) -> anyhow::Result<JoinToken> {
     Ok(text.parse()?)
+}
+
+/// An endpoint that others can send to.
+fn reachable(text: &str) -> Result<SocketAddr, String> {
+    let endpoint: SocketAddr =
+        text.parse().map_err(|_| "write an address and a port, as in 203.0.113.7:41641")?;
+    let ip = endpoint.ip();
+    if endpoint.port() == 0 || ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+        return Err(
+            "nobody can send there: write the address that leads here from outside".to_owned()
+        );
+    }
+    Ok(endpoint)
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

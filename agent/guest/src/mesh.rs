@@ -55,7 +55,7 @@ impl MeshNetwork {
     /// Binds the UDP socket and connects to the coordinator's rendezvous, again and again if need be.
     ///
     /// With port 0 the port of the last time is taken, when it is free. With `port_mapping` the home's
-    /// router is asked to open it.
+    /// router is asked to open it. `advertise`: endpoints that lead there from outside.
     ///
     /// # Errors
     /// [`NetworkError`].
@@ -64,13 +64,14 @@ impl MeshNetwork {
         membership: &Membership,
         bind: SocketAddr,
         port_mapping: bool,
+        advertise: &[SocketAddr],
         state: &Path,
         events: &Events,
     ) -> Result<Self, NetworkError> {
         let port_file = state.join(PORT_FILE);
         let last = fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse().ok());
         let config = |bind| {
-            let config = overlay_config(identity, membership, bind)?;
+            let config = overlay_config(identity, membership, bind, advertise.to_vec())?;
             let observer = events.observer();
             Ok::<_, NetworkError>(OverlayConfig { port_mapping, observer, ..config })
         };
@@ -123,6 +124,7 @@ pub fn overlay_config(
     identity: &Identity,
     membership: &Membership,
     bind: SocketAddr,
+    advertise: Vec<SocketAddr>,
 ) -> Result<OverlayConfig, NetworkError> {
     let server = membership.rendezvous.clone();
     let control = ControlConfig {
@@ -133,7 +135,8 @@ pub fn overlay_config(
             .map(|port| TunnelConfig::new(port, proxy_of(&membership.url))),
         software: concat!("agent ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    Ok(OverlayConfig { node: identity.node(), bind, control, observer: None, port_mapping: false })
+    let (observer, port_mapping) = (None, false);
+    Ok(OverlayConfig { node: identity.node(), bind, advertise, control, observer, port_mapping })
 }
 
 /// The secret as the shim keeps it: 64 hexadecimal digits.

@@ -31,6 +31,8 @@ pub struct RunOptions {
     pub events: Option<PathBuf>,
     /// Whether the home's router is asked to open that socket's port.
     pub port_mapping: bool,
+    /// Endpoints that lead to it from outside.
+    pub advertise: Vec<SocketAddr>,
 }
 
 /// Enrols if need be; nothing else.
@@ -80,6 +82,7 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
         &membership,
         options.bind,
         options.port_mapping,
+        &options.advertise,
         state.path(),
         &events,
     )

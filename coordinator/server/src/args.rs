@@ -20,7 +20,9 @@ pub struct Arguments {
 pub enum Command {
     /// Run the coordinator: API, scheduler, rendezvous and relay.
     Serve(Serve),
-    /// Join tokens: each makes one node.
+    /// Run a relay on a machine of its own: it joins the coordinator's, and nodes use the nearest.
+    Relay(Relay),
+    /// Join tokens: each makes one node, or one relay.
     #[command(subcommand)]
     Token(Token),
     /// Scientists.
@@ -60,6 +62,27 @@ pub struct Serve {
     pub max_stagein: u64,
 }
 
+/// `coordinator relay`.
+#[derive(Args, Clone, Debug)]
+pub struct Relay {
+    /// The relay's own directory: its key and its place at the coordinator. Made if missing.
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// A token of `coordinator token add --relay`, at the first start.
+    #[arg(long, value_name = "TOKEN", env = "RELAY_JOIN_TOKEN", hide_env_values = true)]
+    pub join: Option<String>,
+    /// UDP address of the relay.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6444")]
+    pub listen: SocketAddr,
+    /// Host name or IP address under which nodes reach this machine; the one that the coordinator sees
+    /// when not given.
+    #[arg(long, value_name = "HOST_OR_IP")]
+    pub public_address: Vec<String>,
+    /// The coordinator's control channel; the host and port of the token's address when not given.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub rendezvous: Option<String>,
+}
+
 /// `coordinator token`.
 #[derive(Debug, Subcommand)]
 pub enum Token {
@@ -68,6 +91,9 @@ pub enum Token {
         /// Data directory.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
+        /// For relays instead of nodes.
+        #[arg(long)]
+        relay: bool,
         /// How many.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
         count: u16,
@@ -78,7 +104,7 @@ pub enum Token {
         #[arg(long)]
         json: bool,
     },
-    /// Take an unused join token back.
+    /// Take an unused join token back; a used one of a relay ends that relay's right, too.
     Revoke {
         /// Its id, as `token list` shows it.
         #[arg(value_name = "ID", required = true)]

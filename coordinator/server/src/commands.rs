@@ -12,7 +12,7 @@ use crate::args::{Token, User};
 use crate::clock::Clock;
 use crate::pki::Pki;
 use crate::secret::make_secret;
-use crate::store::{DATABASE, Store, StoreError};
+use crate::store::{DATABASE, Store, StoreError, TokenMakes};
 
 /// The setting that keeps the API's URL for tokens made while the server is down.
 pub(crate) const PUBLIC_URL: &str = "public_url";
@@ -28,11 +28,12 @@ pub(crate) const PKI_FOLDER: &str = "pki";
 pub async fn token(command: Token) -> anyhow::Result<()> {
     let now = Clock::default().now();
     match command {
-        Token::Add { data, count, expires, json } => {
+        Token::Add { data, relay, count, expires, json } => {
+            let makes = if relay { TokenMakes::Relay } else { TokenMakes::Node };
             let store = open(&data).await?;
             let mut texts = Vec::new();
             for _ in 0..count {
-                texts.push(add_token(&store, &data, now, expires).await?.to_string());
+                texts.push(add_token(&store, &data, makes, now, expires).await?.to_string());
             }
             store.close().await;
             if json { print_lines([serde_json::to_string(&texts)?]) } else { print_lines(texts) }
@@ -40,7 +41,7 @@ pub async fn token(command: Token) -> anyhow::Result<()> {
         Token::Revoke { ids, data } => {
             let store = open(&data).await?;
             for id in ids {
-                if !store.revoke_token(&id, now).await? {
+                if !store.revoke_token(&id, now).await? && !store.revoke_relay(&id, now).await? {
                     bail!("no unused join token has the id {id}: see `coordinator token list`");
                 }
             }
@@ -52,7 +53,11 @@ pub async fn token(command: Token) -> anyhow::Result<()> {
             let tokens = store.tokens(now).await?;
             store.close().await;
             print_lines(tokens.iter().map(|token| {
-                format!("{}  expires {}  {}", token.id, date(token.expires), token.state)
+                let kind = match token.makes {
+                    TokenMakes::Node => "",
+                    TokenMakes::Relay => "  relay",
+                };
+                format!("{}  expires {}  {}{kind}", token.id, date(token.expires), token.state)
             }))
         }
     }
@@ -87,12 +92,13 @@ pub async fn user(command: User) -> anyhow::Result<()> {
 pub(crate) async fn add_token(
     store: &Store,
     data: &Path,
+    makes: TokenMakes,
     now: UnixMillis,
     lifetime: Duration,
 ) -> anyhow::Result<JoinToken> {
     let (url, root) = address(store, data).await?;
     let (token, hash) = make_secret().context("the system has no randomness")?;
-    store.add_token(hash, now, lifetime).await?;
+    store.add_token(hash, makes, now, lifetime).await?;
     Ok(JoinToken { url, root, token })
 }
 

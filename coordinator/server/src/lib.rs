@@ -14,6 +14,8 @@ pub mod ledger;
 mod networks;
 pub mod pki;
 mod places;
+pub mod relay;
+mod relay_desk;
 pub mod rendezvous;
 pub mod roster;
 pub mod secret;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use coordinator::args::{Arguments, Command};
-use coordinator::{commands, serve};
+use coordinator::{commands, relay, serve};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             runtime.block_on(async {
                 match arguments.command {
                     Command::Serve(serve) => serve::run(serve).await,
+                    Command::Relay(arguments) => relay::run(arguments).await,
                     Command::Token(token) => commands::token(token).await,
                     Command::User(user) => commands::user(user).await,
                 }

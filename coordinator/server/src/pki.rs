@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coordinator_client::RootPin;
+use overlay_core::NodeId;
 use overlay_relay::RelayKeys;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -95,6 +96,11 @@ impl Pki {
     /// The keys of the coordinator's own relay, the same after every start.
     pub fn relay_keys(&self) -> RelayKeys {
         self.root.relay_keys().clone()
+    }
+
+    /// The keys of a relay that runs alone: of no use at any other, and the same after every start.
+    pub fn keys_of_relay(&self, relay: NodeId) -> RelayKeys {
+        self.root.keys_of_relay(relay)
     }
 
     /// For the TLS and QUIC servers: the current leaf, renewed when it is due.

@@ -11,4 +11,6 @@ mod registry;
 mod server;
 
 pub use registry::{LaunchError, LaunchMember, MemberView, MeshView, PairView, RendezvousEvent};
-pub use server::{Enrolled, Rendezvous, RendezvousConfig, RendezvousHandle, StartError};
+pub use server::{
+    AdmitsRelays, Enrolled, Rendezvous, RendezvousConfig, RendezvousHandle, StartError,
+};

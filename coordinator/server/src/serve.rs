@@ -1,7 +1,7 @@
 //! `coordinator serve`: everything that listens.
 
 mod doorkeeper;
-mod sockets;
+pub(crate) mod sockets;
 mod tunnels;
 
 use std::net::SocketAddr;
@@ -27,10 +27,11 @@ use crate::clock::Clock;
 use crate::commands::{PKI_FOLDER, PUBLIC_URL, add_token, print_lines};
 use crate::http;
 use crate::pki::Pki;
+use crate::relay_desk::RelayDesk;
 use crate::rendezvous::{Rendezvous, RendezvousConfig, RendezvousHandle};
 use crate::roster::Roster;
 use crate::stage::{StageLimits, StageStore};
-use crate::store::Store;
+use crate::store::{Store, TokenMakes};
 
 /// How long the first start's join token can be used.
 const FIRST_TOKEN: Duration = Duration::from_secs(24 * 3600);
@@ -115,7 +116,7 @@ impl Server {
         let first_start = store.is_new(clock.now()).await?;
         store.set_setting(PUBLIC_URL, &url).await?;
         let join_token = if first_start {
-            Some(add_token(&store, data, clock.now(), FIRST_TOKEN).await?)
+            Some(add_token(&store, data, TokenMakes::Node, clock.now(), FIRST_TOKEN).await?)
         } else {
             None
         };
@@ -125,12 +126,14 @@ impl Server {
         let gateway = Gateway::new(control_address, relay.local_addr());
         let relay_endpoints = sockets::resolve(host, relay.local_addr().port()).await?;
         let roster = Arc::new(Roster::default());
+        let desk = RelayDesk { store: store.clone(), pki: pki.clone(), clock: clock.clone() };
         let (rendezvous, events) = Rendezvous::start(RendezvousConfig {
             socket: control,
             certificate: pki.resolver(),
             relay_keys: keys,
             relay_endpoints,
             enrolled: roster.clone(),
+            relays: Arc::new(desk),
             reset_secret: pki.reset_secret(),
         })?;
 

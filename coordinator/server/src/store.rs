@@ -5,6 +5,7 @@
 //! cut, and commits are rare here (polls do not write).
 
 mod jobs;
+mod relays;
 pub(crate) mod rows;
 mod tokens;
 mod users;
@@ -18,7 +19,7 @@ use sqlx::sqlite::{
 
 pub use self::jobs::JobFilter;
 pub use self::rows::{EnrolRefusal, EnrolRow, NodeRow};
-pub use self::tokens::{TokenRow, TokenState};
+pub use self::tokens::{TokenMakes, TokenRow, TokenState};
 pub use self::users::AddUserError;
 
 /// The database's file in the data directory.

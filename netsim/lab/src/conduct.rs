@@ -80,6 +80,11 @@ fn build(
     if !world.coordinator_output().0.contains("join token: ") {
         bail!("the coordinator's first start printed no join token");
     }
+    for relay in &resolved.relays {
+        step(progress, recorder, format!("starting the relay {}", relay.host));
+        world.start_relay(&relay.host)?;
+        recorder.record(What::Up { node: relay.host.clone() });
+    }
     step(progress, recorder, format!("enrolling {count} volunteers"));
     world.enrol()?;
     world.log_in()?;

@@ -51,7 +51,8 @@ impl Nodes {
         // What the agent's own commands look for, as `agent status`.
         let state = |v: &Volunteer| (AGENT_STATE.to_owned(), v.state_dir().display().to_string());
         let volunteers = world.volunteers.iter().map(|v| (&v.machine, &v.place, Some(state(v))));
-        for (machine, place, more) in scientists.chain(volunteers) {
+        let relays = world.relays().map(|relay| (&relay.machine, &relay.place, None));
+        for (machine, place, more) in scientists.chain(relays).chain(volunteers) {
             let env = env(place).into_iter().chain(more).collect();
             nodes.push(Node { env, ..node(&machine.name, &machine.netns, &place.dir) });
             nodes.extend(routers(machine, &world.dir));

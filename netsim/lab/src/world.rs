@@ -23,11 +23,13 @@ mod enrolment;
 mod networks;
 mod power;
 pub(crate) mod proxies;
+mod relays;
 mod scenery;
 mod scientist;
 mod volunteers;
 
 pub use networks::JobNetwork;
+use relays::LoneRelay;
 pub use scientist::{Scientist, Submission};
 pub use volunteers::Volunteer;
 
@@ -67,6 +69,7 @@ pub struct World {
     /// The HTTP proxies of networks that let nothing else out.
     proxies: Vec<proxies::Proxy>,
     api_port: u16,
+    relays: Vec<LoneRelay>,
     settings: Coordinator,
     /// The machine that the coordinator runs on.
     pub public: Machine,
@@ -112,6 +115,7 @@ impl World {
             coordinator: None,
             proxies: Vec::new(),
             api_port: API_PORT,
+            relays: Vec::new(),
             settings: Coordinator::default(),
             public,
             scientists: Vec::new(),
@@ -217,6 +221,7 @@ impl World {
             volunteer.tell_agent_to_stop();
         }
         self.volunteers.iter_mut().try_for_each(Volunteer::stop_agent)?;
+        self.stop_relays()?;
         self.stop_coordinator()?;
         self.proxies.drain(..).try_for_each(|proxy| proxy.program.stop(STOP))?;
         let left = wait::until("the end of all processes", STOP, || {

@@ -25,10 +25,7 @@ pub(crate) fn resolve(file: &ScenarioFile, seed: Option<u64>) -> Result<Resolved
     let seed = seed.unwrap_or(scenario.seed);
     let mut network = network::Network::new(scenario)?;
     network.add_coordinator(&scenario.coordinator)?;
-    if !scenario.relays.is_empty() {
-        let message = "the relay cannot run alone yet: leave [[relays]] out";
-        return Err(Fault::new(at!["relays"], message));
-    }
+    let relays = network.add_relays(&scenario.relays)?;
     let scientists = network.add_scientists(scenario)?;
     let volunteers = network.add_volunteers(scenario, seed, folder)?;
     network.add_proxy();
@@ -46,7 +43,7 @@ pub(crate) fn resolve(file: &ScenarioFile, seed: Option<u64>) -> Result<Resolved
             launch_deadline: scenario.coordinator.launch_deadline.0,
         },
         scientists,
-        relays: Vec::new(),
+        relays,
         volunteers,
         jobs,
         gatherings,

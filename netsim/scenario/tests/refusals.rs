@@ -100,7 +100,7 @@ fn a_name_that_is_no_scenario_points_to_the_list() {
 }
 
 /// A scenario that is wrong in one place, where that is, and a part of what is said.
-const WRONG: [(&str, &str, &str); 35] = [
+const WRONG: [(&str, &str, &str); 36] = [
     ("[[volunteer]]\nbehind = \"home\"", "1:3", "did you mean `volunteers`?"),
     ("[[volunteers]]\nbehnd = \"home\"", "2:1", "did you mean `behind`?"),
     ("[[volunteers]]\nbehind = \"hom\"", "2:10", "did you mean `home`?"),
@@ -147,7 +147,6 @@ const WRONG: [(&str, &str, &str); 35] = [
     ("[[event]]\nat = \"1h\"\ndo = \"coordinator-stop\"", "2:6", "after the end"),
     ("[[expect]]\nthat = \"rtt\"\nat-most = 5", "3:11", "is a time"),
     ("[[expect]]\nthat = \"jobs-terminated\"", "1:1", "this always holds"),
-    ("[[relays]]\ncount = 2", "1:1", "the relay cannot run alone yet"),
     (
         "[[event]]\nwhen = { job = \"job-1\", state = \"ended\" }\nafter = \"2h\"\n\
          do = \"coordinator-kill\"",
@@ -157,6 +156,8 @@ const WRONG: [(&str, &str, &str); 35] = [
     ("[scientist]\nname = \"a b\"", "2:8", "is no user's name"),
     ("[scientist]\nbehind = \"proxy-only\"", "2:10", "without a proxy"),
     ("[[volunteers]]\nbehind = \"none\"\ncount = 100000", "1:1", "in the public network"),
+    ("[[relays]]\ncount = 16", "1:1", "at most 15 are possible"),
+    ("[[relays]]\nregion = \"mars\"", "2:10", "there is no region `mars`"),
 ];
 
 /// What is wrong with a job, and a part of what is said.

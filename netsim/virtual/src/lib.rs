@@ -22,6 +22,6 @@ mod timers;
 mod world;
 
 pub use node::VirtualNode;
-pub use relay::{REFLECTOR_TOKEN, Relay};
+pub use relay::{LoneRelay, REFLECTOR_TOKEN, Relay};
 pub use run::{Outcome, RunError, predicted, run};
 pub use world::{LINK, Note, PORT, Packet, World};

@@ -29,6 +29,8 @@ pub struct VirtualNode {
     pub removed: Vec<SessionKey>,
     /// The inner MTU towards peers where it was told.
     pub route_mtus: BTreeMap<NodeId, usize>,
+    /// The relays that answer, as last reported: the home relay first.
+    pub nearest: Vec<NodeId>,
     /// As last announced.
     pub candidates: Option<NodeCandidates>,
     /// Bytes of [`crate::wireguard::Inner::Bulk`] that have arrived.
@@ -61,6 +63,7 @@ impl VirtualNode {
             initiated: BTreeMap::new(),
             removed: Vec::new(),
             route_mtus: BTreeMap::new(),
+            nearest: Vec::new(),
             candidates: None,
             bulk: BTreeMap::new(),
             welcomed: false,

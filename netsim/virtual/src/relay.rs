@@ -4,10 +4,23 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
+use netsim_sim::HostId;
+use overlay_core::NodeId;
 use overlay_core::wire::{ControlFrame, Ticket};
 
 /// What the reflector wants to be shown.
 pub const REFLECTOR_TOKEN: [u8; 16] = [0x70; 16];
+
+/// A relay that runs alone, on a machine of its own.
+#[derive(Debug)]
+pub struct LoneRelay {
+    /// Its name.
+    pub id: NodeId,
+    /// Its machine.
+    pub host: HostId,
+    /// The relay.
+    pub relay: Relay,
+}
 
 /// A relay and reflector.
 #[derive(Debug, Default)]

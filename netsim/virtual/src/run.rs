@@ -12,7 +12,8 @@
 //! - No program runs. In place of its command a job exchanges its `pair-bytes`, at least a packet,
 //!   between all pairs of its mesh, and then takes as long as `sleep N` in the command says, or a
 //!   second. It succeeds. What is expected of outputs and files is not looked at, and a note says so.
-//! - The coordinator's relay is the only one, reached over UDP.
+//! - Relays are reached over UDP. The coordinator notices their coming and going at once, and every pair
+//!   has a channel at each.
 //!
 //! The same scenario and seed give the same events.
 
@@ -59,9 +60,6 @@ pub enum RunError {
         /// What the coordinator says.
         reason: String,
     },
-    /// The simulator lacks it.
-    #[error("{0} cannot be simulated yet: run it in the laboratory (--backend lab)")]
-    Lacks(&'static str),
 }
 
 /// How a run has ended.
@@ -180,6 +178,8 @@ struct Run<'a> {
     launches: BTreeMap<JobId, LaunchRun>,
     finished: BTreeMap<JobId, Finished>,
     timeline: Timeline,
+    /// The relays that run alone, by their machines' names.
+    relays: BTreeMap<String, NodeId>,
     failures: Vec<String>,
     warnings: Vec<String>,
 }
@@ -217,8 +217,14 @@ impl<'a> Run<'a> {
             .into_iter()
             .map(|(host, presence)| (host, presence.starts_on))
             .collect();
+        let mut relays = BTreeMap::new();
+        for relay in &resolved.relays {
+            relays.insert(relay.host.clone(), built.host(&relay.host)?);
+        }
         let mut world = World::on(built.network, server, resolved.seed, start);
         world.keep_notes();
+        let add = |(name, host)| (name, world.add_relay_at(host));
+        let relays = relays.into_iter().map(add).collect();
         let mut run = Self {
             resolved,
             record,
@@ -244,6 +250,7 @@ impl<'a> Run<'a> {
             launches: BTreeMap::new(),
             finished: BTreeMap::new(),
             timeline,
+            relays,
             failures: Vec::new(),
             warnings: resolved.warnings(),
         };
@@ -277,6 +284,7 @@ impl<'a> Run<'a> {
                 Some(_) => Role::Volunteer,
                 None if host.name == "coordinator" => Role::Coordinator,
                 None if is_scientist => Role::Scientist,
+                None if self.relays.contains_key(&host.name) => Role::Relay,
                 None => Role::Machine,
             };
             self.tell(What::Node {
@@ -289,6 +297,9 @@ impl<'a> Run<'a> {
             });
         }
         self.tell(What::Up { node: "coordinator".to_owned() });
+        for relay in &resolved.relays {
+            self.tell(What::Up { node: relay.host.clone() });
+        }
     }
 
     /// When something happens next; none: the run is over.

@@ -16,7 +16,7 @@ use overlay_core::{
 };
 
 use crate::node::VirtualNode;
-use crate::relay::Relay;
+use crate::relay::{LoneRelay, Relay};
 use crate::timers::{Slots, Timers};
 use crate::wireguard::Message;
 pub(crate) use coordinator::CONTROL_DELAY;
@@ -77,9 +77,11 @@ pub struct World {
     pub net: Network<Packet>,
     /// The nodes, in the order of making: elsewhere they are named by their index here.
     pub nodes: Vec<VirtualNode>,
-    /// The relay.
+    /// The coordinator's own relay.
     pub relay: Relay,
-    /// The machine of coordinator and relay.
+    /// The relays that run alone.
+    pub lone_relays: Vec<LoneRelay>,
+    /// The machine of the coordinator and its relay.
     pub server: HostId,
     /// The communication pattern of netmaps from now on.
     pub pattern: Option<Pattern>,
@@ -115,6 +117,7 @@ impl World {
             net,
             nodes: Vec::new(),
             relay: Relay::default(),
+            lone_relays: Vec::new(),
             server,
             pattern: None,
             coordinator_away: false,
@@ -233,9 +236,13 @@ impl World {
 
     /// An endpoint of coordinator or relay as that node can reach it.
     fn endpoint_for(&self, index: usize, port: u16) -> SocketAddr {
+        self.endpoint_at(self.server, index, port)
+    }
+
+    fn endpoint_at(&self, server: HostId, index: usize, port: u16) -> SocketAddr {
         let host = self.nodes[index].host;
-        let ipv6 = self.net.ipv6_address(self.server).filter(|_| !self.net.has_ipv4(host));
-        SocketAddr::new(ipv6.unwrap_or_else(|| self.net.address(self.server)), port)
+        let ipv6 = self.net.ipv6_address(server).filter(|_| !self.net.has_ipv4(host));
+        SocketAddr::new(ipv6.unwrap_or_else(|| self.net.address(server)), port)
     }
 
     /// Time since the start.
@@ -329,6 +336,10 @@ impl World {
             self.deliver_to_server(delivery);
             return;
         }
+        if let Some(lone) = self.lone_relays.iter_mut().find(|lone| lone.host == delivery.host) {
+            serve(&mut lone.relay, &mut self.net, delivery);
+            return;
+        }
         let Some(index) = self.node_on(delivery.host).filter(|_| delivery.to.port() == PORT) else {
             return;
         };
@@ -347,25 +358,35 @@ impl World {
     }
 
     fn deliver_to_server(&mut self, delivery: Delivery<Packet>) {
-        let Delivery { from, to, size_bytes, payload, .. } = delivery;
-        let (to_control, to_relay) =
-            (to.port() == CONTROL_PORT, to.port() == RELAY_PORT && !self.relay.down);
-        match payload {
-            Packet::Hello(index, attempt) if to_control => self.on_hello(index, attempt, from),
-            Packet::Control(bytes) if to_relay => {
-                if let Some(answer) = self.relay.answer(from, &bytes) {
-                    let answer = Packet::Control(answer.encode());
-                    self.net.send(self.server, RELAY_PORT, from, answer);
-                }
+        match delivery.payload {
+            Packet::Hello(index, attempt) if delivery.to.port() == CONTROL_PORT => {
+                self.on_hello(index, attempt, delivery.from);
             }
-            packet @ Packet::Relayed(channel, ..) if to_relay => {
-                if let Some(next) = self.relay.forward(from, channel) {
-                    let packet = Outgoing::udp(RELAY_PORT, next, size_bytes, packet);
-                    self.net.send_packet(self.server, packet);
-                }
+            Packet::Hello(..) | Packet::Control(_) | Packet::Direct(..) | Packet::Relayed(..) => {
+                serve(&mut self.relay, &mut self.net, delivery);
             }
-            Packet::Hello(..) | Packet::Control(_) | Packet::Direct(..) | Packet::Relayed(..) => {}
         }
+    }
+}
+
+/// What a relay does with what has reached its machine.
+fn serve(relay: &mut Relay, net: &mut Network<Packet>, delivery: Delivery<Packet>) {
+    let Delivery { host, from, to, size_bytes, payload, .. } = delivery;
+    if to.port() != RELAY_PORT || relay.down {
+        return;
+    }
+    match payload {
+        Packet::Control(bytes) => {
+            if let Some(answer) = relay.answer(from, &bytes) {
+                net.send(host, RELAY_PORT, from, Packet::Control(answer.encode()));
+            }
+        }
+        packet @ Packet::Relayed(channel, ..) => {
+            if let Some(next) = relay.forward(from, channel) {
+                net.send_packet(host, Outgoing::udp(RELAY_PORT, next, size_bytes, packet));
+            }
+        }
+        Packet::Hello(..) | Packet::Direct(..) => {}
     }
 }
 

@@ -213,6 +213,7 @@ impl Run<'_> {
                     assert!(self.sessions.iter().any(|session| session.peer == peer));
                 }
                 Output::RouteMtu { mtu, .. } => assert!((1280..=1412).contains(&mtu)),
+                Output::RelaysMeasured(measured) => assert!(measured.len() <= 16),
                 Output::Transmit { .. } | Output::Announce(_) | Output::PairChanged(..) => {}
             }
         }

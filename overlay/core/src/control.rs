@@ -8,13 +8,14 @@
 //! state again; every message may therefore arrive twice.
 
 pub mod codec;
+pub mod relays;
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{MeshId, NodeId, WireGuardKey};
-use crate::netmap::{Netmap, NodeCandidates, RelayTicket};
+use crate::netmap::{MeasuredRelay, Netmap, NodeCandidates, RelayOffer, RelayTicket};
 use crate::rtt::RttTable;
 
 /// The ALPN of the control protocol, version 1.
@@ -60,6 +61,11 @@ pub enum ToCoordinator {
         /// One entry per peer.
         pairs: Vec<PairReport>,
     },
+    /// The relays that answer, whenever their order changes: the first one is the node's home relay.
+    Relays {
+        /// The nearest first; at most [`MAX_RELAYS`](crate::netmap::MAX_RELAYS).
+        measured: Vec<MeasuredRelay>,
+    },
 }
 
 /// What the coordinator says.
@@ -81,6 +87,12 @@ pub enum ToNode {
     Candidates(NodeCandidates),
     /// A relay channel to a peer. Sent before the netmap that names the peer.
     Ticket(RelayTicket),
+    /// The relays that run now: the node measures how far they are. One that is missing has ended, and
+    /// a channel there is forgotten when it falls silent.
+    Relays {
+        /// At most [`MAX_RELAYS`](crate::netmap::MAX_RELAYS), each at an endpoint that the node can reach.
+        relays: Vec<RelayOffer>,
+    },
     /// Every pair that the mesh waits for has a working path: the job may start.
     MeshOpen {
         /// The mesh.

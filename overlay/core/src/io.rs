@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::NodeId;
 use crate::control::PairReport;
 use crate::ids::{MeshId, SessionKey, WireGuardKey};
-use crate::netmap::{Netmap, NodeCandidates, RelayTicket};
+use crate::netmap::{MeasuredRelay, Netmap, NodeCandidates, RelayOffer, RelayTicket};
 
 /// Where a packet goes, or where it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +49,9 @@ pub enum Input<'a> {
     OperatorEndpoints(Vec<SocketAddr>),
     /// How long a mapping of the NAT in front of this node lives without packets, as measured.
     MappingLifetime(Duration),
+    /// The coordinator and its relay are reached through a tunnel from now on, or are not any more. What they
+    /// see of this node then is the tunnel's other end, and says nothing about its network.
+    Tunnelled(bool),
     /// The machine was suspended and goes on. A clock that runs on meanwhile tells the node by itself.
     Resumed,
     /// This node is about to enter a mesh with that private key's public part.
@@ -70,6 +73,8 @@ pub enum Input<'a> {
     Candidates(NodeCandidates),
     /// A relay channel to a peer.
     Ticket(RelayTicket),
+    /// The relays that run now; all of them each time.
+    Relays(Vec<RelayOffer>),
     /// A frame with the control magic (reflector, relay) reached the socket. Untrusted.
     Control {
         /// The sender as the socket saw it.
@@ -163,6 +168,8 @@ pub enum Output {
     },
     /// Tell the coordinator this node's candidates.
     Announce(NodeCandidates),
+    /// Tell the coordinator how far the relays are: those that answer, the home relay first.
+    RelaysMeasured(Vec<MeasuredRelay>),
     /// A pair changed; the driver adds the byte counts and tells the coordinator.
     PairChanged(SessionKey, PairState),
 }

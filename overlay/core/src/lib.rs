@@ -29,6 +29,7 @@ mod budget;
 mod candidates;
 mod context;
 mod explain;
+mod homes;
 mod keeper;
 mod ledger;
 mod mesh;
@@ -45,7 +46,10 @@ mod trial;
 
 pub use ids::{MeshId, NodeId, SessionKey, WireGuardKey};
 pub use io::{Input, Output, PairState, Path};
-pub use netmap::{Candidate, CandidateKind, Member, Netmap, NodeCandidates, RelayTicket};
+pub use netmap::{
+    Candidate, CandidateKind, MeasuredRelay, Member, Netmap, NodeCandidates, RelayOffer,
+    RelayTicket,
+};
 pub use node::{MAX_PEERS, Node, NodeConfig, NodeView, Outputs, Stats};
 pub use pattern::Pattern;
 pub use rtt::RttTable;

@@ -45,6 +45,8 @@ pub(crate) struct NatProbe {
     support: Question<bool>,
     filtering: Question<ObservedFiltering>,
     own_port: Option<u16>,
+    /// Nobody who is asked sees this node's own packets.
+    blind: bool,
 }
 
 /// Something that is asked a few times and known afterwards.
@@ -111,7 +113,19 @@ impl NatProbe {
             support: Question::new(),
             filtering: Question::new(),
             own_port: None,
+            blind: false,
         }
+    }
+
+    /// Whether what others see is a tunnel's other end, which says nothing. Whether that is new.
+    pub(crate) fn set_blind(&mut self, blind: bool) -> bool {
+        let is_new = std::mem::replace(&mut self.blind, blind) != blind;
+        if is_new {
+            self.seen.forget();
+            self.reflectors.clear();
+            self.forget_answers();
+        }
+        is_new
     }
 
     /// The coordinator sees this node there, and names a reflector.
@@ -122,6 +136,9 @@ impl NatProbe {
         reflector: SocketAddr,
         token: [u8; 16],
     ) {
+        if self.blind {
+            return;
+        }
         if self.seen.on_coordinator(observed) {
             self.forget_answers();
         }
@@ -131,6 +148,9 @@ impl NatProbe {
 
     /// A further reflector, or one with a newer token.
     pub(crate) fn add_reflector(&mut self, now: Instant, at: SocketAddr, token: [u8; 16]) {
+        if self.blind {
+            return;
+        }
         if let Some(known) = self.reflectors.iter_mut().find(|known| known.at == at) {
             known.token = token;
             known.check_now(now);
@@ -193,6 +213,9 @@ impl NatProbe {
     }
 
     fn observe(&mut self, now: Instant, by: SocketAddr, observed: SocketAddr) -> Taken {
+        if self.blind {
+            return Taken::AsKnown;
+        }
         match self.seen.on_observed(Observer::At(by), observed) {
             seen::News::Nothing => Taken::AsKnown,
             seen::News::More => Taken::News,

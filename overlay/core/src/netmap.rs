@@ -19,6 +19,10 @@ pub const MAX_MEMBERS: usize = 1024;
 /// (reference: "cap 8 local by 8 remote").
 pub const MAX_CANDIDATES: usize = 8;
 
+/// The most relays that a node is told. Chosen: a few in each part of the world; each is asked for its
+/// distance now and then.
+pub const MAX_RELAYS: usize = 16;
+
 /// The prefix length of a mesh's IPv4 network, 10.128.0.0/16: the same for every mesh, since network
 /// namespaces keep them apart.
 pub const IPV4_PREFIX_LEN: u8 = 16;
@@ -219,6 +223,36 @@ impl fmt::Debug for RelayTicket {
             .field("expires_unix", &self.expires_unix)
             .finish_non_exhaustive()
     }
+}
+
+/// A relay that runs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayOffer {
+    /// Its name; all zeroes for the coordinator's own.
+    pub relay: NodeId,
+    /// Its UDP endpoint, of a family that the node can reach.
+    pub endpoint: SocketAddr,
+    /// Shown to its reflector, which answers nobody else. Hexadecimal, 16 bytes.
+    pub token: String,
+}
+
+/// Leaves the token out.
+impl fmt::Debug for RelayOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayOffer")
+            .field("relay", &self.relay)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a relay is from a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeasuredRelay {
+    /// Its name.
+    pub relay: NodeId,
+    /// Round trip time, microseconds.
+    pub rtt_us: u64,
 }
 
 #[cfg(test)]

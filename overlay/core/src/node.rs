@@ -39,6 +39,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::budget::PunchBudget;
 use crate::candidates::OwnCandidates;
 use crate::context::{Context, earlier};
+use crate::homes::Homes;
 use crate::io::{Input, Output, Path};
 use crate::keeper::Keeper;
 use crate::mesh::{MAX_MESHES, Mesh};
@@ -85,6 +86,7 @@ pub struct Node {
     own: OwnCandidates,
     nat: NatProbe,
     budget: PunchBudget,
+    homes: Homes,
     keepers: BTreeMap<SocketAddr, Keeper>,
     keeper_rng: ChaCha8Rng,
     keepalive: Duration,
@@ -127,6 +129,7 @@ impl Node {
             own: OwnCandidates::new(config.id),
             nat: NatProbe::new(ChaCha8Rng::seed_from_u64(config.seed)),
             budget: PunchBudget::default(),
+            homes: Homes::new(config.seed),
             keepers: BTreeMap::new(),
             keeper_rng: keeper_stream(config.seed),
             keepalive: KEEPALIVE,
@@ -178,6 +181,12 @@ impl Node {
                 let (least, most) = KEEPALIVE_RANGE;
                 self.keepalive = lifetime.mul_f64(REFRESH_SHARE).clamp(least, most);
             }
+            Input::Tunnelled(tunnelled) => {
+                if self.nat.set_blind(tunnelled) {
+                    self.on_own_candidates();
+                    self.on_resumed();
+                }
+            }
             Input::Resumed => self.on_resumed(),
             Input::JoinMesh(mesh) => self.on_join(mesh),
             Input::Netmap(netmap) => self.on_netmap(netmap),
@@ -191,6 +200,7 @@ impl Node {
                 self.with_peer(candidates.node, |peer, ctx| peer.on_candidates(ctx, &candidates));
             }
             Input::Ticket(ticket) => self.on_ticket(&ticket),
+            Input::Relays(offers) => self.on_relays(&offers),
             Input::Control { from, bytes } => self.on_control(from, bytes),
             Input::Authenticated { session, via, data } => {
                 self.with_session(session, |peer, ctx| {
@@ -211,7 +221,8 @@ impl Node {
     pub fn next_wakeup(&self) -> Option<Instant> {
         let peers = self.deadlines.first().map(|(at, _)| *at);
         let keepers = self.keepers.values().map(Keeper::next_timer).min();
-        earlier(earlier(peers, keepers), self.nat.next_timer())
+        let measuring = earlier(self.nat.next_timer(), self.homes.next_timer());
+        earlier(earlier(peers, keepers), measuring)
     }
 
     /// Counters since the node was made.
@@ -243,6 +254,7 @@ impl Node {
     fn on_resumed(&mut self) {
         self.stats.resumptions += 1;
         self.nat.check_now(self.now);
+        self.homes.check_now(self.now);
         for keeper in self.keepers.values_mut() {
             keeper.check_now(self.now);
         }
@@ -258,6 +270,7 @@ impl Node {
         if !has_moved {
             return;
         }
+        self.homes.check_now(self.now);
         self.with_all_peers(|peer, ctx| peer.on_local_change(ctx));
     }
 
@@ -353,6 +366,11 @@ impl Node {
         if has_news {
             self.on_own_candidates();
         }
+        let (requests, order) = self.homes.fire_due_timers(self.now);
+        for (to, frame) in requests {
+            self.outputs.push(Output::Transmit { to, bytes: frame.encode() });
+        }
+        self.outputs.extend(order.map(Output::RelaysMeasured));
     }
 
     fn with_all_peers(&mut self, mut act: impl FnMut(&mut Peer, &mut Context<'_>)) {

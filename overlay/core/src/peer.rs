@@ -76,6 +76,11 @@ impl Peer {
         self.relays.on_ticket(ctx.now, relay, ticket, &mut self.rng);
     }
 
+    /// Which relays run: channels at others are forgotten once they are silent.
+    pub(crate) fn on_relays_running(&mut self, runs: impl Fn(SocketAddr) -> bool) {
+        self.relays.on_running(runs);
+    }
+
     pub(crate) fn on_candidates(&mut self, ctx: &Context<'_>, candidates: &NodeCandidates) {
         let changed = self.search.on_candidates(ctx.now, candidates, ctx.own, &mut self.rng);
         if changed && self.relays.best().is_none() {

@@ -36,6 +36,8 @@ struct Way {
     rtt: Option<Duration>,
     /// It was in use and fell silent: any other one is better until it answers again.
     failed: bool,
+    /// The coordinator does not know that relay any more.
+    is_gone: bool,
     measure_at: Option<Instant>,
     attempts: u32,
 }
@@ -60,16 +62,31 @@ impl Relays {
         ticket: Ticket,
         rng: &mut ChaCha8Rng,
     ) {
-        if self.0.iter_mut().any(|way| way.channel.renew(now, relay, ticket, rng)) {
+        let renewed = self
+            .0
+            .iter_mut()
+            .find_map(|way| way.channel.renew(now, relay, ticket, rng).then_some(&mut way.is_gone));
+        if let Some(is_gone) = renewed {
+            *is_gone = false;
             return;
         }
         // One channel at each relay.
         self.0.retain(|way| way.channel.relay() != relay);
         if self.0.len() >= MAX_CHANNELS {
-            self.0.remove(0);
+            let gone = self.0.iter().position(|way| way.is_gone).unwrap_or(0);
+            self.0.remove(gone);
         }
         let channel = RelayChannel::new(now, relay, ticket);
-        self.0.push(Way { channel, rtt: None, failed: false, measure_at: None, attempts: 0 });
+        let (rtt, measure_at) = (None, None);
+        self.0.push(Way { channel, rtt, failed: false, is_gone: false, measure_at, attempts: 0 });
+    }
+
+    /// Which relays run, as the coordinator knows. It may be the coordinator that lost touch: a channel
+    /// that works stays.
+    pub(crate) fn on_running(&mut self, runs: impl Fn(SocketAddr) -> bool) {
+        for way in &mut self.0 {
+            way.is_gone = !runs(way.channel.relay());
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -193,8 +210,9 @@ impl Relays {
     ) -> Vec<Path> {
         let alone = self.0.len() < 2;
         let mut measured = Vec::new();
+        self.0.iter_mut().for_each(|way| way.channel.fire_due_timers(rng, ctx));
+        self.0.retain(|way| !way.is_gone || way.channel.is_bound());
         for way in &mut self.0 {
-            way.channel.fire_due_timers(rng, ctx);
             let path = way.channel.path();
             if !is_wanted || alone || !way.channel.is_bound() || in_use == Some(path) {
                 continue;

@@ -22,5 +22,5 @@ mod hex;
 
 pub use control::{ControlFrame, Ticket};
 pub use demux::{Class, Demux};
-pub use hex::{ParseHexError, format_hex, parse_reflector_token};
+pub use hex::{ParseHexError, format_hex, parse_key, parse_reflector_token};
 pub use probe::Probe;

@@ -278,24 +278,27 @@ impl ControlTask {
                     self.connected.send_replace(true);
                 }
                 let is_welcome = matches!(message, ToNode::Welcome { .. });
-                let command = Command::Coordinator(Box::new(message));
-                self.worker.send(command).await.map_err(|_| SessionError::WorkerStopped)?;
-                let was_tunnelled =
-                    is_welcome && self.was_tunnelled.swap(is_tunnelled, Ordering::Relaxed);
-                if is_welcome && was_tunnelled != is_tunnelled {
-                    let changed = self.worker.send(Command::WayChanged).await;
+                if is_welcome
+                    && self.was_tunnelled.swap(is_tunnelled, Ordering::Relaxed) != is_tunnelled
+                {
+                    // Before the coordinator's word, which is to be understood accordingly.
+                    let changed = Command::WayChanged { tunnelled: is_tunnelled };
+                    let changed = self.worker.send(changed).await;
                     changed.map_err(|_| SessionError::WorkerStopped)?;
                 }
+                let command = Command::Coordinator(Box::new(message));
+                self.worker.send(command).await.map_err(|_| SessionError::WorkerStopped)?;
             }
         }
     }
 
-    /// The coordinator's relays are reached by the detour, too.
+    /// The coordinator's own relay is reached by the detour, too: it is the reflector.
     fn note_relays(&self, message: &ToNode) {
         match message {
             ToNode::Welcome { reflector, .. } => self.detour.add_relay(plain(*reflector)),
-            ToNode::Ticket(ticket) => self.detour.add_relay(plain(ticket.relay)),
-            ToNode::Netmap(_)
+            ToNode::Ticket(_)
+            | ToNode::Relays { .. }
+            | ToNode::Netmap(_)
             | ToNode::Candidates(_)
             | ToNode::MeshOpen { .. }
             | ToNode::Member { .. }

@@ -62,6 +62,9 @@ impl Overlay {
             self.ipv6(seen, &hosts),
             lifetime(seen, lifetimes)
         );
+        if let Some(lifetime) = lifetime.filter(|lifetime| lifetime.at_least_s > 0) {
+            self.learned_lifetime(Duration::from_secs(lifetime.at_least_s)).await;
+        }
         if filter.round_trip.is_none() && self.tunnelled() {
             return NetReport { ipv6, ..NetReport::blocked() };
         }

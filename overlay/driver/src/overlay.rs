@@ -42,6 +42,9 @@ pub struct OverlayConfig {
     /// Where the UDP socket is bound: dual stack for an IPv6 address, IPv4 only for an IPv4 one. Port 0
     /// lets the system choose. A specific address makes it the only host candidate.
     pub bind: SocketAddr,
+    /// Endpoints that lead to that socket from outside, such as a port that a router forwards: peers are told
+    /// them as they are.
+    pub advertise: Vec<SocketAddr>,
     /// The coordinator.
     pub control: ControlConfig,
     /// Told of what happens to meshes and pairs, if anybody wants to know.
@@ -143,6 +146,11 @@ impl Overlay {
             config.observer,
         )
         .map_err(StartError::Worker)?;
+        if !config.advertise.is_empty() {
+            let endpoints = Command::OperatorEndpoints(config.advertise);
+            // A new worker's queue is empty.
+            let _ = worker.try_send(endpoints);
+        }
         let server = config.control.server.clone();
         let (connected_sender, connected) = watch::channel(false);
         let moved = Arc::new(Notify::new());
@@ -225,6 +233,12 @@ impl Overlay {
             return Stats::default();
         }
         answer.await.unwrap_or_default()
+    }
+
+    /// How long the NAT remembers a silent mapping, as measured: keepalives come in time from now on.
+    pub(crate) async fn learned_lifetime(&self, lifetime: Duration) {
+        // A stopped overlay keeps nothing alive.
+        let _ = self.shared.worker.send(Command::MappingLifetime(lifetime)).await;
     }
 
     /// What the node knows and does; none after the shutdown.

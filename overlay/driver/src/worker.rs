@@ -15,6 +15,7 @@ mod receive;
 mod reports;
 mod session;
 mod slab;
+mod sleep;
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ use net::Net;
 use plane::Plane;
 use poll_set::PollSet;
 use receive::Receiver;
+use sleep::SleepWatch;
 
 use crate::control::Board;
 use crate::observe::Observer;
@@ -69,6 +71,7 @@ struct Worker {
     /// The meshes whose devices can be read in this turn.
     readable: Vec<usize>,
     polled: PollSet,
+    sleeps: SleepWatch,
 }
 
 /// What the poll found.
@@ -103,6 +106,7 @@ pub(crate) fn spawn(
         next_tick: now,
         readable: Vec::new(),
         polled: PollSet::default(),
+        sleeps: SleepWatch::new(),
     };
     let thread = thread::Builder::new().name("overlay".into()).spawn(move || worker.run())?;
     Ok((WorkerHandle { commands: sender, wake: Arc::new(wake_sender) }, thread))
@@ -230,6 +234,10 @@ impl Worker {
     }
 
     fn take_timers(&mut self, now: Instant) {
+        if self.sleeps.has_slept() {
+            tracing::info!("the machine was suspended and goes on");
+            self.brain.feed(now, Input::Resumed);
+        }
         if self.next_tick <= now {
             self.next_tick = now + TICK;
             self.brain.plane.tick(now);

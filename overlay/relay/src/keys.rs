@@ -25,6 +25,16 @@ pub struct RelayKeys {
     pub reflector_key: [u8; 32],
 }
 
+/// In constant time.
+impl PartialEq for RelayKeys {
+    fn eq(&self, other: &Self) -> bool {
+        let same_tickets = self.ticket_key.ct_eq(&other.ticket_key);
+        (same_tickets & self.reflector_key.ct_eq(&other.reflector_key)).into()
+    }
+}
+
+impl Eq for RelayKeys {}
+
 impl RelayKeys {
     /// Makes random keys from the operating system's generator.
     pub fn generate() -> Self {

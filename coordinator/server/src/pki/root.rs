@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use overlay_core::NodeId;
 use overlay_relay::RelayKeys;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -34,6 +35,8 @@ pub(super) struct Root {
     issuer: Issuer<'static, KeyPair>,
     reset_secret: [u8; 32],
     relay_keys: RelayKeys,
+    /// Derives secrets: it says nothing of the root's key.
+    derivation: hmac::Key,
 }
 
 impl Root {
@@ -69,6 +72,17 @@ impl Root {
         &self.relay_keys
     }
 
+    /// The keys of that other relay.
+    pub(super) fn keys_of_relay(&self, relay: NodeId) -> RelayKeys {
+        let derived = |label: &[u8]| {
+            let tag = hmac::sign(&self.derivation, &[label, b" of ", &relay.0].concat());
+            let mut key = [0; 32];
+            key.iter_mut().zip(tag.as_ref()).for_each(|(byte, tag)| *byte = *tag);
+            key
+        };
+        RelayKeys { ticket_key: derived(TICKET_LABEL), reflector_key: derived(REFLECTOR_LABEL) }
+    }
+
     /// What signs leaves.
     pub(super) fn issuer(&self) -> &Issuer<'static, KeyPair> {
         &self.issuer
@@ -85,7 +99,7 @@ impl Root {
         };
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key).ok()?;
-        Some(Self { certificate, issuer, reset_secret, relay_keys })
+        Some(Self { certificate, issuer, reset_secret, relay_keys, derivation: own })
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod channels;
 mod early;
+mod fleet;
 mod launch;
 mod mesh;
 mod nodes;
@@ -26,12 +27,14 @@ use std::time::Instant;
 use overlay_core::control::{CONTROL_VERSION, PairReport, ToCoordinator, ToNode};
 use overlay_core::netmap::MAX_MEMBERS;
 use overlay_core::{MeshId, NodeId, Pattern, WireGuardKey};
-use overlay_relay::{Moment, RelayKeys};
+use overlay_relay::Moment;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::channels::Channels;
 use self::early::EarlyJoins;
+use self::fleet::Fleet;
+pub(in crate::rendezvous) use self::fleet::RelaySite;
 pub use self::launch::{LaunchError, LaunchMember};
 use self::mesh::{JoinOutcome, Mesh};
 use self::nodes::Nodes;
@@ -48,16 +51,9 @@ const MAX_CLOSED: usize = 256;
 /// Pair reports of closed networks that are kept, about 300 bytes each.
 const MAX_CLOSED_PAIRS: usize = 65_536;
 
-/// The relay that all channels use.
-pub(super) struct RelayAccess {
-    pub(super) keys: RelayKeys,
-    /// Its public endpoints, at least one; a node is told one of its own address family.
-    pub(super) endpoints: Vec<SocketAddr>,
-}
-
 /// See the [module](self).
 pub(super) struct Registry {
-    relay: RelayAccess,
+    fleet: Fleet,
     /// Of its netmaps: a later registry's count more, whatever their epochs.
     era: u64,
     rng: StdRng,
@@ -71,10 +67,11 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// `now` has to be later than the former registry's of the same networks.
-    pub(super) fn new(now: Moment, relay: RelayAccess, seed: [u8; 32]) -> Self {
+    /// With the coordinator's own relay. `now` has to be later than the former registry's of the same
+    /// networks.
+    pub(super) fn new(now: Moment, relay: RelaySite, seed: [u8; 32]) -> Self {
         Self {
-            relay,
+            fleet: Fleet::new(relay),
             era: now.unix_ms,
             rng: StdRng::from_seed(seed),
             nodes: Nodes::default(),
@@ -171,6 +168,34 @@ impl Registry {
         }
     }
 
+    /// A relay that runs alone is there, or announces itself anew. False: it is one too many.
+    pub(super) fn handle_relay(&mut self, relay: NodeId, site: RelaySite) -> bool {
+        let is_taken = self.fleet.enter(relay, site);
+        if is_taken {
+            self.tell_relays();
+        }
+        is_taken
+    }
+
+    /// It has ended, or cannot be heard any more.
+    pub(super) fn handle_relay_gone(&mut self, relay: NodeId) {
+        if self.fleet.leave(relay) {
+            self.tell_relays();
+        }
+    }
+
+    /// The relays that run alone, with their endpoints.
+    pub(super) fn lone_relays(&self) -> Vec<(NodeId, Vec<SocketAddr>)> {
+        self.fleet.lone().map(|(relay, site)| (relay, site.endpoints.clone())).collect()
+    }
+
+    fn tell_relays(&mut self) {
+        for node in self.nodes.connected() {
+            self.send_relays(node);
+        }
+        self.renew_relays(self.channels.pairs());
+    }
+
     /// A message of a connected node.
     pub(super) fn handle_message(&mut self, now: Moment, node: NodeId, message: ToCoordinator) {
         if let ToCoordinator::Hello { version, software } = message {
@@ -195,6 +220,10 @@ impl Registry {
                 self.on_join(now, node, mesh, wireguard_key);
             }
             ToCoordinator::Pairs { mesh, pairs } => self.on_pairs(now, node, mesh, pairs),
+            ToCoordinator::Relays { measured } => {
+                self.nodes.set_relays(node, measured);
+                self.renew_relays(self.channels.pairs_of(node));
+            }
             ToCoordinator::LeaveMesh { mesh, pairs } => {
                 self.on_pairs(now, node, mesh, pairs);
                 self.early_joins.take(node, mesh);
@@ -221,8 +250,8 @@ impl Registry {
             self.refuse(node, mesh, NO_PART);
         }
         for pair in self.channels.renew_due(now) {
-            self.send_ticket(pair.0, pair.1);
-            self.send_ticket(pair.1, pair.0);
+            self.send_tickets(pair.0, pair.1);
+            self.send_tickets(pair.1, pair.0);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod connection;
 mod pace;
+mod relay;
 mod shared;
 
 use std::future::Future;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use overlay_core::control::ALPN;
+use overlay_core::control::relays::RELAY_ALPN;
 use overlay_core::{MeshId, NodeId, Pattern};
 use overlay_relay::{Moment, RelayKeys};
 use quinn::crypto::rustls::QuicServerConfig;
@@ -25,9 +27,7 @@ use tokio::sync::mpsc;
 
 use self::shared::Shared;
 use super::identity::AnyNode;
-use super::registry::{
-    LaunchError, LaunchMember, MeshView, Registry, RelayAccess, RendezvousEvent,
-};
+use super::registry::{LaunchError, LaunchMember, MeshView, Registry, RelaySite, RendezvousEvent};
 use crate::places::Places;
 
 /// A connection without a packet for so long has ended. Chosen: three lost keep-alives.
@@ -56,18 +56,30 @@ pub trait Enrolled: Send + Sync + 'static {
     fn enrolled(&self, node: NodeId) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
 }
 
+/// Decides which relays may come in.
+pub trait AdmitsRelays: Send + Sync + 'static {
+    /// The keys of that relay, if it is enrolled and not revoked, or is by that token from now on.
+    fn admit<'a>(
+        &'a self,
+        relay: NodeId,
+        token: Option<&'a str>,
+    ) -> Pin<Box<dyn Future<Output = Option<RelayKeys>> + Send + 'a>>;
+}
+
 /// What a [`Rendezvous`] needs.
 pub struct RendezvousConfig {
     /// The bound UDP socket of the control channel.
     pub socket: UdpSocket,
     /// The server's certificate, asked for at each handshake, so that it can be rotated.
     pub certificate: Arc<dyn ResolvesServerCert>,
-    /// Shared with the relay.
+    /// Shared with the coordinator's own relay.
     pub relay_keys: RelayKeys,
-    /// The relay's public endpoints, at least one; they are also the second reflector.
+    /// That relay's public endpoints, at least one; they are also the second reflector.
     pub relay_endpoints: Vec<SocketAddr>,
     /// Who may come in.
     pub enrolled: Arc<dyn Enrolled>,
+    /// Which relays that run alone may come in.
+    pub relays: Arc<dyn AdmitsRelays>,
     /// The same after every start: with it a coordinator that was killed and started again can tell
     /// nodes at once that their connections are gone (RFC 9000 §10.3).
     pub reset_secret: [u8; 32],
@@ -119,11 +131,12 @@ impl Rendezvous {
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new(endpoint_config, Some(server), config.socket, runtime)
             .map_err(StartError::Socket)?;
-        let relay = RelayAccess { keys: config.relay_keys, endpoints: config.relay_endpoints };
+        let relay = RelaySite { keys: config.relay_keys, endpoints: config.relay_endpoints };
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let shared =
             Arc::new(Shared::new(Registry::new(Moment::read(), relay, rand::random()), events));
-        tokio::spawn(accept(endpoint.clone(), Arc::clone(&shared), config.enrolled));
+        let doors = Doors { enrolled: config.enrolled, relays: config.relays };
+        tokio::spawn(accept(endpoint.clone(), Arc::clone(&shared), doors));
         tokio::spawn(keep_time(Arc::clone(&shared)));
         Ok((RendezvousHandle(Arc::new(Running { shared, endpoint })), receiver))
     }
@@ -176,6 +189,11 @@ impl RendezvousHandle {
     /// Whether a node's control connection is up.
     pub fn connected(&self, node: NodeId) -> bool {
         self.shared().read(|registry| registry.is_connected(node))
+    }
+
+    /// The relays that run alone and are connected, with their endpoints.
+    pub fn relays(&self) -> Vec<(NodeId, Vec<SocketAddr>)> {
+        self.shared().read(Registry::lone_relays)
     }
 
     /// Closes a node's connection. That it cannot come back is for [`Enrolled`] to say.
@@ -251,7 +269,7 @@ fn server_config(
         .map_err(|error| StartError::Tls(error.into()))?
         .with_client_cert_verifier(Arc::new(AnyNode(provider)))
         .with_cert_resolver(certificate);
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![ALPN.to_vec(), RELAY_ALPN.to_vec()];
     // A resumed session would not prove anew that the node holds its key.
     tls.send_tls13_tickets = 0;
     let tls = QuicServerConfig::try_from(tls).map_err(|error| StartError::Tls(error.into()))?;
@@ -267,7 +285,14 @@ fn server_config(
     Ok(server)
 }
 
-async fn accept(endpoint: Endpoint, shared: Arc<Shared>, enrolled: Arc<dyn Enrolled>) {
+/// Who decides about the two kinds of clients.
+#[derive(Clone)]
+struct Doors {
+    enrolled: Arc<dyn Enrolled>,
+    relays: Arc<dyn AdmitsRelays>,
+}
+
+async fn accept(endpoint: Endpoint, shared: Arc<Shared>, doors: Doors) {
     let handshakes = Places::new(MAX_HANDSHAKES, MAX_HANDSHAKES_OF_ADDRESS);
     while let Some(incoming) = endpoint.accept().await {
         let is_busy = handshakes.taken() > MAX_HANDSHAKES / 2;
@@ -284,8 +309,7 @@ async fn accept(endpoint: Endpoint, shared: Arc<Shared>, enrolled: Arc<dyn Enrol
             incoming.refuse();
             continue;
         }
-        let (shared, enrolled) = (Arc::clone(&shared), Arc::clone(&enrolled));
-        tokio::spawn(connection::serve(incoming, place, shared, enrolled));
+        tokio::spawn(connection::serve(incoming, place, Arc::clone(&shared), doors.clone()));
     }
 }
 

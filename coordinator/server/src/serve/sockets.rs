@@ -7,12 +7,12 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 /// Held as long as the server runs, so that two never share a data directory.
-pub(super) struct DataLock {
+pub(crate) struct DataLock {
     _file: File,
 }
 
 impl DataLock {
-    pub(super) fn take(data: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn take(data: &Path) -> anyhow::Result<Self> {
         let path = data.join("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.with_context(|| format!("cannot make {}", path.display()))?;
@@ -36,7 +36,7 @@ pub(super) fn bind_tcp(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-pub(super) fn bind_udp(option: &str, address: SocketAddr) -> anyhow::Result<UdpSocket> {
+pub(crate) fn bind_udp(option: &str, address: SocketAddr) -> anyhow::Result<UdpSocket> {
     UdpSocket::bind(address).with_context(|| format!("cannot listen on udp {address} ({option})"))
 }
 
@@ -49,7 +49,7 @@ pub(super) fn url(host: &str, port: u16) -> String {
 }
 
 /// The endpoints under which a public host can be reached at a port.
-pub(super) async fn resolve(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
+pub(crate) async fn resolve(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }

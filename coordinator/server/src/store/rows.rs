@@ -226,7 +226,7 @@ pub(crate) async fn use_token(
 ) -> Result<Result<Option<NodeNumber>, EnrolRefusal>, StoreError> {
     let key = asked.key.0.to_vec();
     let select = "SELECT token_sha256, expires, revoked, used_by FROM join_token \
-                  WHERE token_sha256 = ?";
+                  WHERE token_sha256 = ? AND makes = 'node'";
     let query = sqlx::query(select).bind(asked.token.0.to_vec());
     let Some(row) = query.fetch_optional(&mut *connection).await? else {
         return Ok(Err(EnrolRefusal::Unknown));

@@ -1,4 +1,4 @@
-//! Join tokens: each makes one node.
+//! Join tokens: each makes one node, or one relay.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use crate::secret::SecretHash;
 pub struct TokenRow {
     /// Names the token: the first 12 digits of its hash.
     pub id: String,
+    /// What it is good for.
+    pub makes: TokenMakes,
     /// When it was made.
     pub created: UnixMillis,
     /// When it expires.
@@ -23,12 +25,30 @@ pub struct TokenRow {
     pub state: TokenState,
 }
 
+/// What a join token makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenMakes {
+    /// A volunteer's machine a node.
+    Node,
+    /// A machine a relay.
+    Relay,
+}
+
+impl TokenMakes {
+    fn in_sql(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Relay => "relay",
+        }
+    }
+}
+
 /// What became of a join token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenState {
     /// It can be used.
     Open,
-    /// It made this node.
+    /// It made this node; none: a relay.
     Used(Option<NodeNumber>),
     /// It is too old.
     Expired,
@@ -57,11 +77,15 @@ impl Store {
     pub async fn add_token(
         &self,
         token: SecretHash,
+        makes: TokenMakes,
         now: UnixMillis,
         lifetime: Duration,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO join_token (token_sha256, created, expires) VALUES (?, ?, ?)")
+        let insert = "INSERT INTO join_token (token_sha256, makes, created, expires) \
+                      VALUES (?, ?, ?, ?)";
+        sqlx::query(insert)
             .bind(token.0.to_vec())
+            .bind(makes.in_sql())
             .bind(to_sql(now.0))
             .bind(to_sql((now + lifetime).0))
             .execute(&self.pool)
@@ -75,7 +99,7 @@ impl Store {
     ///
     /// See [`StoreError`].
     pub async fn tokens(&self, now: UnixMillis) -> Result<Vec<TokenRow>, StoreError> {
-        let select = "SELECT t.token_sha256, t.created, t.expires, t.revoked, t.used_by, n.number \
+        let select = "SELECT t.token_sha256, t.makes, t.created, t.expires, t.revoked, t.used_by, n.number \
                       FROM join_token t LEFT JOIN node n ON n.key = t.used_by ORDER BY t.created";
         let rows = sqlx::query(select).fetch_all(&self.pool).await?;
         rows.iter()
@@ -97,7 +121,12 @@ impl Store {
                 };
                 let hash = hash_from_sql(row.try_get("token_sha256")?)?;
                 let id = HEXLOWER.encode(&hash)[..12].to_owned();
-                Ok(TokenRow { id, created: time("created")?, expires: time("expires")?, state })
+                let makes = match row.try_get::<String, _>("makes")?.as_str() {
+                    "relay" => TokenMakes::Relay,
+                    _ => TokenMakes::Node,
+                };
+                let (created, expires) = (time("created")?, time("expires")?);
+                Ok(TokenRow { id, makes, created, expires, state })
             })
             .collect()
     }

@@ -9,6 +9,7 @@ use coordinator::args::{Arguments, Command, Serve};
 use coordinator::clock::Clock;
 use coordinator::secret::make_secret;
 use coordinator::serve::Server;
+use coordinator::store::TokenMakes;
 use coordinator_api::enrolment::signed_text;
 use coordinator_client::pinned_tls;
 use coordinator_core::{Cluster, NodeNumber};
@@ -92,7 +93,12 @@ impl Site {
 
     pub(crate) async fn add_token(&self, lifetime: Duration) -> String {
         let (token, hash) = make_secret().unwrap();
-        self.server.app.store.add_token(hash, self.clock.now(), lifetime).await.unwrap();
+        self.server
+            .app
+            .store
+            .add_token(hash, TokenMakes::Node, self.clock.now(), lifetime)
+            .await
+            .unwrap();
         token
     }
 

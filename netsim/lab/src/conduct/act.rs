@@ -1,6 +1,6 @@
 //! Carrying out what the timeline and the churn say.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use netsim_report::{Recorder, What as Log, Why};
 use netsim_scenario::resolved::What;
 use netsim_sim::Event;
@@ -84,8 +84,20 @@ fn happen(world: &mut World, what: &What, recorder: &Recorder) -> anyhow::Result
             recorder.record(Log::Up { node: coordinator() });
             Ok(())
         }
-        What::RelayStop(host) | What::RelayKill(host) | What::RelayStart(host) => {
-            bail!("there is no relay on {host} that runs alone")
+        What::RelayStop(host) => {
+            world.stop_relay(host)?;
+            recorder.record(Log::Down { node: host.clone(), why: Why::Stopped });
+            Ok(())
+        }
+        What::RelayKill(host) => {
+            world.kill_relay(host)?;
+            recorder.record(Log::Down { node: host.clone(), why: Why::Killed });
+            Ok(())
+        }
+        What::RelayStart(host) => {
+            world.start_relay(host)?;
+            recorder.record(Log::Up { node: host.clone() });
+            Ok(())
         }
     }
 }

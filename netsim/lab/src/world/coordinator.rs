@@ -123,6 +123,11 @@ impl World {
         Ok(tokens)
     }
 
+    /// Makes a token for a relay.
+    pub fn relay_token(&self) -> anyhow::Result<String> {
+        self.one_line(&["token", "add", "--relay"])
+    }
+
     /// Makes a join token that ends after a time such as `1s`.
     pub fn token_that_expires(&self, after: &str) -> anyhow::Result<String> {
         self.one_line(&["token", "add", "--expires", after])

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use netsim_scenario::Resolved;
 use netsim_sim::{Event, Firewall};
 
+use super::relays::LoneRelay;
 use super::{API_PORT, Programs, Scientist, Volunteer, WEB_PORT, World, place, proxies};
 use crate::processes;
 use crate::topology::Topology;
@@ -13,13 +14,6 @@ use crate::topology::Topology;
 impl World {
     /// Builds the networks of a scenario, with its scientists and volunteers. Nothing runs yet.
     pub fn build(dir: &Path, programs: Programs, resolved: &Resolved) -> anyhow::Result<Self> {
-        if let Some(relay) = resolved.relays.first() {
-            bail!(
-                "{} cannot be started: there is no relay that runs alone yet; leave [[relays]] out, \
-                 the coordinator has one beside it",
-                relay.host
-            );
-        }
         let topology = Topology::build(&resolved.topology, resolved.seed)?;
         let public = topology.machine("coordinator")?;
         let mut scientists = Vec::new();
@@ -41,6 +35,12 @@ impl World {
                 agent: None,
             });
         }
+        let mut relays = Vec::new();
+        for relay in &resolved.relays {
+            let machine = topology.machine(&relay.host)?;
+            let place = place(dir, &relay.host, &machine.netns)?;
+            relays.push(LoneRelay::new(machine, place));
+        }
         let routers = &resolved.topology.routers;
         let only_web = routers.iter().any(|router| router.firewall == Firewall::Tcp80443Only);
         let api_port = if only_web { WEB_PORT } else { API_PORT };
@@ -51,6 +51,7 @@ impl World {
             coordinator: None,
             proxies,
             api_port,
+            relays,
             settings: resolved.coordinator.clone(),
             public,
             scientists,

@@ -6,13 +6,16 @@ use super::churn::Comings;
 use super::network::{Network, link_at, own_router, with_firewall, with_ip};
 use super::{MOST_VOLUNTEERS, mix};
 use crate::fault::{Fault, at};
-use crate::file::{Coordinator, Nat, Scenario, Volunteers};
+use crate::file::{self, Coordinator, Nat, Scenario, Volunteers};
 use crate::folder::Folder;
 use crate::preset::Preset;
-use crate::resolved::{Scientist, Volunteer};
+use crate::resolved::{Relay, Scientist, Volunteer};
 
 /// The most scientists. Chosen.
 const MOST_SCIENTISTS: usize = 16;
+
+/// The most relays that run alone: as many as a coordinator takes beside its own.
+const MOST_RELAYS: usize = 15;
 
 /// What one volunteer is behind.
 enum Behind {
@@ -32,6 +35,26 @@ impl Network {
         let routers = Preset::None.kinds().into_iter().map(dual).collect();
         self.add_behind_own("coordinator", routers, None, region, &link);
         Ok(())
+    }
+
+    /// Each stands in the public network, as `relay-1`, `relay-2`, ...
+    pub(super) fn add_relays(&mut self, written: &[file::Relay]) -> Result<Vec<Relay>, Fault> {
+        let mut relays = Vec::new();
+        for (i, group) in written.iter().enumerate() {
+            let below = |fault: Fault| fault.below(at!["relays", i]);
+            let link = link_at("link", group.link.as_ref()).map_err(below)?;
+            let region = self.region(group.region.as_ref(), None).map_err(below)?;
+            for _ in 0..group.count.number() {
+                let host = format!("relay-{}", relays.len() + 1);
+                self.add_behind_own(&host, Preset::None.kinds(), None, region.clone(), &link);
+                relays.push(Relay { host });
+            }
+        }
+        if relays.len() > MOST_RELAYS {
+            let message = format!("{} relays: at most {MOST_RELAYS} are possible", relays.len());
+            return Err(Fault::new(at!["relays"], message));
+        }
+        Ok(relays)
     }
 
     pub(super) fn add_scientists(&mut self, scenario: &Scenario) -> Result<Vec<Scientist>, Fault> {

@@ -27,10 +27,12 @@ impl Timeline {
         for happening in &resolved.timeline {
             changes.push(match &happening.what {
                 Event::Network(event) => Some(built.change(event)?),
-                Event::CoordinatorStop | Event::CoordinatorKill | Event::CoordinatorStart => None,
-                Event::RelayStop(_) | Event::RelayKill(_) | Event::RelayStart(_) => {
-                    return Err(RunError::Lacks("relays of their own"));
-                }
+                Event::CoordinatorStop
+                | Event::CoordinatorKill
+                | Event::CoordinatorStart
+                | Event::RelayStop(_)
+                | Event::RelayKill(_)
+                | Event::RelayStart(_) => None,
             });
         }
         let left = changes.len();
@@ -118,10 +120,20 @@ impl Run<'_> {
                 self.world.apply(change);
             }
             (None, Event::CoordinatorStart) => self.start_coordinator(),
-            (None, _) => {
+            (None, Event::RelayStart(relay)) => self.switch_relay(relay, true),
+            (None, Event::RelayStop(relay) | Event::RelayKill(relay)) => {
+                self.switch_relay(relay, false);
+            }
+            (None, Event::Network(_) | Event::CoordinatorStop | Event::CoordinatorKill) => {
                 self.world.coordinator_away = true;
                 self.world.relay.down = true;
             }
+        }
+    }
+
+    fn switch_relay(&mut self, name: &str, is_on: bool) {
+        if let Some(relay) = self.relays.get(name) {
+            self.world.switch_relay(*relay, is_on);
         }
     }
 

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use netsim_sim::HostState;
+use netsim_sim::{HostId, HostState};
 use overlay_core::netmap::NETMAP_VERSION;
-use overlay_core::wire::Ticket;
-use overlay_core::{Input, Member, MeshId, Netmap, NodeCandidates, Path, Pattern, RelayTicket};
+use overlay_core::wire::{Ticket, format_hex};
+use overlay_core::{
+    Input, Member, MeshId, Netmap, NodeCandidates, NodeId, Path, Pattern, RelayOffer, RelayTicket,
+};
 
 use super::{RELAY_PORT, World};
-use crate::relay::REFLECTOR_TOKEN;
+use crate::relay::{LoneRelay, REFLECTOR_TOKEN, Relay};
 
 /// One way between a node and the coordinator's process, over a stream: reliable.
 pub(crate) const CONTROL_DELAY: Duration = Duration::from_millis(20);
@@ -32,6 +34,8 @@ pub(super) enum Order {
     },
     Candidates(NodeCandidates),
     Ticket(RelayTicket),
+    /// The relays that run.
+    Relays,
     Netmap(Netmap),
     /// Not an order: the connection looks whether what waits for the node gets through by now.
     Resume,
@@ -119,8 +123,7 @@ impl World {
         for index in members {
             for other in members {
                 if index != other {
-                    let ticket = self.ticket(*index, *other);
-                    self.order(*index, Order::Ticket(ticket));
+                    self.give_tickets(*index, *other);
                     let candidates = self.nodes[*other].candidates.clone();
                     if let Some(candidates) = candidates.filter(|_| tell_candidates) {
                         self.order(*index, Order::Candidates(candidates));
@@ -232,6 +235,9 @@ impl World {
             Order::Welcome { attempt, .. } if attempt != self.nodes[index].attempt => return,
             Order::Welcome { observed, .. } => {
                 self.nodes[index].welcomed = true;
+                if !self.lone_relays.is_empty() {
+                    self.order(index, Order::Relays);
+                }
                 Input::Welcome { observed, reflector, reflector_token: REFLECTOR_TOKEN }
             }
             Order::Candidates(candidates) => Input::Candidates(candidates),
@@ -240,6 +246,7 @@ impl World {
                 self.add_channel(index, ticket.peer, channel);
                 Input::Ticket(ticket)
             }
+            Order::Relays => Input::Relays(self.offers(index)),
             Order::Netmap(netmap) => Input::Netmap(netmap),
         };
         self.input(index, input);
@@ -255,12 +262,66 @@ impl World {
         self.orders.give(self.net.now() + delay, to, order);
     }
 
-    fn ticket(&mut self, holder: usize, other: usize) -> RelayTicket {
+    /// A relay of its own on that machine, which the coordinator knows from now on.
+    pub fn add_relay_at(&mut self, host: HostId) -> NodeId {
+        // Nodes' names have a byte of another value in them, see `node_id`.
+        let number = u8::try_from(self.lone_relays.len() + 1).unwrap_or(u8::MAX);
+        let id = NodeId([[number; 16], [0xff; 16]].concat().try_into().unwrap_or([number; 32]));
+        self.lone_relays.push(LoneRelay { id, host, relay: Relay::default() });
+        self.relays_changed();
+        id
+    }
+
+    /// That relay ends, or begins again. The coordinator notices at once what a broken connection tells
+    /// it a little later.
+    pub fn switch_relay(&mut self, id: NodeId, is_on: bool) {
+        let Some(lone) = self.lone_relays.iter_mut().find(|lone| lone.id == id) else { return };
+        if is_on {
+            lone.relay.restart();
+        } else {
+            lone.relay.down = true;
+        }
+        self.relays_changed();
+    }
+
+    /// All nodes are told which relays run, and get what they lack.
+    fn relays_changed(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.order(index, Order::Relays);
+            for other in self.orders.companions(index) {
+                self.give_tickets(index, other);
+            }
+        }
+    }
+
+    fn offers(&self, index: usize) -> Vec<RelayOffer> {
+        let token = format_hex(&REFLECTOR_TOKEN);
+        let own = (NodeId([0; 32]), self.server);
+        let lone = self.lone_relays.iter().filter(|lone| !lone.relay.down);
+        let all = std::iter::once(own).chain(lone.map(|lone| (lone.id, lone.host)));
+        all.map(|(relay, host)| {
+            let endpoint = self.endpoint_at(host, index, RELAY_PORT);
+            RelayOffer { relay, endpoint, token: token.clone() }
+        })
+        .collect()
+    }
+
+    /// One for each relay that runs.
+    fn give_tickets(&mut self, holder: usize, other: usize) {
+        let lone = self.lone_relays.iter().filter(|lone| !lone.relay.down).map(|lone| lone.host);
+        let hosts: Vec<HostId> = std::iter::once(self.server).chain(lone).collect();
+        for host in hosts {
+            let ticket = self.ticket(host, holder, other);
+            self.order(holder, Order::Ticket(ticket));
+        }
+    }
+
+    fn ticket(&mut self, at: HostId, holder: usize, other: usize) -> RelayTicket {
         let channel = self.orders.channel(holder, other);
         let side = u8::from(self.nodes[holder].id > self.nodes[other].id);
         let expires_unix = u64::MAX;
         let sealed = Ticket { version: 1, side, channel, expires_unix, mac: [0; 16] }.to_hex();
-        let relay = self.endpoint_for(holder, RELAY_PORT);
+        let relay = self.endpoint_at(at, holder, RELAY_PORT);
         RelayTicket { peer: self.nodes[other].id, relay, channel, expires_unix, sealed }
     }
 }

@@ -77,6 +77,9 @@ impl World {
                 self.nodes[index].candidates = Some(candidates.clone());
                 self.pass_on(index, &candidates);
             }
+            Output::RelaysMeasured(measured) => {
+                self.nodes[index].nearest = measured.iter().map(|known| known.relay).collect();
+            }
             Output::PairChanged(session, state) => {
                 match &mut self.notes {
                     Some(notes) => {

@@ -41,6 +41,12 @@ impl Seen {
         self.hosts = hosts.to_vec();
     }
 
+    /// Nothing that was seen counts any more.
+    pub(super) fn forget(&mut self) {
+        self.all.clear();
+        self.before = ObservedMapping::Unknown;
+    }
+
     /// The coordinator's word ends what others said before of that family. Whether it is a new one.
     pub(super) fn on_coordinator(&mut self, observed: SocketAddr) -> bool {
         if self.all.contains(&(Observer::Coordinator, observed)) {

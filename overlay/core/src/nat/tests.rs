@@ -125,3 +125,22 @@ fn answers_that_nobody_asked_for_are_nothing() {
     }
     assert!(probe.reflectors.len() <= MAX_REFLECTORS);
 }
+
+#[test]
+fn what_a_tunnels_other_end_looks_like_is_no_finding() {
+    let now = Instant::now();
+    let mut probe = NatProbe::new(ChaCha8Rng::seed_from_u64(1));
+    let [reflector, relay, outside, loopback]: [SocketAddr; 4] =
+        ["192.0.2.1:6444", "192.0.2.2:6444", "203.0.113.1:4000", "127.0.0.1:5000"]
+            .map(|text| text.parse().unwrap());
+    probe.on_welcome(now, outside, reflector, [1; 16]);
+    assert!(probe.set_blind(true) && !probe.set_blind(true));
+    probe.on_welcome(now, "0.0.0.0:0".parse().unwrap(), reflector, [1; 16]);
+    probe.on_relay_saw(now, relay, loopback);
+    assert_eq!((probe.reflexive(), probe.mapping()), (Vec::new(), ObservedMapping::Unknown));
+    assert_eq!((probe.next_timer(), probe.is_silent()), (None, false), "nobody is asked");
+    assert!(probe.set_blind(false));
+    probe.on_welcome(now, outside, reflector, [1; 16]);
+    assert_eq!(probe.reflexive(), [outside]);
+    assert!(probe.next_timer().is_some());
+}

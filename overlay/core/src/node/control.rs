@@ -7,12 +7,20 @@ use crate::NodeId;
 use crate::io::Output;
 use crate::keeper::{Keeper, Kept, MAX_KEEPERS};
 use crate::nat::Taken;
+use crate::netmap::RelayOffer;
 use crate::peer::Peer;
 use crate::wire::ControlFrame;
 
 impl Node {
     pub(super) fn on_control(&mut self, from: SocketAddr, bytes: &[u8]) {
         let taken = match ControlFrame::decode(bytes) {
+            Ok(ControlFrame::ReflectResponse { nonce, observed })
+                if self.homes.on_response(self.now, from, nonce) =>
+            {
+                let taken = self.nat.on_relay_saw(self.now, from, observed);
+                self.on_observed(taken);
+                true
+            }
             Ok(ControlFrame::ReflectResponse { nonce, observed }) => {
                 let is_active = self.needs_reflector();
                 let taken = self.nat.on_response(self.now, from, nonce, observed, is_active);
@@ -25,6 +33,17 @@ impl Node {
             Err(_) => false,
         };
         self.stats.control_refused += u64::from(!taken);
+    }
+
+    /// The relays that run now.
+    pub(super) fn on_relays(&mut self, offers: &[RelayOffer]) {
+        if !self.homes.on_offers(self.now, offers) {
+            self.stats.orders_refused += 1;
+        }
+        let homes = &self.homes;
+        for peer in self.peers.values_mut() {
+            peer.on_relays_running(|relay| homes.may_run(relay));
+        }
     }
 
     fn on_observed(&mut self, taken: Taken) -> bool {

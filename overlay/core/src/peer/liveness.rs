@@ -30,6 +30,7 @@ impl Peer {
     }
 
     pub(super) fn fire_selected(&mut self, ctx: &mut Context<'_>) {
+        self.rest_elsewhere(ctx);
         let around = self.surroundings(ctx);
         let Some(selected) = &mut self.selected else { return };
         if !selected.is_direct() && around.can_rest && selected.is_idle(ctx.now) {
@@ -56,6 +57,18 @@ impl Peer {
             && let Some(faster) = self.relays.faster_than(selected.primary)
         {
             self.select(ctx, faster);
+        }
+    }
+
+    /// The relay that a pair without data rests on is gone: nobody asks it, so nobody would notice.
+    fn rest_elsewhere(&mut self, ctx: &mut Context<'_>) {
+        let Some(selected) = self.selected.as_ref().filter(|selected| !selected.is_direct()) else {
+            return;
+        };
+        let is_lost = selected.is_idle(ctx.now) && !self.relays.is_bound(selected.primary);
+        if let Some(other) = self.relays.best().filter(|_| is_lost) {
+            self.selected = Some(Selected::resting(ctx.now, other, selected.last_data()));
+            self.tell_path(ctx);
         }
     }
 

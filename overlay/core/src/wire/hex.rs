@@ -20,6 +20,11 @@ pub fn parse_reflector_token(text: &str) -> Result<[u8; 16], ParseHexError> {
     parse_array(text)
 }
 
+/// Reads a key of a relay, see [`ToRelay::Welcome`](crate::control::relays::ToRelay::Welcome).
+pub fn parse_key(text: &str) -> Result<[u8; 32], ParseHexError> {
+    parse_array(text)
+}
+
 pub(crate) fn parse_array<const N: usize>(text: &str) -> Result<[u8; N], ParseHexError> {
     let error = ParseHexError { expected: N };
     // The length is looked at first, so that a long text costs nothing.

@@ -139,6 +139,7 @@ impl Subject {
                     assert_ne!(Some(primary), also);
                 }
                 Output::RouteMtu { mtu, .. } => assert!((1280..=1412).contains(&mtu)),
+                Output::RelaysMeasured(measured) => assert!(measured.len() <= 16),
                 Output::Announce(candidates) => assert!(candidates.candidates.len() <= 8),
                 Output::PairChanged(session, state) => {
                     assert!(self.sessions.contains(&session));

@@ -8,6 +8,7 @@ use overlay_core::MeshId;
 
 mod any_order;
 mod bootstrap;
+mod homes;
 mod hostile;
 mod idle;
 mod liveness;

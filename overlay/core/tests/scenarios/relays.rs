@@ -109,6 +109,7 @@ impl Script {
                 | Output::Initiate { .. }
                 | Output::RouteMtu { .. }
                 | Output::Announce(_)
+                | Output::RelaysMeasured(_)
                 | Output::PairChanged(..) => {}
             }
         }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use overlay_core::control::PairReport;
-use overlay_core::{MeshId, NodeCandidates, WireGuardKey};
+use overlay_core::{MeasuredRelay, MeshId, NodeCandidates, WireGuardKey};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
@@ -29,6 +29,8 @@ pub(crate) struct Board {
 pub(crate) struct BoardState {
     /// The node's candidates as last announced.
     pub(crate) candidates: Option<NodeCandidates>,
+    /// The relays in the order of their distance, and how often that has changed.
+    pub(crate) relays: (u64, Vec<MeasuredRelay>),
     /// The meshes that the node is in.
     pub(crate) meshes: BTreeMap<MeshId, JoinedMesh>,
     /// The final reports of meshes that the node has left.
@@ -74,6 +76,11 @@ impl BoardState {
     /// Enters a mesh.
     pub(crate) fn join(&mut self, mesh: MeshId, key: WireGuardKey) {
         self.meshes.insert(mesh, JoinedMesh { key, pairs: Vec::new(), revision: 0 });
+    }
+
+    /// Replaces the order of the relays.
+    pub(crate) fn measured(&mut self, relays: Vec<MeasuredRelay>) {
+        self.relays = (self.relays.0 + 1, relays);
     }
 
     /// Replaces the reports of a mesh.

@@ -15,6 +15,7 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(super) struct Outgoing {
     candidates: Option<u64>,
+    relays: u64,
     meshes: BTreeMap<MeshId, Told>,
 }
 
@@ -45,6 +46,11 @@ impl Outgoing {
             self.candidates = Some(candidates.sequence);
             messages.push(ToCoordinator::Candidates(candidates.clone()));
         }
+        let (revision, measured) = &board.relays;
+        if *revision != self.relays {
+            self.relays = *revision;
+            messages.push(ToCoordinator::Relays { measured: measured.clone() });
+        }
         for (&mesh, joined) in &board.meshes {
             let told = self.meshes.entry(mesh).or_insert_with(|| {
                 let wireguard_key = joined.key;
@@ -70,7 +76,7 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use overlay_core::control::{PairReport, PathReport};
-    use overlay_core::{NodeCandidates, NodeId};
+    use overlay_core::{MeasuredRelay, NodeCandidates, NodeId};
 
     use super::*;
 
@@ -118,6 +124,20 @@ mod tests {
                 ]
             ));
             assert_eq!(again, None);
+            assert!(outgoing.due(now, &mut board).0.is_empty());
+        }
+    }
+
+    #[test]
+    fn order_of_the_relays_is_told_once_to_each_connection() {
+        let now = Instant::now();
+        let mut board = BoardState::default();
+        let measured = vec![MeasuredRelay { relay: NodeId([3; 32]), rtt_us: 20_000 }];
+        board.measured(measured.clone());
+        for _ in 0..2 {
+            let mut outgoing = Outgoing::default();
+            let (messages, _) = outgoing.due(now, &mut board);
+            assert_eq!(messages, [ToCoordinator::Relays { measured: measured.clone() }]);
             assert!(outgoing.due(now, &mut board).0.is_empty());
         }
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use overlay_core::control::{PairReport, ToNode};
 use overlay_core::{MeshId, NodeId};
@@ -45,9 +46,13 @@ pub(crate) enum Command {
         size: usize,
         reply: oneshot::Sender<Result<Answered, PingError>>,
     },
-    /// The way to the coordinator and its relay is another from now on: what was bound or measured there
-    /// is of the past.
-    WayChanged,
+    /// The way to the coordinator and its relay, a tunnel or UDP, is another from now on: what was bound or
+    /// measured there is of the past.
+    WayChanged { tunnelled: bool },
+    /// The endpoints that the operator says lead here.
+    OperatorEndpoints(Vec<SocketAddr>),
+    /// How long the NAT in front of this node remembers a silent mapping.
+    MappingLifetime(Duration),
     /// Datagrams that came through the tunnel, with the sources that they had.
     Tunnelled(Vec<(SocketAddr, Vec<u8>)>),
     /// End the thread.

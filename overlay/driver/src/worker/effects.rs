@@ -101,7 +101,11 @@ impl Brain {
                 });
             }
             Command::Ping { peer, via, size, reply } => self.ping(now, peer, via, size, reply),
-            Command::WayChanged => self.feed(now, Input::Resumed),
+            Command::WayChanged { tunnelled } => self.feed(now, Input::Tunnelled(tunnelled)),
+            Command::OperatorEndpoints(endpoints) => {
+                self.feed(now, Input::OperatorEndpoints(endpoints));
+            }
+            Command::MappingLifetime(lifetime) => self.feed(now, Input::MappingLifetime(lifetime)),
             // The worker has taken them out: they are dispatched as if the socket had received them.
             Command::Tunnelled(_) => {}
             Command::Stop => return ControlFlow::Break(()),
@@ -155,6 +159,10 @@ impl Brain {
                 self.plane.add_channel(ticket.peer, channel);
                 self.feed(now, Input::Ticket(ticket));
             }
+            ToNode::Relays { mut relays } => {
+                relays.iter_mut().for_each(|offer| offer.endpoint = plain(offer.endpoint));
+                self.feed(now, Input::Relays(relays));
+            }
             ToNode::Member { mesh, node, ended } => {
                 self.feed(now, Input::Member { mesh, node, ended });
                 self.announce(mesh, MeshEvent::Member { node, ended });
@@ -204,6 +212,7 @@ fn carry_out(now: Instant, plane: &mut Plane, output: Output) {
             plane.set_route_mtu(peer, mtu);
         }
         Output::Announce(candidates) => plane.announce_candidates(candidates),
+        Output::RelaysMeasured(measured) => plane.announce_relays(measured),
         Output::PairChanged(session, state) => plane.pair_changed(session, state),
     }
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use overlay_core::control::{PairReport, PathReport};
 use overlay_core::wire::probe::MESH_MTU;
 use overlay_core::{
-    MeshId, Netmap, NodeCandidates, NodeId, PairState, Path, SessionKey, WireGuardKey,
+    MeasuredRelay, MeshId, Netmap, NodeCandidates, NodeId, PairState, Path, SessionKey,
+    WireGuardKey,
 };
 
 use super::mesh::{MeshPort, Pair};
@@ -244,6 +245,10 @@ impl Plane {
 
     pub(super) fn announce_candidates(&mut self, candidates: NodeCandidates) {
         self.board.update(|board| board.candidates = Some(candidates));
+    }
+
+    pub(super) fn announce_relays(&mut self, measured: Vec<MeasuredRelay>) {
+        self.board.update(|board| board.measured(measured));
     }
 
     pub(super) fn pair_changed(&mut self, key: SessionKey, state: PairState) {

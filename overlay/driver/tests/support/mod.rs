@@ -182,7 +182,14 @@ impl Coordinator {
             software: number.to_string(),
             tunnel,
         };
-        OverlayConfig { node: node_id(number), bind, control, observer: None, port_mapping: false }
+        OverlayConfig {
+            node: node_id(number),
+            bind,
+            advertise: Vec::new(),
+            control,
+            observer: None,
+            port_mapping: false,
+        }
     }
 
     /// The one node will meet a member that no agent runs: it has that key, is at that endpoint, and no
@@ -294,7 +301,7 @@ impl Coordinator {
 impl State {
     fn hear(&mut self, node: NodeId, message: ToCoordinator, coordinator: &Coordinator) {
         match message {
-            ToCoordinator::Hello { .. } => {}
+            ToCoordinator::Hello { .. } | ToCoordinator::Relays { .. } => {}
             ToCoordinator::Candidates(candidates) => {
                 self.candidates.insert(node, candidates);
                 self.offer_candidates();

@@ -9,12 +9,12 @@ use overlay_core::{MeshId, NodeId, RelayTicket};
 use overlay_relay::{Moment, RelayKeys, issue_ticket};
 use rand::Rng;
 
-/// How long a ticket is valid. Chosen: a stolen one is soon worthless, an outage of the coordinator
-/// shorter than half of it goes unnoticed.
-pub(super) const TICKET_LIFE: Duration = Duration::from_secs(3600);
+/// How long a ticket is valid. Chosen: relays that run alone carry the pairs through an outage of the
+/// coordinator of nearly that long; a stolen ticket is good for one channel and a few bytes at most.
+pub(super) const TICKET_LIFE: Duration = Duration::from_secs(12 * 3600);
 
-/// Tickets are renewed when half of their life is over.
-pub(super) const RENEW_AFTER: Duration = Duration::from_secs(1800);
+/// After so long tickets are renewed.
+pub(super) const RENEW_AFTER: Duration = Duration::from_secs(3600);
 
 /// Two nodes, the lower first.
 pub(super) type Pair = (NodeId, NodeId);
@@ -24,6 +24,8 @@ struct Channel {
     users: BTreeSet<MeshId>,
     expires_unix: u64,
     renew_at: Instant,
+    /// Where the pair has tickets.
+    relays: Vec<NodeId>,
 }
 
 #[derive(Default)]
@@ -48,7 +50,8 @@ impl Channels {
             };
             let renew_at = now.instant + RENEW_AFTER;
             renewals.insert((renew_at, pair));
-            Channel { number, users: BTreeSet::new(), expires_unix: expiry(now), renew_at }
+            let users = BTreeSet::new();
+            Channel { number, users, expires_unix: expiry(now), renew_at, relays: Vec::new() }
         });
         channel.users.insert(mesh);
     }
@@ -88,7 +91,29 @@ impl Channels {
         self.renewals.first().map(|(at, _)| *at)
     }
 
-    /// The ticket that lets `node` reach `peer`, if they have a channel.
+    /// The pairs that have a channel.
+    pub(super) fn pairs(&self) -> Vec<Pair> {
+        self.channels.keys().copied().collect()
+    }
+
+    /// The pairs of that node.
+    pub(super) fn pairs_of(&self, node: NodeId) -> Vec<Pair> {
+        self.channels.keys().filter(|(a, b)| *a == node || *b == node).copied().collect()
+    }
+
+    /// Where the pair has tickets.
+    pub(super) fn relays(&self, pair: Pair) -> &[NodeId] {
+        self.channels.get(&ordered(pair)).map_or(&[], |channel| &channel.relays)
+    }
+
+    /// From now on the pair has tickets for those relays; which are new.
+    pub(super) fn set_relays(&mut self, pair: Pair, relays: Vec<NodeId>) -> Vec<NodeId> {
+        let Some(channel) = self.channels.get_mut(&ordered(pair)) else { return Vec::new() };
+        let former = std::mem::replace(&mut channel.relays, relays);
+        channel.relays.iter().filter(|relay| !former.contains(relay)).copied().collect()
+    }
+
+    /// The ticket that lets `node` reach `peer` through a relay with those keys, if they have a channel.
     pub(super) fn ticket(
         &self,
         keys: &RelayKeys,
@@ -109,7 +134,7 @@ impl Channels {
     }
 }
 
-fn ordered((a, b): Pair) -> Pair {
+pub(super) fn ordered((a, b): Pair) -> Pair {
     if a < b { (a, b) } else { (b, a) }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use overlay_core::netmap::MAX_CANDIDATES;
-use overlay_core::{Candidate, MeshId, NodeCandidates, NodeId};
+use overlay_core::netmap::{MAX_CANDIDATES, MAX_RELAYS};
+use overlay_core::{Candidate, MeasuredRelay, MeshId, NodeCandidates, NodeId};
 use overlay_relay::Moment;
 
 #[derive(Default)]
@@ -16,6 +16,8 @@ struct Node {
     /// The last sequence that the node gave on this connection; it may start anew on the next.
     received_sequence: Option<u64>,
     candidates: Option<NodeCandidates>,
+    /// The relays that it has measured, its home relay first.
+    relays: Vec<MeasuredRelay>,
     meshes: BTreeSet<MeshId>,
 }
 
@@ -105,6 +107,25 @@ impl Nodes {
         let news = NodeCandidates { node: id, sequence, mapping, nat, candidates };
         node.candidates = Some(news.clone());
         Some(news)
+    }
+
+    /// What that node has measured of the relays.
+    pub(super) fn set_relays(&mut self, id: NodeId, mut measured: Vec<MeasuredRelay>) {
+        measured.truncate(MAX_RELAYS);
+        if let Some(node) = self.0.get_mut(&id) {
+            node.relays = measured;
+        }
+    }
+
+    /// The same; empty before it has said so.
+    pub(super) fn relays(&self, id: NodeId) -> &[MeasuredRelay] {
+        self.0.get(&id).map_or(&[], |node| &node.relays)
+    }
+
+    /// The nodes that are connected.
+    pub(super) fn connected(&self) -> Vec<NodeId> {
+        let up = self.0.iter().filter(|(_, node)| node.link == Link::Up);
+        up.map(|(id, _)| *id).collect()
     }
 
     pub(super) fn enter_mesh(&mut self, id: NodeId, mesh: MeshId) {

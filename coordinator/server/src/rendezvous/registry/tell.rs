@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 
 use overlay_core::control::ToNode;
 use overlay_core::wire::format_hex;
-use overlay_core::{MeshId, NodeId};
+use overlay_core::{MeshId, NodeId, RelayOffer};
 use overlay_relay::reflector_token;
 
+use super::channels::{Pair, ordered};
+use super::fleet::{OWN_RELAY, Side};
 use super::mesh::Mesh;
 use super::{Output, Registry};
 
@@ -19,7 +21,7 @@ impl Registry {
         let ended: Vec<_> = mesh.members().iter().filter(|m| m.has_ended).map(|m| m.node).collect();
         let peers: Vec<_> = mesh.nodes().filter(|peer| *peer != node).collect();
         for peer in &peers {
-            self.send_ticket(node, *peer);
+            self.send_tickets(node, *peer);
         }
         for peer in peers {
             if let Some(candidates) = self.nodes.candidates(peer).cloned() {
@@ -47,28 +49,60 @@ impl Registry {
         }
     }
 
-    pub(super) fn send_ticket(&mut self, node: NodeId, peer: NodeId) {
-        let relay = self.endpoint_for(node);
-        if let Some(ticket) = self.channels.ticket(&self.relay.keys, relay, node, peer) {
-            self.send(node, ToNode::Ticket(ticket));
+    /// A ticket for each relay that the pair uses.
+    pub(super) fn send_tickets(&mut self, node: NodeId, peer: NodeId) {
+        self.choose_relays((node, peer));
+        let relays = self.channels.relays((node, peer)).to_vec();
+        self.send_tickets_for(&relays, node, peer);
+    }
+
+    fn send_tickets_for(&mut self, relays: &[NodeId], node: NodeId, peer: NodeId) {
+        let observed = self.nodes.observed(node);
+        for relay in relays {
+            let Some((keys, at)) = self.fleet.reach(*relay, observed) else { continue };
+            if let Some(ticket) = self.channels.ticket(keys, at, node, peer) {
+                self.send(node, ToNode::Ticket(ticket));
+            }
         }
     }
 
-    pub(super) fn welcome(&mut self, node: NodeId, observed: SocketAddr) {
-        let reflector = self.endpoint_for(node);
-        let reflector_token = format_hex(&reflector_token(&self.relay.keys, node));
-        self.send(node, ToNode::Welcome { observed, reflector, reflector_token });
+    /// Chooses the relays of a pair anew; which are new to it.
+    fn choose_relays(&mut self, pair: Pair) -> Vec<NodeId> {
+        let side =
+            |node| Side { observed: self.nodes.observed(node), near: self.nodes.relays(node) };
+        let (lower, higher) = ordered(pair);
+        let chosen = self.fleet.for_pair(side(lower), side(higher));
+        self.channels.set_relays(pair, chosen)
     }
 
-    /// The relay's endpoint that a node can reach: one of the family that it reached us by.
-    fn endpoint_for(&self, node: NodeId) -> SocketAddr {
+    /// The relays, or what these pairs know of them, have changed: both sides get what they lack.
+    pub(super) fn renew_relays(&mut self, pairs: Vec<Pair>) {
+        for pair in pairs {
+            let new = self.choose_relays(pair);
+            self.send_tickets_for(&new, pair.0, pair.1);
+            self.send_tickets_for(&new, pair.1, pair.0);
+        }
+    }
+
+    /// The relays that run. One alone needs no measuring.
+    pub(super) fn send_relays(&mut self, node: NodeId) {
         let observed = self.nodes.observed(node);
-        let is_reachable =
-            |endpoint: &&SocketAddr| observed.is_none_or(|o| o.is_ipv4() == endpoint.is_ipv4());
-        let endpoints = &self.relay.endpoints;
-        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-        let chosen = endpoints.iter().find(is_reachable).or(endpoints.first());
-        chosen.copied().unwrap_or(unspecified)
+        let offer = |relay| {
+            let (keys, endpoint) = self.fleet.reach(relay, observed)?;
+            let token = format_hex(&reflector_token(keys, node));
+            Some(RelayOffer { relay, endpoint, token })
+        };
+        let relays = self.fleet.running().filter_map(offer).collect();
+        self.send(node, ToNode::Relays { relays });
+    }
+
+    pub(super) fn welcome(&mut self, node: NodeId, observed: SocketAddr) {
+        let Some((keys, reflector)) = self.fleet.reach(OWN_RELAY, Some(observed)) else { return };
+        let reflector_token = format_hex(&reflector_token(keys, node));
+        self.send(node, ToNode::Welcome { observed, reflector, reflector_token });
+        if self.fleet.is_plural() {
+            self.send_relays(node);
+        }
     }
 
     /// The nodes that know of `node` by a netmap.

@@ -14,7 +14,7 @@ use overlay_core::{
 };
 use overlay_relay::{Moment, RelayKeys};
 
-use super::{LaunchMember, Output, Registry, RelayAccess, RendezvousEvent};
+use super::{LaunchMember, Output, Registry, RelaySite, RendezvousEvent};
 
 const MESH: MeshId = MeshId { job: 7, generation: 1 };
 const OTHER_MESH: MeshId = MeshId { job: 8, generation: 1 };
@@ -77,7 +77,7 @@ fn bench() -> Bench {
 fn bench_at(unix_ms: u64) -> Bench {
     let endpoints =
         vec!["192.0.2.200:6444".parse().unwrap(), "[2001:db8::200]:6444".parse().unwrap()];
-    let relay = RelayAccess { keys: keys(), endpoints };
+    let relay = RelaySite { keys: keys(), endpoints };
     let now = Moment { instant: Instant::now(), unix_ms };
     Bench { registry: Registry::new(now, relay, [3; 32]), now }
 }
@@ -153,6 +153,7 @@ fn kinds(outputs: &[Output], to: u8) -> Vec<&'static str> {
         ToNode::Netmap(_) => "netmap",
         ToNode::Candidates(_) => "candidates",
         ToNode::Ticket(_) => "ticket",
+        ToNode::Relays { .. } => "relays",
         ToNode::MeshOpen { .. } => "open",
         ToNode::Member { .. } => "member",
         ToNode::MeshClosed { .. } => "closed",

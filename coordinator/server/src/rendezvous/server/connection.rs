@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 
 use overlay_core::NodeId;
 use overlay_core::control::codec::{FrameReader, encode};
+use overlay_core::control::relays::RELAY_ALPN;
 use overlay_core::control::{ToCoordinator, ToNode};
 use overlay_relay::{Moment, canonical};
+use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
-use super::Enrolled;
+use super::Doors;
 use super::pace::{Pace, weight};
+use super::relay;
 use super::shared::Shared;
 use crate::places::Place;
 use crate::rendezvous::identity::node_of;
@@ -31,7 +34,7 @@ pub(super) const CLOSE_SLOW: VarInt = VarInt::from_u32(4);
 pub(super) const CLOSE_TOLD: VarInt = VarInt::from_u32(5);
 
 /// From the first packet to the first stream, each step.
-const SET_UP_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const SET_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a full stream may stay full.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,16 +50,14 @@ const WRITE_BATCH: usize = 64;
 const ROAMING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serves a connection from its first packet to its end.
-pub(super) async fn serve(
-    incoming: Incoming,
-    handshake: Place,
-    shared: Arc<Shared>,
-    enrolled: Arc<dyn Enrolled>,
-) {
+pub(super) async fn serve(incoming: Incoming, handshake: Place, shared: Arc<Shared>, doors: Doors) {
     let Ok(connecting) = incoming.accept() else { return };
     let Ok(Ok(connection)) = tokio::time::timeout(SET_UP_TIMEOUT, connecting).await else { return };
     let Some(node) = node_at(&connection) else { return };
-    let is_enrolled = tokio::time::timeout(SET_UP_TIMEOUT, enrolled.enrolled(node)).await;
+    if protocol(&connection).as_deref() == Some(RELAY_ALPN) {
+        return relay::serve(connection, node, handshake, &shared, doors.relays.as_ref()).await;
+    }
+    let is_enrolled = tokio::time::timeout(SET_UP_TIMEOUT, doors.enrolled.enrolled(node)).await;
     if is_enrolled != Ok(true) {
         tracing::debug!(%node, "a node that is not enrolled was turned away");
         let reason = b"this node is not enrolled: join with a new token";
@@ -75,6 +76,10 @@ pub(super) async fn serve(
     let reason = read(&shared, node, &connection, receive).await;
     connection.close(CLOSE_MALFORMED, reason.as_bytes());
     shared.detach(node, &connection);
+}
+
+fn protocol(connection: &Connection) -> Option<Vec<u8>> {
+    connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
 }
 
 fn node_at(connection: &Connection) -> Option<NodeId> {

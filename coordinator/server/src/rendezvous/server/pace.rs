@@ -31,7 +31,8 @@ pub(super) struct Pace {
 /// How many plain messages this one counts for.
 pub(super) fn weight(message: &ToCoordinator) -> u32 {
     match message {
-        ToCoordinator::Candidates(_) => CANDIDATES_WEIGHT,
+        // Each may make channels for all pairs of the node.
+        ToCoordinator::Candidates(_) | ToCoordinator::Relays { .. } => CANDIDATES_WEIGHT,
         ToCoordinator::JoinMesh { .. } => JOIN_WEIGHT,
         ToCoordinator::Hello { .. }
         | ToCoordinator::Pairs { .. }

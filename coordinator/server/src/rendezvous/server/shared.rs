@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{CLOSE_REPLACED, CLOSE_SLOW, CLOSE_TOLD};
-use crate::rendezvous::registry::{Output, Registry, RendezvousEvent};
+use crate::rendezvous::registry::{Output, Registry, RelaySite, RendezvousEvent};
 
 /// Everything that connections and handles share. The lock is never held across an await.
 pub(super) struct Shared {
@@ -25,6 +25,8 @@ pub(super) struct Shared {
 struct State {
     registry: Registry,
     links: BTreeMap<NodeId, Link>,
+    /// The current connection of each relay.
+    relays: BTreeMap<NodeId, Connection>,
     events: mpsc::Sender<RendezvousEvent>,
     alarm: Option<Instant>,
 }
@@ -37,7 +39,13 @@ struct Link {
 
 impl Shared {
     pub(super) fn new(registry: Registry, events: mpsc::Sender<RendezvousEvent>) -> Self {
-        let state = State { registry, links: BTreeMap::new(), events, alarm: None };
+        let state = State {
+            registry,
+            links: BTreeMap::new(),
+            relays: BTreeMap::new(),
+            events,
+            alarm: None,
+        };
         Self {
             state: Mutex::new(state),
             alarm_changed: Notify::new(),
@@ -95,6 +103,35 @@ impl Shared {
             if state.is_current(node, connection) {
                 state.links.remove(&node);
                 state.registry.handle_disconnected(node);
+            }
+        });
+    }
+
+    /// Makes this the connection of that relay, in place of a former one. False: it is one too many.
+    pub(super) fn attach_relay(
+        &self,
+        relay: NodeId,
+        site: RelaySite,
+        connection: Connection,
+    ) -> bool {
+        self.with_state(|state| {
+            if !state.registry.handle_relay(relay, site) {
+                return false;
+            }
+            if let Some(former) = state.relays.insert(relay, connection) {
+                former.close(CLOSE_REPLACED, b"this relay has connected again");
+            }
+            true
+        })
+    }
+
+    /// The connection has ended.
+    pub(super) fn detach_relay(&self, relay: NodeId, connection: &Connection) {
+        self.with_state(|state| {
+            let current = state.relays.get(&relay).map(Connection::stable_id);
+            if current == Some(connection.stable_id()) {
+                state.relays.remove(&relay);
+                state.registry.handle_relay_gone(relay);
             }
         });
     }

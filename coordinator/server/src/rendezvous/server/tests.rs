@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use overlay_core::control::codec::{FrameReader, encode};
+use overlay_core::control::relays::{FromRelay, ToRelay};
 use overlay_core::control::{MAX_MESSAGE, PairReport, PathReport, ToCoordinator, ToNode};
 use overlay_core::{MeshId, Pattern, WireGuardKey};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -34,6 +35,20 @@ struct Known(BTreeSet<NodeId>);
 impl Enrolled for Known {
     fn enrolled(&self, node: NodeId) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(std::future::ready(self.0.contains(&node)))
+    }
+}
+
+/// Lets relays in that show the token.
+struct OneRelay;
+
+impl AdmitsRelays for OneRelay {
+    fn admit<'a>(
+        &'a self,
+        _: NodeId,
+        token: Option<&'a str>,
+    ) -> Pin<Box<dyn Future<Output = Option<RelayKeys>> + Send + 'a>> {
+        let keys = RelayKeys { ticket_key: [8; 32], reflector_key: [9; 32] };
+        Box::pin(std::future::ready((token != Some("another")).then_some(keys)))
     }
 }
 
@@ -74,6 +89,7 @@ fn bench_of(known: &[&Identity], reset_secret: [u8; 32]) -> Bench {
         relay_keys: RelayKeys::generate(),
         relay_endpoints: vec!["192.0.2.200:6444".parse().unwrap()],
         enrolled: Arc::new(Known(known.iter().map(|identity| identity.node()).collect())),
+        relays: Arc::new(OneRelay),
         reset_secret,
     })
     .unwrap();
@@ -110,6 +126,23 @@ impl Bench {
         address: &str,
         identity: Option<&KeyPair>,
     ) -> (Endpoint, Result<Connection, ConnectionError>) {
+        self.dial_by(ALPN, server, address, identity).await
+    }
+
+    async fn dial_as(&self, alpn: &[u8], identity: &Identity) -> (Endpoint, Connection) {
+        let server = self.handle.local_addr().unwrap();
+        let (endpoint, connection) =
+            self.dial_by(alpn, server, "127.0.0.1:0", Some(&identity.0)).await;
+        (endpoint, connection.unwrap())
+    }
+
+    async fn dial_by(
+        &self,
+        alpn: &[u8],
+        server: SocketAddr,
+        address: &str,
+        identity: Option<&KeyPair>,
+    ) -> (Endpoint, Result<Connection, ConnectionError>) {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -125,7 +158,7 @@ impl Bench {
             }
             None => builder.with_no_client_auth(),
         };
-        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.alpn_protocols = vec![alpn.to_vec()];
         let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let endpoint = Endpoint::client(address.parse().unwrap()).unwrap();
         let connection = endpoint.connect_with(config, server, "localhost").unwrap();
@@ -177,6 +210,7 @@ impl Client {
                 ToNode::Netmap(_) => "netmap",
                 ToNode::Candidates(_) => "candidates",
                 ToNode::Ticket(_) => "ticket",
+                ToNode::Relays { .. } => "relays",
                 ToNode::MeshOpen { .. } => "open",
                 ToNode::Member { .. } => "member",
                 ToNode::MeshClosed { .. } => "closed",
@@ -365,4 +399,85 @@ async fn nodes_hear_at_once_from_a_coordinator_that_was_killed_and_is_back() {
     send.write_all(&[0; 1000]).await.unwrap();
     let closed = tokio::time::timeout(PATIENCE, connection.closed()).await;
     assert_eq!(closed, Ok(ConnectionError::Reset));
+}
+
+/// A relay's connection that has said hello; what it was answered.
+async fn relay_hello(
+    bench: &Bench,
+    identity: &Identity,
+    token: &str,
+) -> (Endpoint, Connection, Option<ToRelay>) {
+    let (endpoint, connection) = bench.dial_as(RELAY_ALPN, identity).await;
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    let hello = FromRelay::Hello {
+        version: 1,
+        software: "test".to_owned(),
+        token: Some(token.to_owned()),
+        endpoints: vec!["0.0.0.0:7000".parse().unwrap()],
+    };
+    send.write_all(&encode(&hello).unwrap()).await.unwrap();
+    let mut reader = FrameReader::<ToRelay>::new();
+    let answer = loop {
+        if let Some(message) = reader.next_message().unwrap() {
+            break Some(message);
+        }
+        match tokio::time::timeout(PATIENCE, receive.read_chunk(usize::MAX, true)).await.unwrap() {
+            Ok(Some(chunk)) => reader.extend(&chunk.bytes),
+            Ok(None) | Err(_) => break None,
+        }
+    };
+    // Both halves live as long as the connection does.
+    std::mem::forget((send, receive));
+    (endpoint, connection, answer)
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_relay_says_hello_gets_its_keys_and_is_told_to_nodes_while_it_lives() {
+    let [node, relay] = [Identity::new(), Identity::new()];
+    let bench = bench(&[&node]);
+    let mut client = bench.connect(&node).await;
+    let (_endpoint, connection, answer) = relay_hello(&bench, &relay, "good").await;
+    let expected = ToRelay::Welcome { ticket_key: "08".repeat(32), reflector_key: "09".repeat(32) };
+    assert_eq!(answer, Some(expected));
+    let offers = |message: ToNode| match message {
+        ToNode::Relays { relays } => relays.into_iter().map(|o| (o.relay, o.endpoint)).collect(),
+        other => panic!("{other:?}"),
+    };
+    let own = (NodeId([0; 32]), "192.0.2.200:6444".parse().unwrap());
+    let lone = (relay.node(), "127.0.0.1:7000".parse().unwrap());
+    let offered: Vec<(NodeId, SocketAddr)> = offers(client.hear().await);
+    assert_eq!(offered.iter().find(|(id, _)| *id == relay.node()), Some(&lone));
+    assert_eq!(offered.len(), 2);
+    assert_eq!(bench.handle.relays(), [(lone.0, vec![lone.1])]);
+
+    connection.close(0u32.into(), b"");
+    let offered: Vec<(NodeId, SocketAddr)> = offers(client.hear().await);
+    assert_eq!(offered, [own]);
+    assert_eq!(bench.handle.relays(), []);
+}
+
+#[tokio::test]
+async fn a_relay_without_a_right_is_turned_away_and_a_newer_connection_replaces_the_old() {
+    let relay = Identity::new();
+    let bench = bench(&[]);
+    let (_endpoint, connection, answer) = relay_hello(&bench, &relay, "another").await;
+    assert_eq!(answer, None);
+    assert!(end_of(&connection).await.starts_with("1: this relay is not enrolled"));
+
+    let (_first_endpoint, first, _) = relay_hello(&bench, &relay, "good").await;
+    until(|| bench.handle.relays().len() == 1).await;
+    let (_second_endpoint, second, _) = relay_hello(&bench, &relay, "good").await;
+    assert_eq!(end_of(&first).await, "3: this relay has connected again");
+    assert_eq!(bench.handle.relays().len(), 1, "the old one's end is not the relay's");
+    second.close(0u32.into(), b"");
+    until(|| bench.handle.relays().is_empty()).await;
 }

@@ -139,6 +139,7 @@ fn a_later_registry_has_netmaps_of_a_later_era() {
             ToNode::Welcome { .. }
             | ToNode::Candidates(_)
             | ToNode::Ticket(_)
+            | ToNode::Relays { .. }
             | ToNode::MeshOpen { .. }
             | ToNode::Member { .. }
             | ToNode::MeshClosed { .. } => None,

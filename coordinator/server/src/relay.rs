@@ -1,0 +1,159 @@
+//! `coordinator relay`: a relay on a machine of its own.
+//!
+//! ```text
+//!   start ──keys on disk──▶ serving ◀──welcome── joining ◀──start, token──
+//!                              └──connection lost: serving goes on, joining again──▶
+//! ```
+//!
+//! Nodes trust it with nothing but the carriage of sealed packets. It holds a key of its own, which is its
+//! name at the coordinator, and gets keys for its own tickets, which it keeps: so it serves the networks that
+//! run while the coordinator is away, also after a start of its own.
+
+mod place;
+mod session;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use coordinator_client::JoinToken;
+use coordinator_client::token::host_of;
+use overlay_core::control::relays::MAX_RELAY_ENDPOINTS;
+use overlay_relay::{Relay, RelayHandle, RelayKeys};
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::place::{Membership, Place};
+use self::session::{Ended, Session};
+use crate::args;
+use crate::commands::print_lines;
+use crate::serve::sockets;
+
+/// First and longest pause between two attempts to reach the coordinator. Chosen: nodes are told of a relay
+/// again as soon as the coordinator is back.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// A sentence for the operator.
+pub async fn run(arguments: args::Relay) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    let token = arguments.join.as_deref().map(str::parse::<JoinToken>).transpose()?;
+    let mut place = Place::open(&arguments.state)?;
+    let token = place.enrol(token, arguments.rendezvous.as_deref(), server_of)?;
+    let mut serving = Serving::new(&arguments).await?;
+    print_lines([format!("relay: {}", place.id()), format!("address: {}", serving.address)])?;
+    if let Some(keys) = place.keys() {
+        serving.start(keys)?;
+        print_lines(["ready"])?;
+    }
+    let joining = stay_joined(&mut place, &mut serving, token);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        failed = joining => return failed.map(|never| match never {}),
+    }
+    tracing::info!("stopping");
+    Ok(())
+}
+
+enum Never {}
+
+/// Keeps the coordinator informed, for ever; fails only where trying again is of no use.
+async fn stay_joined(
+    place: &mut Place,
+    serving: &mut Serving,
+    mut token: Option<String>,
+) -> anyhow::Result<Never> {
+    let (first, longest) = PAUSE;
+    let mut pause = first;
+    loop {
+        let endpoints = serving.endpoints.clone();
+        let joined = Session::open(place, token.as_deref(), endpoints).await;
+        let ended = match joined {
+            Ok((session, keys)) => {
+                pause = first;
+                token = None;
+                let was_serving = serving.relay.is_some();
+                serving.start(keys.clone())?;
+                place.keep_keys(&keys)?;
+                tracing::info!("the coordinator knows this relay");
+                if !was_serving {
+                    print_lines(["ready"])?;
+                }
+                session.ended().await
+            }
+            Err(ended) => ended,
+        };
+        match ended {
+            Ended::Refused(reason) => bail!("the coordinator refuses this relay: {reason}"),
+            Ended::Lost(error) => {
+                tracing::warn!(%error, ?pause, "not connected to the coordinator")
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}
+
+/// The relay's socket, and the relay on it.
+struct Serving {
+    socket: std::net::UdpSocket,
+    address: SocketAddr,
+    /// What the coordinator is told.
+    endpoints: Vec<SocketAddr>,
+    keys: Option<RelayKeys>,
+    relay: Option<RelayHandle>,
+}
+
+impl Serving {
+    async fn new(arguments: &args::Relay) -> anyhow::Result<Self> {
+        let socket = sockets::bind_udp("--listen", arguments.listen)?;
+        let address = socket.local_addr().context("cannot read the relay's address")?;
+        let mut endpoints = Vec::new();
+        for host in &arguments.public_address {
+            endpoints.extend(sockets::resolve(host, address.port()).await?);
+        }
+        endpoints.truncate(MAX_RELAY_ENDPOINTS);
+        if endpoints.is_empty() {
+            // The coordinator puts the address in that it sees.
+            let unknown = address.ip().is_unspecified();
+            let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            let ip = if unknown { any } else { address.ip() };
+            endpoints.push(SocketAddr::new(ip, address.port()));
+        }
+        Ok(Self { socket, address, endpoints, keys: None, relay: None })
+    }
+
+    /// Serves with those keys.
+    fn start(&mut self, keys: RelayKeys) -> anyhow::Result<()> {
+        if self.relay.is_some() && self.keys.as_ref() == Some(&keys) {
+            return Ok(());
+        }
+        // One relay at a time on the socket.
+        self.relay = None;
+        let socket = self.socket.try_clone().context("cannot share the relay's socket")?;
+        self.relay = Some(Relay::spawn(socket, keys.clone())?);
+        self.keys = Some(keys);
+        Ok(())
+    }
+}
+
+/// The coordinator's control channel: on the API's port where nothing else is said.
+fn server_of(token: &JoinToken, given: Option<&str>) -> Option<Membership> {
+    let host = host_of(&token.url)?;
+    let rest = token.url.strip_prefix("https://")?.split('/').next()?;
+    let server = given.unwrap_or(rest).to_owned();
+    Some(Membership { server, name: host.to_owned(), root: token.root, keys: None })
+}
+
+/// An address of the same family that lets the system choose the rest.
+fn any_like(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(ip, 0)
+}

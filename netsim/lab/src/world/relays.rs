@@ -1,0 +1,86 @@
+//! Relays that run alone, each on a machine of its own.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::{STOP, World};
+use crate::program::{Place, Program};
+use crate::topology::Machine;
+
+/// From the start of a relay to `ready`: the coordinator has to answer first.
+const READY: Duration = Duration::from_secs(20);
+
+/// See the module.
+pub(crate) struct LoneRelay {
+    pub(crate) machine: Machine,
+    pub(crate) place: Place,
+    program: Option<Program>,
+}
+
+impl LoneRelay {
+    pub(super) fn new(machine: Machine, place: Place) -> Self {
+        Self { machine, place, program: None }
+    }
+}
+
+impl World {
+    /// The relays' machines.
+    pub(crate) fn relays(&self) -> impl Iterator<Item = &LoneRelay> {
+        self.relays.iter()
+    }
+
+    /// Starts a relay, at the first time with a fresh token, and waits until it is ready. One that runs is
+    /// left as it is.
+    pub fn start_relay(&mut self, name: &str) -> anyhow::Result<()> {
+        let index = self.relay_named(name)?;
+        if self.relays[index].program.is_some() {
+            return Ok(());
+        }
+        let state = self.relays[index].place.dir.join("state");
+        let mut args = vec!["relay".to_owned(), "--state".to_owned(), state.display().to_string()];
+        args.extend([
+            "--public-address".to_owned(),
+            self.relays[index].machine.address.to_string(),
+        ]);
+        if !state.exists() {
+            args.extend(["--join".to_owned(), self.relay_token()?]);
+        }
+        let relay = &self.relays[index];
+        let mut program = relay.place.start(name, &self.program("coordinator"), args)?;
+        program.wait_for("`ready`", READY, |program| {
+            program.stdout().lines().any(|line| line == "ready").then_some(())
+        })?;
+        self.relays[index].program = Some(program);
+        Ok(())
+    }
+
+    /// Ends a relay cleanly, if it runs.
+    pub fn stop_relay(&mut self, name: &str) -> anyhow::Result<()> {
+        let index = self.relay_named(name)?;
+        match self.relays[index].program.take() {
+            Some(program) => Ok(program.stop(STOP).map(drop)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Kills a relay, as a crash would.
+    pub fn kill_relay(&mut self, name: &str) -> anyhow::Result<()> {
+        let index = self.relay_named(name)?;
+        if let Some(program) = self.relays[index].program.take() {
+            program.kill();
+        }
+        Ok(())
+    }
+
+    /// Ends all relays cleanly.
+    pub(super) fn stop_relays(&mut self) -> anyhow::Result<()> {
+        let names: Vec<String> = self.relays.iter().map(|r| r.machine.name.clone()).collect();
+        names.iter().try_for_each(|name| self.stop_relay(name))
+    }
+
+    fn relay_named(&self, name: &str) -> anyhow::Result<usize> {
+        let found = self.relays.iter().position(|relay| relay.machine.name == name);
+        found.with_context(|| format!("{name} is no relay's machine"))
+    }
+}

@@ -98,12 +98,12 @@ impl Session {
 }
 
 fn ended_by(reason: ConnectionError) -> Ended {
-    match reason {
-        ConnectionError::ApplicationClosed(close) if close.error_code == NOT_ENROLLED => {
-            Ended::Refused(String::from_utf8_lossy(&close.reason).into_owned())
-        }
-        other => Ended::Lost(other.into()),
+    if let ConnectionError::ApplicationClosed(close) = &reason
+        && close.error_code == NOT_ENROLLED
+    {
+        return Ended::Refused(String::from_utf8_lossy(&close.reason).into_owned());
     }
+    Ended::Lost(reason.into())
 }
 
 async fn greet(

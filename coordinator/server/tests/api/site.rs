@@ -57,7 +57,9 @@ fn serve_arguments(data: &Path) -> Serve {
     ];
     match Arguments::parse_from(line).command {
         Command::Serve(serve) => serve,
-        Command::Token(_) | Command::User(_) => unreachable!("the line says serve"),
+        Command::Relay(_) | Command::Token(_) | Command::User(_) => {
+            unreachable!("the line says serve")
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Relays that run alone, each on a machine of its own.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use netsim_scenario::Preset;
 
 use super::{STOP, World};
 use crate::program::{Place, Program};
@@ -28,6 +30,21 @@ impl World {
     /// The relays' machines.
     pub(crate) fn relays(&self) -> impl Iterator<Item = &LoneRelay> {
         self.relays.iter()
+    }
+
+    /// Adds a relay's machine in the public network, and starts the relay; its name.
+    pub fn add_relay(&mut self) -> anyhow::Result<String> {
+        let name = format!("relay-{}", self.relays.len() + 1);
+        let (machine, place) = self.add_machine(&name, Preset::None)?;
+        self.relays.push(LoneRelay::new(machine, place));
+        self.start_relay(&name)?;
+        Ok(name)
+    }
+
+    /// The name of the relay's machine with that address.
+    pub fn relay_at(&self, address: IpAddr) -> Option<&str> {
+        let found = self.relays.iter().find(|relay| relay.machine.address == address);
+        found.map(|relay| relay.machine.name.as_str())
     }
 
     /// Starts a relay, at the first time with a fresh token, and waits until it is ready. One that runs is

@@ -448,9 +448,9 @@ async fn a_relay_says_hello_gets_its_keys_and_is_told_to_nodes_while_it_lives() 
     let (_endpoint, connection, answer) = relay_hello(&bench, &relay, "good").await;
     let expected = ToRelay::Welcome { ticket_key: "08".repeat(32), reflector_key: "09".repeat(32) };
     assert_eq!(answer, Some(expected));
-    let offers = |message: ToNode| match message {
-        ToNode::Relays { relays } => relays.into_iter().map(|o| (o.relay, o.endpoint)).collect(),
-        other => panic!("{other:?}"),
+    let offers = |message: ToNode| {
+        let ToNode::Relays { relays } = message else { panic!("{message:?}") };
+        relays.into_iter().map(|o| (o.relay, o.endpoint)).collect()
     };
     let own = (NodeId([0; 32]), "192.0.2.200:6444".parse().unwrap());
     let lone = (relay.node(), "127.0.0.1:7000".parse().unwrap());

@@ -171,6 +171,7 @@ fn a_relay_that_ends_is_dropped_and_replaced() {
                 | ToNode::Welcome { .. }
                 | ToNode::Netmap(_)
                 | ToNode::Candidates(_)
+                | ToNode::Member { .. }
                 | ToNode::MeshOpen { .. }
                 | ToNode::MeshClosed { .. } => None,
             })

@@ -110,6 +110,9 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
             let (volunteers, jobs) = (scenario.volunteers.len(), scenario.jobs.len());
             let file = scenario.file.display();
             say(&format!("{file}: right ({volunteers} volunteers, {jobs} jobs)"))?;
+            for warning in scenario.warnings() {
+                say(&format!("warning: {warning}"))?;
+            }
             let drawing = Drawing::of(&scenario);
             if let Some(svg) = svg {
                 std::fs::write(&svg, Svg(&drawing).to_string())

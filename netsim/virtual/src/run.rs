@@ -29,7 +29,8 @@ use std::time::{Duration, Instant};
 use coordinator_core::{Cluster, Counters, JobId, Policy, Report, UnixMillis};
 use netsim_report::{PathKind, Role, What, Why};
 use netsim_scenario::Resolved;
-use netsim_sim::{Change, HostId, HostState, Oracle, Prediction, TopologyError};
+use netsim_scenario::resolved::Volunteer;
+use netsim_sim::{Change, Firewall, HostId, HostState, Oracle, Prediction, TopologyError};
 use overlay_core::NodeId;
 
 use crate::world::{Note, World};
@@ -52,6 +53,12 @@ pub enum RunError {
     /// Its network cannot be built.
     #[error("the network cannot be built")]
     Topology(#[from] TopologyError),
+    /// The simulated nodes speak UDP and have no way over TLS.
+    #[error(
+        "the network of {0} lets no UDP through, and in virtual time there is no way over TLS: run the scenario in \
+         the laboratory, without `--backend sim`"
+    )]
+    NoUdp(String),
     /// A job that the coordinator would refuse.
     #[error("job {name}: {reason}")]
     Job {
@@ -103,6 +110,19 @@ pub fn run(
         run.happen(at);
     }
     Ok(run.conclude())
+}
+
+/// The first volunteer with a firewall before it that stops UDP.
+fn without_udp(resolved: &Resolved) -> Option<&str> {
+    let router = |name: &String| resolved.topology.routers.iter().find(|it| it.name == *name);
+    let is_shut = |volunteer: &&Volunteer| {
+        let host = resolved.topology.hosts.iter().find(|host| host.name == volunteer.host);
+        let first = host.and_then(|host| host.behind.as_ref()).and_then(router);
+        let mut way = std::iter::successors(first, |it| it.behind.as_ref().and_then(router));
+        // A router behind itself is for the topology to refuse.
+        way.by_ref().take(resolved.topology.routers.len()).any(|it| it.firewall != Firewall::None)
+    };
+    resolved.volunteers.iter().find(is_shut).map(|volunteer| volunteer.host.as_str())
 }
 
 /// What is expected of a pair, as event logs of both back ends say it.
@@ -204,6 +224,9 @@ impl<'a> Run<'a> {
         start: Instant,
         record: &'a mut dyn FnMut(Duration, What),
     ) -> Result<Self, RunError> {
+        if let Some(volunteer) = without_udp(resolved) {
+            return Err(RunError::NoUdp(volunteer.to_owned()));
+        }
         let end = WARM_UP + resolved.duration;
         let built = resolved.topology.build(resolved.seed, end)?;
         let server = built.host("coordinator")?;

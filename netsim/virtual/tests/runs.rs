@@ -78,6 +78,24 @@ fn events(text: &str, seed: Option<u64>) -> (String, Outcome) {
     (log, outcome.unwrap())
 }
 
+/// Without a word the machine would be one that never answers.
+#[test]
+fn who_has_no_udp_is_refused_by_name() {
+    let text = r#"
+[[volunteers]]
+behind = "home"
+[[volunteers]]
+behind = "udp-blocked"
+count = 2
+[[job]]
+command = "true"
+"#;
+    let file = ScenarioFile::parse(Path::new("test.toml"), text.to_owned()).unwrap();
+    let resolved = file.resolve(None).unwrap();
+    let refused = run(&resolved, Instant::now(), &mut |_, _| {}).unwrap_err().to_string();
+    assert!(refused.contains("vol-2") && refused.contains("laboratory"), "{refused}");
+}
+
 #[test]
 fn nqueens_ends_as_in_the_laboratory() {
     let (log, outcome) = events(NQUEENS, None);

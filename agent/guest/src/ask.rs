@@ -1,4 +1,4 @@
-//! `agent ping`, `agent explain` and `agent netcheck`: asked of the running agent.
+//! `agent ping`, `agent explain`, `agent netcheck` and `agent metrics`: asked of the running agent.
 
 use std::fmt;
 use std::io::Write;
@@ -126,7 +126,20 @@ pub async fn explain(state: &Path, node: &str, json: bool) -> anyhow::Result<Str
 async fn network(state: &Path) -> anyhow::Result<NetworkStatus> {
     match ask(state, Ask::Network).await? {
         Answer::Network(network) => Ok(*network),
-        other @ (Answer::Pong(_) | Answer::Netcheck(_)) => {
+        other @ (Answer::Pong(_) | Answer::Netcheck(_) | Answer::Metrics { .. }) => {
+            bail!("the agent answered something else: {other:?}")
+        }
+    }
+}
+
+/// What the running agent has counted, in Prometheus' text format.
+///
+/// # Errors
+/// No agent runs.
+pub async fn metrics(state: &Path) -> anyhow::Result<String> {
+    match ask(state, Ask::Metrics).await? {
+        Answer::Metrics { text } => Ok(text),
+        other @ (Answer::Pong(_) | Answer::Netcheck(_) | Answer::Network(_)) => {
             bail!("the agent answered something else: {other:?}")
         }
     }
@@ -191,7 +204,7 @@ async fn udp(state: &Path, membership: &Membership, lifetime: bool) -> anyhow::R
         Err(OpenStateError::InUse { .. }) => {
             return match ask(state, Ask::Netcheck { lifetime }).await? {
                 Answer::Netcheck(report) => Ok(report),
-                other @ (Answer::Network(_) | Answer::Pong(_)) => {
+                other @ (Answer::Network(_) | Answer::Pong(_) | Answer::Metrics { .. }) => {
                     bail!("the agent answered something else: {other:?}")
                 }
             };

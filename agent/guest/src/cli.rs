@@ -13,7 +13,7 @@ use coordinator_client::JoinToken;
 use crate::ask::PingOptions;
 use crate::enrol::Offer;
 use crate::run::{self, RunOptions};
-use crate::{ask, doctor, shim, state_dir, status};
+use crate::{ask, doctor, metrics, shim, state_dir, status};
 
 /// The agent of a volunteer's machine: takes jobs, runs them shut in, joins their networks.
 #[derive(Parser)]
@@ -52,6 +52,10 @@ enum Command {
         /// give --bind a port, too); may be given several times.
         #[arg(long, value_name = "ADDR:PORT", value_parser = reachable)]
         advertise: Vec<SocketAddr>,
+        /// Counters for Prometheus at http://ADDR:PORT/metrics; an address of this machine alone, such as
+        /// 127.0.0.1:9464, since whoever can connect can read them.
+        #[arg(long, value_name = "ADDR:PORT", value_parser = local)]
+        metrics: Option<SocketAddr>,
     },
     /// Become a node, without working yet.
     Join {
@@ -113,6 +117,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what the running agent has counted, in Prometheus' text format.
+    Metrics {
+        #[command(flatten)]
+        state: StateArgument,
+    },
     /// Check what the agent needs of this machine, and say how to mend what is missing.
     Doctor {
         /// Machine-readable.
@@ -168,11 +177,12 @@ impl OfferArguments {
 /// With a sentence for people; the exit code is then 1.
 pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Run { join, state, offer, bind, advertise, no_port_mapping, events } => {
+        Command::Run { join, state, offer, bind, advertise, no_port_mapping, events, metrics } => {
             let token = join.as_deref().map(parse_token).transpose()?;
             let port_mapping = !no_port_mapping;
             let offer = offer.offer();
-            let options = RunOptions { token, offer, bind, advertise, port_mapping, events };
+            let options =
+                RunOptions { token, offer, bind, advertise, port_mapping, events, metrics };
             runtime()?.block_on(run::run(&state.path()?, options))?;
         }
         Command::Join { token, state, offer } => {
@@ -200,6 +210,10 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Netcheck { state, lifetime, json } => {
             let found = runtime()?.block_on(ask::netcheck(&state.path()?, lifetime))?;
             let text = if json { serde_json::to_string(&found)? } else { found.to_string() };
+            writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
+        }
+        Command::Metrics { state } => {
+            let text = runtime()?.block_on(ask::metrics(&state.path()?))?;
             writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
         }
         Command::Doctor { json } => {
@@ -235,6 +249,16 @@ fn reachable(text: &str) -> Result<SocketAddr, String> {
         return Err(
             "nobody can send there: write the address that leads here from outside".to_owned()
         );
+    }
+    Ok(endpoint)
+}
+
+/// An endpoint that only this machine's users reach.
+fn local(text: &str) -> Result<SocketAddr, String> {
+    let endpoint: SocketAddr =
+        text.parse().map_err(|_| "write an address and a port, as in 127.0.0.1:9464")?;
+    if !metrics::is_local(endpoint) {
+        return Err("others could read there: write 127.0.0.1 or [::1]".to_owned());
     }
     Ok(endpoint)
 }

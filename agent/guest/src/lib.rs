@@ -21,6 +21,7 @@ pub mod identity;
 pub mod job;
 pub mod local;
 pub mod mesh;
+pub mod metrics;
 pub mod poll;
 pub mod proxy;
 pub mod reconcile;

@@ -15,6 +15,7 @@ use crate::identity::Identity;
 use crate::job;
 use crate::local::server::LocalServer;
 use crate::mesh::MeshNetwork;
+use crate::metrics::MetricsServer;
 use crate::poll::Launches;
 use crate::retry::Reach;
 use crate::state_dir::StateDir;
@@ -33,6 +34,8 @@ pub struct RunOptions {
     pub port_mapping: bool,
     /// Endpoints that lead to it from outside.
     pub advertise: Vec<SocketAddr>,
+    /// Where scrapers of this machine find the counters.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Enrols if need be; nothing else.
@@ -89,6 +92,17 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
     .await?;
     let _local = LocalServer::start(state.path(), network.overlay().clone())
         .context("making the socket for the owner's questions failed")?;
+    let _metrics = match options.metrics {
+        Some(at) => {
+            let server = MetricsServer::start(at, network.overlay().clone()).await;
+            let server = server.with_context(|| {
+                format!("cannot listen on {at} for --metrics: choose another port")
+            })?;
+            tracing::info!(at = %server.at(), "metrics");
+            Some(server)
+        }
+        None => None,
+    };
     let context = Arc::new(job::Context {
         client,
         reach,

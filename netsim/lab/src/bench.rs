@@ -5,3 +5,4 @@
 pub mod command;
 pub mod figures;
 pub mod net;
+pub mod reach;

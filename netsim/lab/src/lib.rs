@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod capture;
+mod children;
 pub mod commands;
 pub mod conduct;
 pub mod confine;

@@ -10,6 +10,7 @@ use netsim_report::{Backend, Recorder, What};
 use netsim_scenario::resolve::MOST_REAL_VOLUNTEERS;
 use netsim_scenario::{Resolved, ScenarioFile, Setting};
 
+use crate::bench::reach::{self, Plan};
 use crate::confine::{self, Keep};
 use crate::progress::Progress;
 use crate::record::captures::Captures;
@@ -50,6 +51,10 @@ pub struct RunArgs {
     /// What runs it.
     #[arg(long, value_enum, default_value_t)]
     backend: By,
+    /// Runs it so often, each time with the next seed, and tells how fast its pairs reached each other.
+    #[arg(long, value_name = "N", conflicts_with_all = ["pcap", "json", "keep", "hold"],
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: Option<u16>,
 }
 
 /// What runs a scenario.
@@ -70,6 +75,9 @@ enum By {
 pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
     let file = ScenarioFile::load(&args.scenario, &args.set)?;
     let scenario = file.resolve(args.seed)?;
+    if let Some(runs) = args.runs {
+        return several(args, runs, scenario.seed);
+    }
     if args.backend == By::Sim {
         return in_virtual_time(&args, &file, &scenario);
     }
@@ -134,6 +142,28 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
         (outcome, _) => outcome,
     };
     show(outcome, out, json, &dir)
+}
+
+/// Runs it several times, and tells of all pairs together.
+fn several(args: RunArgs, runs: u16, seed: u64) -> anyhow::Result<i32> {
+    let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let dir = match args.out {
+        Some(out) => record::check(&out)?,
+        None => temporary.path().to_owned(),
+    };
+    let backend = match args.backend {
+        By::Lab => "lab",
+        By::Sim => "sim",
+    };
+    let more = vec!["--backend".to_owned(), backend.to_owned()];
+    let plan = Plan { scenario: args.scenario, set: args.set, runs, seed, dir, more };
+    let measured = reach::measure(&plan, &mut |text| eprintln!("{text}"))?;
+    tell(&reach::results(&plan.scenario, &measured, Vec::new()).to_string());
+    if let Some(failed) = measured.failed.first() {
+        let dir = if failed.starts_with(temporary.path()) { temporary.keep() } else { plan.dir };
+        tell(&format!("{} of {runs} runs failed: see {}", measured.failed.len(), dir.display()));
+    }
+    Ok(i32::from(!measured.failed.is_empty()))
 }
 
 /// Completes the run directory of a run that could not do it itself.

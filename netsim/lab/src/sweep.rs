@@ -5,26 +5,22 @@
 //! was interrupted goes on where it was: what is finished is not run again.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use comfy_table::{Table, presets};
-use netsim_report::model::Run;
+use netsim_report::metrics;
 use netsim_report::sweep::{Outcome, Point, Sweep};
-use netsim_report::{RunState, metrics, read};
 use netsim_scenario::{ScenarioFile, Setting};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 mod combine;
 
+use crate::children::{self, finished, log_of};
 use combine::{Axis, Combination};
 
 /// The file that says what a sweep is.
@@ -195,39 +191,8 @@ fn prepare(out: &Path, plan: &Plan) -> anyhow::Result<()> {
     made.with_context(|| format!("cannot write to {}", out.display()))
 }
 
-/// The run in a directory, if it came to its end.
-fn finished(dir: &Path) -> Option<Run> {
-    let contents = read::read(dir).ok()?;
-    (contents.info.state == RunState::Finished).then(|| Run::of(contents))
-}
-
 fn run_one(plan: &Plan, combination: &Combination, dir: &Path) -> anyhow::Result<()> {
-    // What an interrupted sweep has left of it.
-    if dir.exists() {
-        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-    }
-    let log = log_of(dir);
-    let failed = || format!("cannot write {}", log.display());
-    let output = File::create(&log).with_context(failed)?;
-    let own = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = Command::new(own);
-    command.args(["run", &plan.scenario, "--seed", &combination.seed.to_string()]);
-    for setting in &combination.settings {
-        command.args(["--set", setting]);
-    }
-    command.arg("--out").arg(dir).args(&plan.run);
-    command.stdin(Stdio::null()).stdout(output.try_clone().with_context(failed)?).stderr(output);
-    // SAFETY: between fork and exec only a system call is made.
-    unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGTERM)?)) };
-    // Whether it passed stands in its directory; whether it did not even begin, in its log.
-    command.status().context("cannot start `netsim run`")?;
-    Ok(())
-}
-
-fn log_of(dir: &Path) -> PathBuf {
-    let mut name = dir.file_name().unwrap_or_default().to_owned();
-    name.push(".log");
-    dir.with_file_name(name)
+    children::run(&plan.scenario, combination.seed, &combination.settings, dir, &plan.run)
 }
 
 fn look(combination: &Combination, dir: &Path) -> Point {

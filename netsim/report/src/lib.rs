@@ -10,6 +10,7 @@ pub mod info;
 pub mod metrics;
 pub mod model;
 pub mod page;
+pub mod reached;
 pub mod read;
 pub mod record;
 pub mod settle;

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod drills;
 pub mod wireguard;
 
 mod node;

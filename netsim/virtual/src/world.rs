@@ -89,6 +89,9 @@ pub struct World {
     pub coordinator_away: bool,
     /// Inner packets above this size do not pass direct paths.
     pub direct_mtu: usize,
+    /// What somebody on the way writes down: every WireGuard message and where it was sent. None: nobody is
+    /// there.
+    pub tapped: Option<Vec<(SocketAddr, Packet)>>,
     notes: Option<Vec<Note>>,
     start: Instant,
     timers: Timers,
@@ -99,6 +102,8 @@ pub struct World {
     slots: Slots,
     /// Numbers drawn so far.
     drawn: u64,
+    /// WireGuard messages that nodes have sent.
+    between_nodes: u64,
     seed: u64,
 }
 
@@ -122,6 +127,7 @@ impl World {
             pattern: None,
             coordinator_away: false,
             direct_mtu: usize::MAX,
+            tapped: None,
             notes: None,
             start,
             timers: Timers::default(),
@@ -129,6 +135,7 @@ impl World {
             orders: Orders::default(),
             slots: Slots::default(),
             drawn: 0,
+            between_nodes: 0,
             seed,
         }
     }
@@ -243,6 +250,11 @@ impl World {
         let host = self.nodes[index].host;
         let ipv6 = self.net.ipv6_address(server).filter(|_| !self.net.has_ipv4(host));
         SocketAddr::new(ipv6.unwrap_or_else(|| self.net.address(server)), port)
+    }
+
+    /// How many WireGuard messages nodes have sent to each other, over relays or not.
+    pub fn between_nodes(&self) -> u64 {
+        self.between_nodes
     }
 
     /// Time since the start.

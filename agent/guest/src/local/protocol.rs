@@ -46,6 +46,8 @@ pub enum Ask {
         /// The lifetime of mappings too, which takes minutes.
         lifetime: bool,
     },
+    /// What has been counted? -> [`Answer::Metrics`].
+    Metrics,
 }
 
 /// Which path a ping takes.
@@ -81,6 +83,11 @@ pub enum Answer {
     Pong(Pong),
     /// What the network does to UDP.
     Netcheck(NetReport),
+    /// Counters, in Prometheus' text format.
+    Metrics {
+        /// The text.
+        text: String,
+    },
 }
 
 /// A ping that came back.

@@ -19,6 +19,7 @@ use super::SOCKET;
 use super::protocol::{
     Answer, Ask, MAX_QUESTION, Over, Pong, Question, Reply, VERSION, read_line, write_line,
 };
+use crate::metrics;
 use crate::status::network::NetworkStatus;
 
 /// Questions at a time. Chosen: a person has one or two; a lifetime check takes minutes.
@@ -141,6 +142,10 @@ async fn answer(ask: Ask, overlay: &Overlay) -> Result<Answer, String> {
         Ask::Netcheck { lifetime } => {
             let lifetimes: &[Duration] = if lifetime { &LIFETIMES } else { &[] };
             Ok(Answer::Netcheck(overlay.netcheck(lifetimes).await))
+        }
+        Ask::Metrics => {
+            let view = overlay.view().await.ok_or("the agent is stopping")?;
+            Ok(Answer::Metrics { text: metrics::of(overlay, &view) })
         }
     }
 }

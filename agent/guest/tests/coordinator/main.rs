@@ -20,9 +20,14 @@ use tokio::process::{Child, Command};
 const LIMIT: Duration = Duration::from_secs(90);
 
 fn agent(state: &Path, fake: &Fake) -> Child {
+    agent_with(state, fake, &[])
+}
+
+fn agent_with(state: &Path, fake: &Fake, more: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_agent"))
         .args(["run", "--cores", "2", "--bind", "127.0.0.1:0", "--join"])
         .arg(fake.token())
+        .args(more)
         .arg("--state")
         .arg(state)
         .env("RUST_LOG", "info")

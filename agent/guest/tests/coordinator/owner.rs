@@ -50,6 +50,9 @@ async fn the_owner_asks_a_running_agent_and_is_told_when_there_is_none() {
     assert_eq!(status["network"]["connected"], false);
     assert!(text(&run(state.path(), &["status"]).await.stdout).contains("NOT connected"));
 
+    let metrics = run(state.path(), &["metrics"]).await;
+    assert!(text(&metrics.stdout).contains("clouds_agent_connected 0"), "{metrics:?}");
+
     for command in [&["ping", "vol-2"][..], &["explain", "vol-2"]] {
         let refused = run(state.path(), command).await;
         let error = text(&refused.stderr);
@@ -59,6 +62,38 @@ async fn the_owner_asks_a_running_agent_and_is_told_when_there_is_none() {
 
     terminate(&agent);
     until("the socket is gone", || !socket.exists()).await;
+}
+
+#[tokio::test]
+async fn a_scraper_on_the_same_machine_reads_the_counters() {
+    let fake = Fake::start().await;
+    let state = state();
+    let _agent = agent_with(state.path(), &fake, &["--metrics", "127.0.0.1:0"]);
+    // It says where it listens: `... metrics at=127.0.0.1:40123`.
+    let told = || -> Option<std::net::SocketAddr> {
+        let log = fs::read_to_string(state.path().join("log")).ok()?;
+        let plain: String =
+            log.replace("\u{1b}[3m", "").replace("\u{1b}[0m", "").replace("\u{1b}[2m", "");
+        let (_, rest) = plain.split_once("metrics at=")?;
+        rest.split_whitespace().next()?.parse().ok()
+    };
+    until("it listens", || told().is_some()).await;
+    let port = told().unwrap();
+    let get = move |path: &str| {
+        let mut stream = std::net::TcpStream::connect(port).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        answer
+    };
+    let (found, missing) =
+        tokio::task::spawn_blocking(move || (get("/metrics"), get("/"))).await.unwrap();
+    assert!(found.starts_with("HTTP/1.1 200") && found.contains("version=0.0.4"), "{found}");
+    assert!(found.contains("\nclouds_agent_pairs{path=\"direct\"} 0\n"), "{found}");
+    assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
+
+    let refused = run(state.path(), &["run", "--metrics", "0.0.0.0:9464"]).await;
+    assert!(text(&refused.stderr).contains("others could read there"), "{refused:?}");
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::figures::Results;
-use super::net;
+use super::{net, reach};
 use crate::confine::{self, Keep};
 use crate::progress::Progress;
 
@@ -37,6 +37,29 @@ pub enum Bench {
         #[arg(long, value_name = "FILE")]
         page: Option<PathBuf>,
     },
+    /// How fast nodes reach each other: the scenario nat-matrix many times, and the drills in virtual time.
+    NatMatrix(NatMatrix),
+}
+
+/// `netsim bench nat-matrix`.
+#[derive(Debug, Args)]
+pub struct NatMatrix {
+    /// How often the scenario is run, each time with the next seed.
+    #[arg(long, value_name = "N", default_value_t = 30,
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
+    /// The first seed.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Keeps the runs' directories there.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Where `nat-matrix.json` is written.
+    #[arg(long, value_name = "DIR", default_value = "bench/results")]
+    out: PathBuf,
+    /// The page whose part on this benchmark is written anew.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
 }
 
 /// Measures, prints, writes; exit status 1 when a figure that was reached before is missed.
@@ -45,7 +68,12 @@ pub enum Bench {
 ///
 /// The process must have a single thread: it moves into new namespaces.
 pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
-    let Bench::Net { short, rounds, each, tools, out, page } = bench;
+    let (short, rounds, each, tools, out, page) = match bench {
+        Bench::Net { short, rounds, each, tools, out, page } => {
+            (short, rounds, each, tools, out, page)
+        }
+        Bench::NatMatrix(args) => return nat_matrix(args),
+    };
     let file = std::path::absolute(out)?.join("net.json");
     let page = page.map(std::path::absolute).transpose()?;
     let before = Results::read(&file)?;
@@ -62,6 +90,45 @@ pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
     let results = results
         .with_context(|| format!("failed at the step \"{step}\"; see {}", plan.dir.display()))?;
     tell(&results, before.as_ref(), &file, page.as_deref())
+}
+
+/// Exit status 1 when a figure is missed.
+fn nat_matrix(args: NatMatrix) -> anyhow::Result<i32> {
+    let file = std::path::absolute(args.out)?.join("nat-matrix.json");
+    let page = args.page.map(std::path::absolute).transpose()?;
+    let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let dir = match args.keep {
+        Some(dir) => std::path::absolute(dir)?,
+        None => temporary.path().to_owned(),
+    };
+    let plan = reach::Plan {
+        scenario: "nat-matrix".to_owned(),
+        set: Vec::new(),
+        runs: args.runs,
+        seed: args.seed,
+        dir,
+        more: Vec::new(),
+    };
+    let mut say = |text: &str| eprintln!("{text}");
+    let drills = reach::drills(&mut say);
+    let measured = reach::measure(&plan, &mut say)?;
+    let results = reach::results("nat-matrix", &measured, drills);
+    let mut out = io::stdout().lock();
+    writeln!(out, "{results}")?;
+    results.write(&file)?;
+    if let Some(page) = page {
+        write_part(&page, "nat-matrix", &reach::markdown(&measured, &results))
+            .with_context(|| format!("cannot write {}", page.display()))?;
+    }
+    let missed: Vec<_> = results.figures.iter().filter(|f| f.met == Some(false)).collect();
+    for figure in &missed {
+        writeln!(out, "MISSED: {} ({})", figure.name, figure.note)?;
+    }
+    if !measured.failed.is_empty() {
+        let kept = if plan.dir == temporary.path() { temporary.keep() } else { plan.dir };
+        writeln!(out, "{} runs failed: see {}", measured.failed.len(), kept.display())?;
+    }
+    Ok(i32::from(!missed.is_empty()))
 }
 
 fn tell(

@@ -117,10 +117,19 @@ impl Figure {
         }
     }
 
+    /// A figure that has one value and no rounds.
+    pub fn once(name: impl Into<String>, unit: &str, better: Better, value: Option<f64>) -> Self {
+        Self { value, ..Self::new(name, unit, better, Vec::new()) }
+    }
+
     /// The same with what is required, and what is hoped for. A figure without a value misses it.
-    pub fn require(mut self, target: f64, aim: f64) -> Self {
+    pub fn require(self, target: f64, aim: f64) -> Self {
+        Self { aim: Some(aim), ..self.hold(target) }
+    }
+
+    /// The same with what is required, and nothing beyond that.
+    pub fn hold(mut self, target: f64) -> Self {
         self.target = Some(target);
-        self.aim = Some(aim);
         self.met = Some(self.value.is_some_and(|value| match self.better {
             Better::Higher => value >= target,
             Better::Lower => value <= target,

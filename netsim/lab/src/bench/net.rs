@@ -324,7 +324,7 @@ impl Rows<'_> {
 }
 
 /// Processor, cores, kernel.
-fn machine() -> BTreeMap<String, String> {
+pub(super) fn machine() -> BTreeMap<String, String> {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
         let line = cpuinfo.lines().find(|line| line.starts_with(name))?;

@@ -26,6 +26,8 @@ const JOBS_EVERY: Duration = Duration::from_millis(150);
 const MESHES_EVERY: Duration = Duration::from_millis(500);
 /// Looking may take this share of the time at most, so that what is measured is not the measuring.
 const SHARE_OF_TIME: u32 = 5;
+/// But no pause is longer: an answer that was slow once is no reason to miss what happens.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The most jobs that are asked for at once: the coordinator's page.
 const PAGE: usize = 500;
 
@@ -143,7 +145,7 @@ impl Watcher {
                 }
                 meshes_at = started + MESHES_EVERY.max(started.elapsed() * SHARE_OF_TIME);
             }
-            pause = JOBS_EVERY.max(started.elapsed() * SHARE_OF_TIME);
+            pause = JOBS_EVERY.max((started.elapsed() * SHARE_OF_TIME).min(LONGEST_PAUSE));
         }
     }
 

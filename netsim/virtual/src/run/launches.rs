@@ -179,9 +179,11 @@ impl Run<'_> {
                 launch.settled.remove(&(from, to));
             }
         }
+        // As an agent does, it speaks of the pair as soon as it knows of it, without any path.
+        let is_new = !launch.pairs.contains_key(&(from, to));
         let pair = launch.pairs.entry((from, to)).or_default();
         let kind = kind(state.path);
-        let changed = std::mem::replace(&mut pair.path, kind) != kind;
+        let changed = std::mem::replace(&mut pair.path, kind) != kind || is_new;
         pair.via = state.path;
         pair.rtt_us = state.rtt_us;
         if state.established && pair.first_byte.is_none() {

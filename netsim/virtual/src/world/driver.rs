@@ -185,6 +185,7 @@ impl World {
     fn transmit(&mut self, index: usize, key: SessionKey, path: Path, message: Message) {
         let VirtualNode { host, id, .. } = self.nodes[index];
         let session = SessionKey { peer: id, ..key };
+        self.between_nodes += 1;
         let (to, extra) = match path {
             Path::Direct(to) => {
                 if message.wire_len() > self.direct_mtu.saturating_add(SEALED) {
@@ -199,6 +200,9 @@ impl World {
             Path::Direct(_) => Packet::Direct(session, message),
             Path::Relayed { channel, .. } => Packet::Relayed(channel, session, message),
         };
+        if let Some(tapped) = &mut self.tapped {
+            tapped.push((to, packet.clone()));
+        }
         self.net.send_packet(host, Outgoing::udp(PORT, to, size, packet));
     }
 

@@ -7,6 +7,8 @@ use netsim_virtual::World;
 use overlay_core::MeshId;
 
 mod any_order;
+mod away;
+mod bad_networks;
 mod bootstrap;
 mod homes;
 mod hostile;

@@ -12,6 +12,7 @@ mod pings;
 mod plane;
 mod poll_set;
 mod receive;
+mod receivers;
 mod reports;
 mod session;
 mod slab;

@@ -27,6 +27,10 @@ pub enum Bench {
         /// Length of each measurement.
         #[arg(long, value_name = "TIME", default_value = "4s", value_parser = humantime::parse_duration)]
         each: Duration,
+        /// Measures only the peers and loads of these names, such as `wireguard-go`, and writes
+        /// nothing: to look at one thing closely.
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
         /// Where programs are looked for first.
         #[arg(long, value_name = "DIR", default_value = "target/tools/bin")]
         tools: PathBuf,
@@ -68,12 +72,13 @@ pub struct NatMatrix {
 ///
 /// The process must have a single thread: it moves into new namespaces.
 pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
-    let (short, rounds, each, tools, out, page) = match bench {
-        Bench::Net { short, rounds, each, tools, out, page } => {
-            (short, rounds, each, tools, out, page)
+    let (short, rounds, each, only, tools, out, page) = match bench {
+        Bench::Net { short, rounds, each, only, tools, out, page } => {
+            (short, rounds, each, only, tools, out, page)
         }
         Bench::NatMatrix(args) => return nat_matrix(args),
     };
+    let is_part = !only.is_empty();
     let file = std::path::absolute(out)?.join("net.json");
     let page = page.map(std::path::absolute).transpose()?;
     let before = Results::read(&file)?;
@@ -82,13 +87,17 @@ pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
     // SAFETY: by this function's contract.
     unsafe { confine::enter(&dir, Keep::OnFailure) }?;
     confine::end_on_signals();
-    let plan = net::Plan { rounds: usize::from(rounds.max(1)), each, short, tools, dir };
+    let plan = net::Plan { rounds: usize::from(rounds.max(1)), each, short, only, tools, dir };
     let mut progress = Progress::new();
     let results = net::run(&plan, &mut progress);
     let step = progress.current().unwrap_or("measuring").to_owned();
     progress.finish();
     let results = results
         .with_context(|| format!("failed at the step \"{step}\"; see {}", plan.dir.display()))?;
+    if is_part {
+        writeln!(io::stdout().lock(), "{results}")?;
+        return Ok(0);
+    }
     tell(&results, before.as_ref(), &file, page.as_deref())
 }
 

@@ -35,10 +35,30 @@ pub struct Plan {
     pub each: Duration,
     /// Only the rows with a floor, against `wireguard-go` only.
     pub short: bool,
+    /// Names of the peers and loads that are measured; none of a kind: all of it.
+    pub only: Vec<String>,
     /// Where programs are that no package installs, before `PATH`.
     pub tools: PathBuf,
     /// Where the programs' files and logs go.
     pub dir: PathBuf,
+}
+
+impl Plan {
+    fn wants_kind(&self, kind: Kind) -> bool {
+        let names = Kind::ALL.map(Kind::name);
+        wanted(&self.only, kind.name(), &names)
+    }
+
+    fn wants_load(&self, load: Load) -> bool {
+        let names: Vec<_> = Load::all(false).into_iter().map(Load::name).collect();
+        wanted(&self.only, load.name(), &names)
+    }
+}
+
+/// Whether one of these words is `name`, or none of them is any of the `names`.
+fn wanted(words: &[String], name: &str, names: &[&str]) -> bool {
+    let is = |name: &str| words.iter().any(|word| word == name);
+    is(name) || !names.iter().any(|name| is(name))
 }
 
 /// One peer's measurements in one round.
@@ -52,6 +72,7 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
     if !plan.short {
         kinds.extend([Kind::BoringtunCli, Kind::GotatunCli, Kind::Nebula, Kind::Tinc, Kind::N2n]);
     }
+    kinds.retain(|kind| plan.wants_kind(*kind));
     let mut tunnels = Vec::new();
     let mut missing = BTreeMap::new();
     for kind in kinds {
@@ -74,7 +95,7 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
         progress.begin(format!("round {} of {}: the limit of one core", number + 1, plan.rounds));
         seals.push(seal::bits_per_second(plan.each.min(Duration::from_secs(1))));
     }
-    if !plan.short {
+    if !plan.short && plan.wants_kind(Kind::Relayed) {
         progress.begin("closing the wire, so that our tunnel takes the relay");
         let relayed = Tunnel::start(Kind::Relayed, &mut pair, &plan.tools)?;
         for (number, round) in rounds.iter_mut().enumerate() {
@@ -99,7 +120,7 @@ fn measure(
     round: &mut Round,
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
-    for load in loads {
+    for load in loads.iter().filter(|load| plan.wants_load(**load)) {
         let (name, what) = (tunnel.kind.name(), load.name());
         progress.begin(format!("round {} of {}: {name}, {what}", number + 1, plan.rounds));
         let measured = load

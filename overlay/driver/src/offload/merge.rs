@@ -5,9 +5,9 @@
 
 use tun_rs::{
     VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_HDR_GSO_UDP_L4, VirtioNetHdr,
-    checksum,
 };
 
+use super::checksum;
 use super::packet::{
     TCP, TCP_ACK, TCP_HEADER, TCP_PSH, UDP, UDP_HEADER, be16, be32, pseudo_sum, put_ip_length,
     put16,
@@ -133,7 +133,8 @@ impl Shape {
             _ => return None,
         };
         let sum = pseudo_sum(packet, protocol, packet.len() - ip_header);
-        let intact = packet.len() > headers && checksum(&packet[ip_header..], sum) == u16::MAX;
+        let intact = packet.len() > headers
+            && checksum::fold(sum + checksum::sum(&packet[ip_header..])) == u16::MAX;
         intact.then_some(Self { protocol, ip_header, headers })
     }
 
@@ -239,7 +240,7 @@ impl<D: Copy + PartialEq> Slot<D> {
                 (VIRTIO_NET_HDR_GSO_UDP_L4, 6)
             }
         };
-        let sum = checksum(&[], pseudo_sum(packet, protocol, transport));
+        let sum = checksum::fold(pseudo_sum(packet, protocol, transport));
         put16(packet, ip_header + csum_offset, sum);
         let header = VirtioNetHdr {
             flags: NEEDS_CHECKSUM,

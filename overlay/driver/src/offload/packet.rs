@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use tun_rs::checksum_no_fold;
+use super::checksum;
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
@@ -36,7 +36,7 @@ pub(crate) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
 /// The unfolded sum of the pseudo header for a transport segment of `len` bytes.
 pub(crate) fn pseudo_sum(packet: &[u8], protocol: u8, len: usize) -> u64 {
     let addresses = if packet[0] >> 4 == 4 { 12..20 } else { 8..40 };
-    checksum_no_fold(&packet[addresses], 0) + u64::from(protocol) + len as u64
+    checksum::sum(&packet[addresses]) + u64::from(protocol) + len as u64
 }
 
 pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
@@ -63,7 +63,7 @@ pub(crate) fn put_ip_length(bytes: &mut [u8], len: usize) {
         put16(bytes, 2, len16);
         put16(bytes, 10, 0);
         let header = usize::from(bytes[0] & 0x0f) * 4;
-        let sum = !tun_rs::checksum(&bytes[..header], 0);
+        let sum = checksum::finish(checksum::sum(&bytes[..header]));
         put16(bytes, 10, sum);
     } else {
         put16(bytes, 4, len16.saturating_sub(40));

@@ -2,12 +2,12 @@
 
 use tun_rs::{
     VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_HDR_GSO_UDP_L4, VirtioNetHdr,
-    checksum,
 };
 
+use super::checksum;
 use super::packet::{
-    TCP, TCP_CWR, TCP_FIN, TCP_HEADER, TCP_PSH, UDP, UDP_HEADER, be16, be32, pseudo_sum,
-    put_ip_length, put16, put32,
+    TCP, TCP_CWR, TCP_FIN, TCP_HEADER, TCP_PSH, UDP, UDP_HEADER, be16, be32, pseudo_sum, put16,
+    put32,
 };
 
 /// The longest segment: more than any MTU of a mesh device.
@@ -35,7 +35,8 @@ pub(crate) enum SplitError {
 
 /// Calls `each` with every packet that `packet` stands for, in order and with correct checksums.
 ///
-/// `scratch` holds one segment at a time. Nothing is allocated.
+/// The packet's own bytes are overwritten by that; `scratch` keeps its headers. Nothing is allocated
+/// and no payload is copied.
 pub(crate) fn split(
     header: &VirtioNetHdr,
     packet: &mut [u8],
@@ -102,50 +103,91 @@ impl Cut {
         if longest > SEGMENT_BYTES { Err(SplitError::TooLong(longest)) } else { Ok(()) }
     }
 
+    /// The segments, each made where its payload lies: the headers go in front of it, over the end of
+    /// the segment before, which has been handed out by then. `scratch` keeps the headers meanwhile.
     fn segments(
         &self,
-        packet: &[u8],
+        packet: &mut [u8],
         scratch: &mut [u8; SEGMENT_BYTES],
         mut each: impl FnMut(&[u8]),
     ) {
-        let (header, payload) = packet.split_at(self.headers);
+        let Self { protocol, start, headers, size } = *self;
+        let header = &mut scratch[..headers];
+        header.copy_from_slice(&packet[..headers]);
         let is_v4 = header[0] >> 4 == 4;
-        let first_sequence = if self.protocol == TCP { be32(header, self.start + 4) } else { 0 };
-        let last = payload.len().div_ceil(self.size).saturating_sub(1);
-        scratch[..self.headers].copy_from_slice(header);
-        for (index, part) in payload.chunks(self.size).enumerate() {
-            let len = self.headers + part.len();
-            let out = &mut scratch[..len];
-            out[self.headers..].copy_from_slice(part);
+        let identification = if is_v4 { be16(header, 4) } else { 0 };
+        let (first_sequence, flags) =
+            if protocol == TCP { (be32(header, start + 4), header[start + 13]) } else { (0, 0) };
+        let fixed = FixedSums::take(header, protocol, start);
+        let count = (packet.len() - headers).div_ceil(size);
+        for index in 0..count {
+            let at = headers + index * size;
+            let end = packet.len().min(at + size);
+            let out = &mut packet[at - headers..end];
+            out[..headers].copy_from_slice(header);
             if is_v4 {
-                let identification = be16(header, 4).wrapping_add(index as u16);
+                let identification = identification.wrapping_add(index as u16);
+                let len = out.len() as u16;
+                put16(out, 2, len);
                 put16(out, 4, identification);
-            }
-            put_ip_length(out, len);
-            let checksum_at = if self.protocol == TCP {
-                let sequence = first_sequence.wrapping_add((index * self.size) as u32);
-                put32(out, self.start + 4, sequence);
-                let mut flags = header[self.start + 13];
-                if index > 0 {
-                    flags &= !TCP_CWR;
-                }
-                if index < last {
-                    flags &= !(TCP_FIN | TCP_PSH);
-                }
-                out[self.start + 13] = flags;
-                self.start + 16
+                let sum = fixed.ip + u64::from(len) + u64::from(identification);
+                put16(out, 10, checksum::finish(sum));
             } else {
-                put16(out, self.start + 4, (len - self.start) as u16);
-                self.start + 6
+                let len = out.len() as u16 - 40;
+                put16(out, 4, len);
+            }
+            let transport = out.len() - start;
+            // The transport's length in the pseudo header, and what differs from segment to segment.
+            let mut sum = fixed.transport + transport as u64;
+            let checksum_at = if protocol == TCP {
+                let sequence = first_sequence.wrapping_add((index * size) as u32);
+                put32(out, start + 4, sequence);
+                let first_only = if index > 0 { TCP_CWR } else { 0 };
+                let last_only = if index + 1 < count { TCP_FIN | TCP_PSH } else { 0 };
+                let flags = flags & !(first_only | last_only);
+                out[start + 13] = flags;
+                sum += u64::from(sequence >> 16) + u64::from(sequence & 0xffff) + u64::from(flags);
+                start + 16
+            } else {
+                put16(out, start + 4, transport as u16);
+                sum += transport as u64;
+                start + 6
             };
-            put16(out, checksum_at, 0);
-            let pseudo = pseudo_sum(out, self.protocol, len - self.start);
-            let sum = !checksum(&out[self.start..], pseudo);
+            let sum = checksum::finish(sum + checksum::sum(&out[headers..]));
             // Zero means "no checksum" in UDP; its other representation says the same sum.
-            let sum = if sum == 0 && self.protocol == UDP { u16::MAX } else { sum };
+            let sum = if sum == 0 && protocol == UDP { u16::MAX } else { sum };
             put16(out, checksum_at, sum);
             each(out);
         }
+    }
+}
+
+/// The sums of what is the same in the headers of all segments.
+struct FixedSums {
+    /// Of the IPv4 header without length, identification and checksum.
+    ip: u64,
+    /// Of the pseudo header without its length, and of the transport header.
+    transport: u64,
+}
+
+impl FixedSums {
+    /// Takes the sums, and clears the fields that are left out of them.
+    fn take(header: &mut [u8], protocol: u8, start: usize) -> Self {
+        let mut ip = 0;
+        if header[0] >> 4 == 4 {
+            header[2..6].fill(0);
+            header[10..12].fill(0);
+            ip = checksum::sum(&header[..usize::from(header[0] & 0x0f) * 4]);
+        }
+        if protocol == TCP {
+            header[start + 4..start + 8].fill(0);
+            header[start + 13] = 0;
+            header[start + 16..start + 18].fill(0);
+        } else {
+            header[start + 4..start + 8].fill(0);
+        }
+        let transport = pseudo_sum(header, protocol, 0) + checksum::sum(&header[start..]);
+        Self { ip, transport }
     }
 }
 
@@ -160,7 +202,7 @@ fn complete_checksum(
     }
     let pseudo = u64::from(be16(packet, checksum_at));
     put16(packet, checksum_at, 0);
-    let sum = !checksum(&packet[start..], pseudo);
+    let sum = checksum::finish(pseudo + checksum::sum(&packet[start..]));
     put16(packet, checksum_at, if sum == 0 { u16::MAX } else { sum });
     Ok(())
 }

@@ -17,6 +17,7 @@ use overlay_core::{
 
 use super::mesh::{MeshPort, Pair};
 use super::net::Net;
+use super::receivers::Receivers;
 use super::reports::Notice;
 use super::session::{Expired, Role, Selected, Session, SessionConfig};
 use super::slab::Slab;
@@ -50,7 +51,7 @@ pub(super) struct Plane {
     mesh_slots: HashMap<MeshId, usize>,
     sessions: Slab<Session>,
     session_slots: HashMap<SessionKey, usize>,
-    receivers: HashMap<u32, usize>,
+    receivers: Receivers,
     paths: HashMap<NodeId, Selected>,
     /// What the selected paths carry, where that is less than usual.
     mtus: HashMap<NodeId, usize>,
@@ -78,7 +79,7 @@ impl Plane {
             mesh_slots: HashMap::new(),
             sessions: Slab::new(),
             session_slots: HashMap::new(),
-            receivers: HashMap::new(),
+            receivers: Receivers::default(),
             paths: HashMap::new(),
             mtus: HashMap::new(),
             channels: HashMap::new(),

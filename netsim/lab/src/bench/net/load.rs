@@ -28,6 +28,12 @@ const SMALL_PAYLOAD: u16 = 64;
 /// Datagrams of one superpacket: below the 60,000 bytes that the mesh device takes whole.
 const SUPERPACKET: usize = 42;
 
+/// Headers of a datagram inside the tunnel.
+const HEADERS: usize = 28;
+/// What the segments of a superpacket have together, of the bytes that the device counts.
+const SEALED_PER_COUNTED: f64 = (SUPERPACKET * (UDP_PAYLOAD as usize + HEADERS)) as f64
+    / (SUPERPACKET * UDP_PAYLOAD as usize + HEADERS) as f64;
+
 /// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Load {
@@ -213,7 +219,8 @@ fn send(pair: &Pair, tunnel: &Tunnel, each: Duration) -> anyhow::Result<Measured
     let before = (taken(pair, from)?, cpu_seconds(from.processes.iter().copied()));
     from.place.netns.run(move || flood(target, each))??;
     let after = (taken(pair, from)?, cpu_seconds(from.processes.iter().copied()));
-    let bits = (after.0 - before.0) * 8.0;
+    // The device counts a superpacket's headers once, and the tunnel seals them with every segment.
+    let bits = (after.0 - before.0) * 8.0 * SEALED_PER_COUNTED;
     let spent = after.1 - before.1;
     Ok(Measured {
         bits_per_second: bits / each.as_secs_f64(),

@@ -1,5 +1,8 @@
 use std::net::IpAddr;
 
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
 use super::super::HEADER_BYTES;
 use super::super::samples::{cut, packet, pattern, payload, plain_frame, superpacket};
 use super::*;
@@ -66,4 +69,35 @@ fn headers_that_point_outside_are_refused() {
     for len in 0..40 {
         assert!(refuse(good, &packet[..len]), "{len} bytes");
     }
+}
+
+#[test]
+fn whatever_the_device_gives_nothing_panics_and_what_is_cut_is_whole() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let mut cut_well = 0;
+    for _ in 0..20_000 {
+        let family = FAMILIES[rng.random_range(0..2)];
+        let protocol = if rng.random() { TCP } else { UDP };
+        let bytes = pattern(rng.random_range(0..6000));
+        let whole = packet(addresses(family), protocol, rng.random(), rng.random(), &bytes);
+        let mut frame = superpacket(whole, protocol, rng.random_range(1..1500));
+        let damage = rng.random_range(0..4);
+        for _ in 0..damage {
+            let at = rng.random_range(0..frame.len().min(HEADER_BYTES + 60));
+            frame[at] = rng.random();
+        }
+        let header = VirtioNetHdr::decode(&frame).unwrap();
+        let mut joined = Vec::new();
+        let result = split(&header, &mut frame[HEADER_BYTES..], &mut [0; SEGMENT_BYTES], |part| {
+            assert!(part.len() <= SEGMENT_BYTES);
+            if damage == 0 {
+                joined.extend_from_slice(payload(part));
+            }
+        });
+        if damage == 0 {
+            assert_eq!((result, &joined), (Ok(()), &bytes));
+            cut_well += 1;
+        }
+    }
+    assert!(cut_well > 1000, "{cut_well}");
 }

@@ -134,6 +134,7 @@ impl Server {
             relay_endpoints,
             enrolled: roster.clone(),
             relays: Arc::new(desk),
+            gateway,
             reset_secret: pki.reset_secret(),
         })?;
 

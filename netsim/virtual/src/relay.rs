@@ -22,6 +22,22 @@ pub struct LoneRelay {
     pub relay: Relay,
 }
 
+/// What a relay does that should only pass packets on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spite {
+    /// Nothing.
+    #[default]
+    None,
+    /// It drops the packets of channels; control frames are answered as if nothing were.
+    DropsPackets,
+    /// It drops every packet of a channel but each so many-th.
+    PassesOneIn(u64),
+    /// It passes every packet on so many times more.
+    Replays(u64),
+    /// It gives packets back to their sender.
+    Returns,
+}
+
 /// A relay and reflector.
 #[derive(Debug, Default)]
 pub struct Relay {
@@ -30,6 +46,10 @@ pub struct Relay {
     /// Where it says that it sees whoever asks; none: the truth.
     pub lies: Option<SocketAddr>,
     channels_of: BTreeMap<SocketAddr, u16>,
+    /// What it does to packets besides passing them on.
+    pub spite: Spite,
+    /// Packets that it was to pass on.
+    passed: u64,
     /// As of an older version: it knows no keepalives.
     pub is_old: bool,
     /// A relay that does not run answers nothing.
@@ -78,6 +98,19 @@ impl Relay {
             | ControlFrame::BindChallenge { .. }
             | ControlFrame::BindAck { .. }
             | ControlFrame::KeepAliveAck { .. }) => panic!("a node sent {other:?} to a relay"),
+        }
+    }
+
+    /// Where a packet of a channel goes on to, in its spite, and how often.
+    pub fn pass_on(&mut self, from: SocketAddr, channel: u32) -> Option<(SocketAddr, u64)> {
+        let to = self.forward(from, channel)?;
+        self.passed += 1;
+        match self.spite {
+            Spite::None => Some((to, 1)),
+            Spite::DropsPackets => None,
+            Spite::PassesOneIn(of) => self.passed.is_multiple_of(of.max(1)).then_some((to, 1)),
+            Spite::Replays(more) => Some((to, 1 + more)),
+            Spite::Returns => Some((from, 1)),
         }
     }
 

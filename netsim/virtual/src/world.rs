@@ -394,8 +394,10 @@ fn serve(relay: &mut Relay, net: &mut Network<Packet>, delivery: Delivery<Packet
             }
         }
         packet @ Packet::Relayed(channel, ..) => {
-            if let Some(next) = relay.forward(from, channel) {
-                net.send_packet(host, Outgoing::udp(RELAY_PORT, next, size_bytes, packet));
+            let (next, times) = relay.pass_on(from, channel).unwrap_or((from, 0));
+            for _ in 0..times {
+                let copy = packet.clone();
+                net.send_packet(host, Outgoing::udp(RELAY_PORT, next, size_bytes, copy));
             }
         }
         Packet::Hello(..) | Packet::Direct(..) => {}

@@ -214,7 +214,10 @@ impl Run<'_> {
                 }
                 Output::RouteMtu { mtu, .. } => assert!((1280..=1412).contains(&mtu)),
                 Output::RelaysMeasured(measured) => assert!(measured.len() <= 16),
-                Output::Transmit { .. } | Output::Announce(_) | Output::PairChanged(..) => {}
+                Output::Transmit { .. }
+                | Output::Announce(_)
+                | Output::RelaySilent(_)
+                | Output::PairChanged(..) => {}
             }
         }
     }

@@ -52,6 +52,9 @@ pub enum Input<'a> {
     /// The coordinator and its relay are reached through a tunnel from now on, or are not any more. What they
     /// see of this node then is the tunnel's other end, and says nothing about its network.
     Tunnelled(bool),
+    /// Packets to that relay go another way from now on, which it sees under another address: what was bound
+    /// there is of the past.
+    RelayWay(SocketAddr),
     /// The machine was suspended and goes on. A clock that runs on meanwhile tells the node by itself.
     Resumed,
     /// This node is about to enter a mesh with that private key's public part.
@@ -170,6 +173,8 @@ pub enum Output {
     Announce(NodeCandidates),
     /// Tell the coordinator how far the relays are: those that answer, the home relay first.
     RelaysMeasured(Vec<MeasuredRelay>),
+    /// Packets through that relay are not answered: it may be the way to it that has broken.
+    RelaySilent(SocketAddr),
     /// A pair changed; the driver adds the byte counts and tells the coordinator.
     PairChanged(SessionKey, PairState),
 }

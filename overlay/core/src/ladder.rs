@@ -8,11 +8,15 @@
 //! ```
 //!
 //! The earlier rung is the better one, as it costs less and holds nothing up. It is left for a later one
-//! only when that carries far more, as measured: some networks throttle UDP rather than block it.
+//! only when that carries far more, as measured ([`train`]): some networks throttle UDP rather than block it.
 //! While a later rung is in use the better ones are tried again, ever more rarely, and at once when the
-//! network changes. The driver does what [`Effect`] says and reports with [`Report`].
+//! network changes. When what is in use falls silent it has to prove itself against the others, in a new
+//! race. The driver does what [`Effect`] says and reports with [`Report`].
 
-use std::collections::BTreeMap;
+pub mod train;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -23,10 +27,25 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// How long a race lasts: what has not answered by then is given up.
 const RACE: Duration = Duration::from_secs(5);
 
-/// Before better rungs are tried again, then [`RETRY_REST`].
-const RETRY: [Duration; 3] =
-    [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
-const RETRY_REST: Duration = Duration::from_secs(1800);
+/// Before better rungs are tried again for the first time.
+pub const RETRY: Duration = Duration::from_secs(30);
+
+/// The gaps after that, as multiples, then [`RETRY_REST`]: half an hour by [`RETRY`].
+const RETRIES: [u32; 3] = [1, 4, 20];
+const RETRY_REST: u32 = 60;
+
+/// Before the next race while nothing carries packets, then [`NOTHING_REST`]: a coordinator that starts
+/// again is found at once.
+const NOTHING: [Duration; 4] = [
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+const NOTHING_REST: Duration = Duration::from_secs(5);
+
+/// Before a rung that was refused is tried again in a race that nobody has won.
+const REFUSED: Duration = Duration::from_secs(1);
 
 /// A later rung must carry so many percent of what an earlier one does to replace it.
 const WORTH_PERCENT: u64 = 150;
@@ -51,6 +70,25 @@ pub enum Rung {
     Connect,
 }
 
+impl Rung {
+    /// Packets go through a stream: what the other end sees of this node is the stream's other end.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Tls | Self::Connect)
+    }
+}
+
+/// As people say it.
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "UDP",
+            Self::Quic => "QUIC datagrams",
+            Self::Tls => "TLS",
+            Self::Connect => "TLS through the proxy",
+        })
+    }
+}
+
 /// What happened to a transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -69,12 +107,14 @@ pub enum Report {
     },
     /// The machine's own addresses have changed, or it has slept.
     NetworkChanged,
+    /// Packets that go the way in use are not answered.
+    Silent,
 }
 
 /// What the driver is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Try to make it; report either way.
+    /// Try to make it, or prove that it still carries; report either way.
     Open(Rung),
     /// It is not needed any more.
     Close(Rung),
@@ -101,21 +141,32 @@ pub struct Ladder {
     starts: Vec<(Instant, Rung)>,
     race_ends: Option<Instant>,
     in_use: Option<Rung>,
+    /// What is in use has to prove itself again: whoever answers first takes over.
+    doubted: bool,
     goodput: BTreeMap<Rung, u64>,
+    /// Left for what carries far more: used again only when they carry as much.
+    beaten: BTreeSet<Rung>,
+    retry: Duration,
+    /// Measurements of others are out: nothing is closed before the race is over.
+    comparing: bool,
     retries: usize,
     retry_at: Option<Instant>,
     compared_at: Option<Instant>,
 }
 
 impl Ladder {
-    /// A ladder of those rungs; the race begins at once.
-    pub fn new(now: Instant, rungs: &[Rung]) -> Self {
+    /// A ladder of those rungs; the race begins at once. `retry`: see [`RETRY`].
+    pub fn new(now: Instant, rungs: &[Rung], retry: Duration) -> Self {
         let mut ladder = Self {
             rungs: rungs.iter().map(|rung| (*rung, State::Closed)).collect(),
             starts: Vec::new(),
             race_ends: None,
             in_use: None,
+            doubted: false,
             goodput: BTreeMap::new(),
+            beaten: BTreeSet::new(),
+            retry,
+            comparing: false,
             retries: 0,
             retry_at: None,
             compared_at: None,
@@ -148,12 +199,12 @@ impl Ladder {
         self.starts.retain(|(at, _)| *at > now);
         for rung in due {
             // Somebody better may carry by now.
-            if self.in_use.is_none_or(|used| rung < used) && self.state(rung) == State::Closed {
+            if self.is_wanted(rung) && self.state(rung) == State::Closed {
                 self.set(rung, State::Opening);
                 effects.push(Effect::Open(rung));
             }
         }
-        if self.race_ends.is_some_and(|at| at <= now) {
+        if self.race_ends.is_some_and(|at| at <= now || self.is_decided()) {
             self.race_ends = None;
             self.end_race(now, &mut effects);
         }
@@ -171,20 +222,53 @@ impl Ladder {
             }
             Report::NetworkChanged => {
                 self.goodput.clear();
+                self.beaten.clear();
                 self.retries = 0;
-                self.race(now);
+                self.doubt(now, &mut effects);
             }
+            Report::Silent => self.doubt(now, &mut effects),
         }
         effects.extend(self.handle_wakeup(now));
         effects
     }
 
+    /// What is in use proves itself again, with the head start that it has by being there.
+    fn doubt(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.doubted {
+            return;
+        }
+        if let Some(used) = self.in_use {
+            self.doubted = true;
+            self.set(used, State::Opening);
+            effects.push(Effect::Open(used));
+        }
+        self.race(now);
+    }
+
+    /// A rung would be used if it answered now.
+    fn is_wanted(&self, rung: Rung) -> bool {
+        self.doubted || self.in_use.is_none_or(|used| rung < used)
+    }
+
+    /// Everybody that was to be heard in this race has answered or given up.
+    fn is_decided(&self) -> bool {
+        let is_running = |(rung, state): (&Rung, &State)| {
+            *state == State::Opening && (self.is_wanted(*rung) || self.in_use == Some(*rung))
+        };
+        self.starts.is_empty() && !self.comparing && !self.rungs.iter().any(is_running)
+    }
+
     fn race(&mut self, now: Instant) {
-        let slower = |rung: &&Rung| self.in_use.is_none_or(|used| **rung < used);
-        let wanted: Vec<Rung> = self.rungs.keys().filter(slower).copied().collect();
-        let delays = (0u32..).map(|place| STAGGER * place);
+        let wanted: Vec<Rung> = self
+            .rungs
+            .keys()
+            .filter(|rung| self.is_wanted(**rung) && self.in_use != Some(**rung))
+            .copied()
+            .collect();
+        let first = u32::from(self.doubted);
+        let delays = (first..).map(|place| STAGGER * place);
         self.starts = delays.zip(&wanted).map(|(delay, rung)| (now + delay, *rung)).collect();
-        self.race_ends = (!wanted.is_empty()).then_some(now + RACE);
+        self.race_ends = (self.doubted || !wanted.is_empty()).then_some(now + RACE);
         self.retry_at = None;
     }
 
@@ -193,11 +277,30 @@ impl Ladder {
             return;
         }
         self.set(rung, State::Open);
-        if self.in_use.is_none_or(|used| rung < used) {
-            self.in_use = Some(rung);
-            self.retries = 0;
-            effects.push(Effect::Use(rung));
+        if self.in_use == Some(rung) {
+            // It has proved itself: those that were to replace it are not needed.
+            self.doubted = false;
+            self.starts.retain(|(_, start)| *start < rung);
+            return;
         }
+        if !self.is_wanted(rung) {
+            return;
+        }
+        if self.beaten.contains(&rung) && !self.doubted && self.in_use.is_some() {
+            self.comparing = true;
+            effects.push(Effect::Compare(rung));
+            return;
+        }
+        self.take(rung, effects);
+        self.retries = 0;
+    }
+
+    fn take(&mut self, rung: Rung, effects: &mut Vec<Effect>) {
+        self.in_use = Some(rung);
+        self.doubted = false;
+        self.beaten.remove(&rung);
+        self.starts.retain(|(_, start)| *start < rung);
+        effects.push(Effect::Use(rung));
     }
 
     fn on_failed(&mut self, now: Instant, rung: Rung, effects: &mut Vec<Effect>) {
@@ -207,12 +310,19 @@ impl Ladder {
         self.set(rung, State::Closed);
         self.goodput.remove(&rung);
         if self.in_use != Some(rung) {
+            if self.in_use.is_none() && self.race_ends.is_some_and(|at| at > now + REFUSED) {
+                self.starts.push((now + REFUSED, rung));
+            }
             return;
         }
+        self.doubted = false;
+        self.retries = 0;
         let next = self.open().next();
         self.in_use = next;
         effects.push(self.in_use.map_or(Effect::Nothing, Effect::Use));
-        self.race(now);
+        if self.race_ends.is_none() || self.in_use.is_some() {
+            self.race(now);
+        }
     }
 
     fn on_measured(
@@ -228,9 +338,14 @@ impl Ladder {
         }
         self.goodput.insert(rung, goodput);
         let Some(used) = self.in_use else { return };
+        if rung == used && loss >= 1000 {
+            self.doubt(now, effects);
+            return;
+        }
         let may_compare = self.compared_at.is_none_or(|at| now >= at + COMPARE_GAP);
         if rung == used && loss >= BAD_LOSS && may_compare {
             self.compared_at = Some(now);
+            self.comparing = true;
             let others: Vec<Rung> = self.rungs.keys().copied().filter(|r| *r != used).collect();
             for other in others {
                 if self.state(other) == State::Closed {
@@ -242,8 +357,10 @@ impl Ladder {
             self.race_ends = Some(now + RACE);
         }
         if let Some(better) = self.better_than(used) {
-            self.in_use = Some(better);
-            effects.push(Effect::Use(better));
+            if used < better {
+                self.beaten.insert(used);
+            }
+            self.take(better, effects);
         }
     }
 
@@ -263,6 +380,12 @@ impl Ladder {
 
     /// Closes what is not in use, and plans the next attempt at what would be better.
     fn end_race(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.comparing = false;
+        if std::mem::take(&mut self.doubted) {
+            // Nobody has answered, not even what was in use.
+            self.in_use = None;
+            effects.push(Effect::Nothing);
+        }
         let idle: Vec<Rung> =
             self.rungs.keys().copied().filter(|r| self.in_use != Some(*r)).collect();
         for rung in idle {
@@ -273,9 +396,10 @@ impl Ladder {
         }
         let could_be_better = self.in_use.is_none_or(|used| self.rungs.keys().any(|r| *r < used));
         if could_be_better {
-            let gap = RETRY.get(self.retries).copied().unwrap_or(RETRY_REST);
-            // Without any way nothing else is of use: the first gap is short enough.
-            let gap = if self.in_use.is_none() { RETRY[0].min(gap) } else { gap };
+            let gap = match self.in_use {
+                Some(_) => self.retry * RETRIES.get(self.retries).copied().unwrap_or(RETRY_REST),
+                None => NOTHING.get(self.retries).copied().unwrap_or(NOTHING_REST),
+            };
             self.retry_at = Some(now + gap);
         }
     }

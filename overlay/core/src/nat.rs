@@ -213,7 +213,8 @@ impl NatProbe {
     }
 
     fn observe(&mut self, now: Instant, by: SocketAddr, observed: SocketAddr) -> Taken {
-        if self.blind {
+        // What comes through a tunnel has no place.
+        if self.blind || observed.ip().is_unspecified() {
             return Taken::AsKnown;
         }
         match self.seen.on_observed(Observer::At(by), observed) {

@@ -187,6 +187,9 @@ impl Node {
                     self.on_resumed();
                 }
             }
+            Input::RelayWay(relay) => {
+                self.with_all_peers(|peer, ctx| peer.on_relay_way(ctx, relay));
+            }
             Input::Resumed => self.on_resumed(),
             Input::JoinMesh(mesh) => self.on_join(mesh),
             Input::Netmap(netmap) => self.on_netmap(netmap),

@@ -116,6 +116,11 @@ impl Peer {
         self.relays.set_kept(ctx.now, relay, kept);
     }
 
+    /// That relay sees this node elsewhere from now on.
+    pub(crate) fn on_relay_way(&mut self, ctx: &Context<'_>, relay: SocketAddr) {
+        self.relays.restart_at(ctx.now, relay);
+    }
+
     /// This node's own addresses have changed: everything that depends on them is asked anew.
     pub(crate) fn on_local_change(&mut self, ctx: &Context<'_>) {
         self.relays.restart(ctx.now);

@@ -199,6 +199,13 @@ impl Relays {
         }
     }
 
+    /// The same for the channels at one relay.
+    pub(crate) fn restart_at(&mut self, now: Instant, relay: SocketAddr) {
+        for way in self.0.iter_mut().filter(|way| way.channel.relay() == relay) {
+            way.channel.restart(now);
+        }
+    }
+
     /// The relays that are to be measured now, apart from the path in use. `is_wanted`: the pair is
     /// relayed and not idle.
     pub(crate) fn fire_due_timers(

@@ -12,17 +12,19 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use overlay_core::control::codec::{self, DecodeMessageError, EncodeMessageError, FrameReader};
 use overlay_core::control::{CONTROL_VERSION, ToCoordinator, ToNode};
+use overlay_core::ladder::Rung;
+use overlay_core::wire::parse_reflector_token;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
 pub(crate) use board::Board;
 use outgoing::Outgoing;
 
-use crate::netcheck;
 use crate::quic::QuicQueue;
 use crate::socket::plain;
-use crate::tunnel::{Detour, Dialer, Tunnel, TunnelConfig};
+use crate::tunnel::{Detour, SiteHandle, TunnelConfig};
+use crate::view::Seen;
 use crate::worker::{Command, WorkerHandle};
 
 /// First and longest pause between two attempts. Chosen: a restarted coordinator is found again at
@@ -32,16 +34,12 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 /// How long one address of the coordinator may take to shake hands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// UDP's head start. Chosen: two round trips of a slow line; with a tunnel's own handshakes a network
-/// that drops UDP costs a second.
-const TUNNEL_AFTER: Duration = Duration::from_millis(500);
-
 /// How long the coordinator may be silent after the machine's addresses have changed. Chosen: QUIC asks
 /// three times meanwhile on a line of 200 ms.
 const MOVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// An endpoint that is of no use to anybody.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Bytes taken from the stream at a time.
 const READ_BYTES: usize = 16 * 1024;
@@ -73,8 +71,9 @@ pub(crate) struct ControlTask {
     pub(crate) software: String,
     /// The socket has no IPv6: such addresses of the coordinator are skipped.
     pub(crate) ipv4_only: bool,
-    pub(crate) dialer: Option<Dialer>,
     pub(crate) detour: Arc<Detour>,
+    /// What carries packets to the coordinator.
+    pub(crate) site: SiteHandle,
     /// How the last session came about.
     pub(crate) was_tunnelled: AtomicBool,
     pub(crate) board: Arc<Board>,
@@ -105,10 +104,8 @@ enum SessionError {
     Decode(#[from] DecodeMessageError),
     #[error("make a control message")]
     Encode(#[from] EncodeMessageError),
-    #[error("the tunnel has ended")]
-    TunnelEnded,
-    #[error("UDP gets through again")]
-    UdpIsBack,
+    #[error("the way to the coordinator is another one from now on")]
+    OtherWay,
     #[error("the connection did not come along when the machine's addresses changed")]
     LeftBehind,
     #[error("the data plane has stopped")]
@@ -127,8 +124,9 @@ impl ControlTask {
         let mut delays = backoff.build();
         loop {
             let error = match self.connect().await {
-                Ok((connection, tunnel)) => {
-                    let error = self.session(&connection, tunnel).await;
+                Ok((connection, is_tunnelled)) => {
+                    let error = self.session(&connection, is_tunnelled).await;
+                    self.detour.note_session_by_udp(false);
                     // The coordinator need not wait for the silence, and what comes late is of no use.
                     connection.close(0u32.into(), b"starting over");
                     error
@@ -141,40 +139,38 @@ impl ControlTask {
             if self.connected.send_replace(false) {
                 delays = backoff.build();
             }
+            if matches!(error, SessionError::OtherWay) {
+                tracing::info!("the control session starts over: {error}");
+                continue;
+            }
             let delay = delays.next().unwrap_or(longest);
             tracing::info!(error = %chain(&error), ?delay, "no control session, trying again");
-            sleep(delay).await;
+            let is_tunnelled = self.detour.is_stream();
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = self.other_way(is_tunnelled) => {}
+            }
         }
     }
 
-    /// By UDP, or through a tunnel when UDP takes too long: whichever comes about first.
-    async fn connect(&self) -> Result<(Connection, Option<Tunnel>), SessionError> {
-        let Some(dialer) = &self.dialer else { return Ok((self.connect_once().await?, None)) };
-        let by_udp = self.connect_once();
-        let by_tunnel = async {
-            sleep(TUNNEL_AFTER).await;
-            dialer.dial().await
-        };
-        tokio::pin!(by_udp, by_tunnel);
-        let stream = tokio::select! {
-            connected = &mut by_udp => match connected {
-                Ok(connection) => return Ok((connection, None)),
-                Err(error) => {
-                    tracing::debug!(error = %chain(&error), "not by UDP");
-                    by_tunnel.await.map_err(|_| error)?
-                }
-            },
-            dialled = &mut by_tunnel => match dialled {
-                Ok(stream) => stream,
-                Err(error) => {
-                    tracing::debug!(%error, "no tunnel");
-                    return Ok((by_udp.await?, None));
-                }
-            },
-        };
-        let tunnel = Tunnel::open(stream, Arc::clone(&self.detour), self.worker.clone());
-        tracing::info!("UDP does not get through to the coordinator: using TLS");
-        Ok((self.connect_once().await?, Some(tunnel)))
+    /// By the way that carries packets, which may become another one meanwhile. Whether it is a tunnel.
+    async fn connect(&self) -> Result<(Connection, bool), SessionError> {
+        loop {
+            let is_tunnelled = self.detour.is_stream();
+            tokio::select! {
+                connected = self.connect_once() => return Ok((connected?, is_tunnelled)),
+                () = self.other_way(is_tunnelled) => {}
+            }
+        }
+    }
+
+    /// Completes when the way to the coordinator is not of that kind any more.
+    async fn other_way(&self, is_tunnelled: bool) {
+        let mut used = self.site.used.clone();
+        let is_other = |used: &Option<Rung>| used.is_some_and(Rung::is_stream) != is_tunnelled;
+        if used.wait_for(is_other).await.is_err() {
+            pending::<()>().await;
+        }
     }
 
     /// One attempt, by the way that the socket takes.
@@ -198,8 +194,7 @@ impl ControlTask {
     }
 
     /// Talks until the connection ends; never returns without a reason.
-    async fn session(&self, connection: &Connection, mut tunnel: Option<Tunnel>) -> SessionError {
-        let is_tunnelled = tunnel.is_some();
+    async fn session(&self, connection: &Connection, is_tunnelled: bool) -> SessionError {
         let result = async {
             let (mut send, receive) = connection.open_bi().await?;
             let software = self.software.clone();
@@ -209,8 +204,7 @@ impl ControlTask {
         };
         let result = tokio::select! {
             result = result => result,
-            () = ended(&mut tunnel) => Err(SessionError::TunnelEnded),
-            () = self.udp_is_back(is_tunnelled) => Err(SessionError::UdpIsBack),
+            () = self.other_way(is_tunnelled) => Err(SessionError::OtherWay),
             error = self.follow_moves(connection, is_tunnelled) => Err(error),
         };
         match result {
@@ -224,8 +218,9 @@ impl ControlTask {
     async fn follow_moves(&self, connection: &Connection, is_tunnelled: bool) -> SessionError {
         loop {
             self.moved.notified().await;
+            self.detour.note_change();
             if is_tunnelled {
-                return SessionError::TunnelEnded;
+                continue;
             }
             let before = connection.stats().udp_rx.datagrams;
             // The same socket again: what counts is that QUIC asks on the new way at once.
@@ -235,24 +230,6 @@ impl ControlTask {
             sleep(MOVE_PATIENCE).await;
             if connection.stats().udp_rx.datagrams == before {
                 return SessionError::LeftBehind;
-            }
-        }
-    }
-
-    /// Completes when UDP gets through again, which is tried from time to time.
-    async fn udp_is_back(&self, is_tunnelled: bool) {
-        let Some(dialer) = self.dialer.as_ref().filter(|_| is_tunnelled) else {
-            return pending().await;
-        };
-        loop {
-            sleep(dialer.recheck()).await;
-            let (reply, answer) = oneshot::channel();
-            if self.worker.send(Command::View(reply)).await.is_err() {
-                continue;
-            }
-            let Some(seen) = answer.await.ok().and_then(|view| view.seen) else { continue };
-            if netcheck::answers(seen).await {
-                return;
             }
         }
     }
@@ -268,6 +245,9 @@ impl ControlTask {
             let len = receive.read(&mut piece).await?.ok_or(SessionError::Ended)?;
             frames.extend(&piece[..len]);
             while let Some(mut message) = frames.next_message()? {
+                if matches!(message, ToNode::Welcome { .. }) {
+                    self.detour.note_session_by_udp(!is_tunnelled);
+                }
                 self.note_relays(&message);
                 if is_tunnelled && let ToNode::Welcome { observed, .. } = &mut message {
                     // The coordinator sees the tunnel's other end.
@@ -295,7 +275,13 @@ impl ControlTask {
     /// The coordinator's own relay is reached by the detour, too: it is the reflector.
     fn note_relays(&self, message: &ToNode) {
         match message {
-            ToNode::Welcome { reflector, .. } => self.detour.add_relay(plain(*reflector)),
+            ToNode::Welcome { observed, reflector, reflector_token } => {
+                let (observed, reflector) = (plain(*observed), plain(*reflector));
+                self.detour.add_relay(reflector);
+                if let Ok(token) = parse_reflector_token(reflector_token) {
+                    self.site.seen.send_replace(Some(Seen { observed, reflector, token }));
+                }
+            }
             ToNode::Ticket(_)
             | ToNode::Relays { .. }
             | ToNode::Netmap(_)
@@ -330,7 +316,7 @@ impl ControlTask {
 /// In the order in which they are tried. What the coordinator sees of a node helps peers with IPv4
 /// only, where addresses are translated, so that comes first; but before it waits for answers, the
 /// kernel is asked whether there is a way at all.
-fn by_use(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+pub(crate) fn by_use(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     addresses.sort_by_key(|address| (!has_way_to(*address), address.is_ipv6()));
     addresses
 }
@@ -344,16 +330,8 @@ fn has_way_to(address: SocketAddr) -> bool {
     UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
 }
 
-/// Completes when the tunnel has ended; never without one.
-async fn ended(tunnel: &mut Option<Tunnel>) {
-    match tunnel {
-        Some(tunnel) => tunnel.ended().await,
-        None => pending().await,
-    }
-}
-
 /// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

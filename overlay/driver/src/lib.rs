@@ -32,5 +32,5 @@ pub use observe::{Observed, Observer};
 pub use overlay::{JoinError, Mesh, MeshEvent, Overlay, OverlayConfig, StartError};
 pub use secret::WireGuardSecret;
 pub use stats::Stats;
-pub use tunnel::TunnelConfig;
+pub use tunnel::{Step, TunnelConfig, Way};
 pub use view::{Answered, MeshView, PingError, Seen, Via, View};

@@ -111,14 +111,6 @@ impl Overlay {
     }
 }
 
-/// Whether the reflector answers by UDP.
-pub(crate) async fn answers(seen: Seen) -> bool {
-    match Asker::new(seen.reflector, seen.token).await {
-        Ok(asker) => asker.reflect().await.is_some(),
-        Err(_) => false,
-    }
-}
-
 fn hosts_of(view: &View) -> Vec<IpAddr> {
     let candidates = view.node.candidates.iter().flat_map(|own| &own.candidates);
     let hosts = candidates.filter(|candidate| candidate.kind == CandidateKind::Host);

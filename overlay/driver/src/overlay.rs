@@ -25,7 +25,7 @@ use crate::port_mapping;
 use crate::quic::{self, QuicQueue};
 use crate::socket::Socket;
 use crate::stats::Stats;
-use crate::tunnel::{Detour, Dialer};
+use crate::tunnel::{Detour, Dialer, Site, SiteConfig, SiteHandle, Way};
 use crate::view::{Answered, PingError, Via, View};
 use crate::worker::{self, Command, WorkerHandle};
 
@@ -104,6 +104,7 @@ struct Shared {
     connected: watch::Receiver<bool>,
     server: String,
     detour: Arc<Detour>,
+    site: SiteHandle,
     running: Mutex<Option<Running>>,
 }
 
@@ -133,11 +134,12 @@ impl Overlay {
         });
         let dialer = dialer.transpose().map_err(|error| StartError::Name(error.to_string()))?;
         let detour = Arc::clone(socket.detour());
-        let client = quic::client_config(config.control.tls)?;
+        let client = quic::client_config(config.control.tls.clone())?;
         let queue = QuicQueue::new(Arc::clone(&socket));
         let endpoint = quic::endpoint(Arc::clone(&queue)).map_err(StartError::Worker)?;
         let board = Arc::new(Board::default());
         let ipv4_only = !socket.is_ipv6();
+        let site_socket = Arc::clone(&socket);
         let (worker, thread) = worker::spawn(
             config.node,
             socket,
@@ -152,6 +154,15 @@ impl Overlay {
             let _ = worker.try_send(endpoints);
         }
         let server = config.control.server.clone();
+        let (ways, site) = Site::new(SiteConfig {
+            socket: site_socket,
+            worker: worker.clone(),
+            server: server.clone(),
+            server_name: config.control.server_name.clone(),
+            tls: config.control.tls,
+            control: client.clone(),
+            dialer,
+        })?;
         let (connected_sender, connected) = watch::channel(false);
         let moved = Arc::new(Notify::new());
         let control = ControlTask {
@@ -163,8 +174,8 @@ impl Overlay {
             server_name: config.control.server_name,
             software: config.control.software,
             ipv4_only,
-            dialer,
             detour: Arc::clone(&detour),
+            site: site.clone(),
             was_tunnelled: AtomicBool::new(false),
             board: Arc::clone(&board),
             worker: worker.clone(),
@@ -172,14 +183,24 @@ impl Overlay {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(interfaces::watch(local_addr, worker.clone(), moved));
+        tasks.spawn(ways.run());
         tasks.spawn(control.run());
         let (stopping, stopped) = watch::channel(false);
         // A socket that is bound to one address is meant for that address alone.
         let mapping = (config.port_mapping && local_addr.ip().is_unspecified())
             .then(|| tokio::spawn(port_mapping::keep(local_addr.port(), worker.clone(), stopped)));
         let running = Mutex::new(Some(Running { thread, tasks, mapping, stopping }));
-        let shared =
-            Shared { worker, local_addr, endpoint, board, connected, server, detour, running };
+        let shared = Shared {
+            worker,
+            local_addr,
+            endpoint,
+            board,
+            connected,
+            server,
+            detour,
+            site,
+            running,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -223,7 +244,12 @@ impl Overlay {
 
     /// Whether coordinator and relay are reached over TLS, since UDP does not get through.
     pub fn tunnelled(&self) -> bool {
-        self.shared.detour.is_open()
+        self.shared.detour.is_stream()
+    }
+
+    /// How packets reach the coordinator's relay, and how that came about.
+    pub fn way(&self) -> Way {
+        self.shared.site.way()
     }
 
     /// The data plane's counters; zeros after the shutdown.

@@ -84,6 +84,17 @@ impl Socket {
         self.send_raw(&Transmit { destination, ecn: None, contents, segment_size, src_ip: None })
     }
 
+    /// Sends one datagram by UDP, whatever the detour says.
+    pub(crate) fn send_past_detour(&self, to: SocketAddr, contents: &[u8]) -> io::Result<()> {
+        if !self.can_reach(to) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        let destination = self.to_wire(to);
+        let transmit =
+            Transmit { destination, ecn: None, contents, segment_size: None, src_ip: None };
+        self.state.try_send((&self.udp).into(), &transmit)
+    }
+
     /// Sends what QUIC made; its addresses are already in the socket's form.
     pub(crate) fn send_raw(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         if self.detour.is_open() {

@@ -237,6 +237,7 @@ impl Worker {
     fn take_timers(&mut self, now: Instant) {
         if self.sleeps.has_slept() {
             tracing::info!("the machine was suspended and goes on");
+            self.socket.detour().note_change();
             self.brain.feed(now, Input::Resumed);
         }
         if self.next_tick <= now {
@@ -283,6 +284,7 @@ fn dispatch(brain: &mut Brain, quic: &QuicQueue, now: Instant, meta: &RecvMeta, 
             Some(_) => stats.unknown_datagrams += 1,
             None => take_part(brain, now, from, datagram),
         },
+        Class::Control if brain.plane.net.socket.detour().on_control(now, datagram) => {}
         Class::Control => brain.feed(now, Input::Control { from, bytes: datagram }),
         Class::Quic => {
             if !quic.push(meta, datagram) {

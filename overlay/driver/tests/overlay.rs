@@ -4,12 +4,14 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
 
 use overlay_core::MeshId;
 use overlay_core::control::PathReport;
+use overlay_core::ladder::Rung;
 use overlay_core::netmap::{ObservedFiltering, ObservedMapping};
 use overlay_driver::netcheck::Lifetime;
 use overlay_driver::{Mesh, MeshEvent, Overlay, PingError, TunnelConfig, Via, WireGuardSecret};
@@ -346,6 +348,87 @@ async fn where_udp_is_swallowed_everything_goes_over_tls_until_udp_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_udp_reaches_the_coordinator_alone_relay_frames_go_in_quic_datagrams() {
+    let coordinator = Coordinator::new();
+    let _server = coordinator.serve().await;
+    // Nobody reads there.
+    let swallow = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let relay = swallow.local_addr().unwrap();
+    *coordinator.advertised.lock().unwrap() = relay;
+    // The API's port is closed: there is no other way.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let recheck = Duration::from_millis(100);
+    let mut nodes = Vec::new();
+    for index in 0..2u8 {
+        let tunnel = TunnelConfig { recheck, ..TunnelConfig::new(closed.to_string(), None) };
+        let (bind, server) = ("127.0.0.1:0", coordinator.address);
+        let overlay = coordinator.node_with(index + 1, bind, server, Some(tunnel)).await;
+        nodes.push(join(overlay, u16::from(index)).await);
+    }
+    for node in &mut nodes {
+        while !matches!(node.mesh.event().await, MeshEvent::Open { .. }) {}
+        assert!(!node.overlay.tunnelled(), "the control session goes by UDP");
+        let way = node.overlay.way();
+        assert_eq!(way.rung, Some(Rung::Quic));
+        assert!(way.steps.iter().any(|step| step.what.contains("QUIC")), "{way:?}");
+    }
+    let [a, b] = nodes.try_into().ok().unwrap();
+    // The longest is more than a QUIC datagram of a new connection takes.
+    for size in [1, 1000, 1380] {
+        a.send_until_received(&b, &vec![7; size]).await;
+        b.send_until_received(&a, &vec![8; size]).await;
+    }
+    let report = &a.mesh.pairs().await[0];
+    assert_eq!(report.path, PathReport::Relayed { relay });
+    assert!(report.explain.contains("QUIC datagrams"), "{}", report.explain);
+
+    drop(swallow);
+    let _relay = coordinator.relay_at(relay);
+    for node in [&a, &b] {
+        let by_udp = async || node.overlay.way().rung == Some(Rung::Udp);
+        wait_for("UDP again", by_udp).await;
+    }
+    a.send_until_received(&b, b"by UDP").await;
+    b.send_until_received(&a, b"and back").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_that_breaks_is_made_again() {
+    let coordinator = Coordinator::new();
+    let _server = coordinator.serve().await;
+    let swallow = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = swallow.local_addr().unwrap();
+    let (tls, cut) = cutter(coordinator.serve_tunnels().await).await;
+    let tunnel = TunnelConfig::new(tls.to_string(), None);
+    let overlay = coordinator.node_with(1, "127.0.0.1:0", server, Some(tunnel)).await;
+    wait_for("the session", async || overlay.connected() && overlay.tunnelled()).await;
+    cut.send(()).unwrap();
+    wait_for("its end", async || overlay.way().steps.len() >= 2).await;
+    wait_for("another one", async || overlay.connected() && overlay.tunnelled()).await;
+}
+
+/// Passes TCP connections on to `target`, and cuts all that there are when told so.
+async fn cutter(target: SocketAddr) -> (SocketAddr, tokio::sync::broadcast::Sender<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (cut, _) = tokio::sync::broadcast::channel(1);
+    let cuts = cut.clone();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut is_cut = cuts.subscribe();
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(target).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    _ = is_cut.recv() => {}
+                }
+            });
+        }
+    });
+    (address, cut)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_udp_works_no_tunnel_is_made() {
     let coordinator = Coordinator::new();
     let _server = coordinator.serve().await;
@@ -353,5 +436,6 @@ async fn where_udp_works_no_tunnel_is_made() {
     let address = coordinator.address;
     let overlay = coordinator.node_with(1, "127.0.0.1:0", address, Some(tunnel)).await;
     wait_for("the session", async || overlay.connected()).await;
+    wait_for("proof", async || overlay.way().rung == Some(Rung::Udp)).await;
     assert!(!overlay.tunnelled());
 }

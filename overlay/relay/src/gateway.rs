@@ -1,28 +1,22 @@
-//! The coordinator's end of a tunnel: UDP on this side, frames in a stream on the other.
+//! The coordinator's end of a tunnel: UDP on this side, frames in a stream or QUIC's datagrams on the other.
 //!
 //! It gives nothing that UDP does not: its datagrams go to the control channel's and the relay's own
-//! sockets and nowhere else, from a socket of its own for each stream, and are judged there like all
-//! others. What waits for the stream is bounded, and the oldest goes first: WireGuard and QUIC need
-//! loss, not delay.
+//! sockets and nowhere else, from a socket of its own for each tunnel, and are judged there like all
+//! others.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_core::wire::tunnel::{self, Frame, HEADER_LEN, MAX_DATAGRAM, Target};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use overlay_core::wire::tunnel::{MAX_DATAGRAM, Target};
+use overlay_tunnel::{Datagram, Deliver, Queue, carry_datagrams, carry_stream, queue};
+use quinn::Connection;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UdpSocket;
-use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::time::timeout;
-
-/// Datagrams that wait for one stream. Chosen: 100 ms of 30 Mbit/s.
-const QUEUE: usize = 256;
 
 /// A stream on which nothing comes for so long is closed: QUIC's keep-alives come every 10 s.
 const SILENCE: Duration = Duration::from_secs(60);
-
-/// Bytes that are read or written at a time.
-const CHUNK: usize = 32 * 1024;
 
 /// Where the datagrams of the tunnels go.
 #[derive(Clone, Copy, Debug)]
@@ -44,16 +38,62 @@ impl Gateway {
     /// Why it ended: `InvalidData` when the other side sent what is no frame, `TimedOut` when it was
     /// silent for a minute.
     pub async fn serve(self, stream: impl AsyncRead + AsyncWrite) -> io::Result<()> {
-        let (reader, writer) = tokio::io::split(stream);
-        let control = connected(self.control).await?;
-        let relay = connected(self.relay).await?;
-        let (queue, queued) = broadcast::channel(QUEUE);
+        let ends = Ends::open(self).await?;
+        let (queue, queued) = queue();
         tokio::select! {
-            ended = upwards(reader, &control, &relay) => ended,
-            ended = fetch(&control, Target::Control, queue.clone()) => ended,
-            ended = fetch(&relay, Target::Relay, queue) => ended,
-            ended = downwards(writer, queued) => ended,
+            ended = carry_stream(stream, queued, ends.clone(), SILENCE) => ended,
+            ended = ends.fetch(queue) => ended,
         }
+    }
+
+    /// Serves the datagrams of one connection to its end.
+    ///
+    /// # Errors
+    ///
+    /// Why it ended.
+    pub async fn serve_datagrams(self, connection: Connection) -> io::Result<()> {
+        let ends = Ends::open(self).await?;
+        let (queue, queued) = queue();
+        tokio::select! {
+            ended = carry_datagrams(connection, queued, ends.clone()) => ended,
+            ended = ends.fetch(queue) => ended,
+        }
+    }
+}
+
+/// The sockets of one tunnel.
+#[derive(Clone)]
+struct Ends {
+    control: Arc<UdpSocket>,
+    relay: Arc<UdpSocket>,
+}
+
+impl Ends {
+    async fn open(gateway: Gateway) -> io::Result<Self> {
+        let control = Arc::new(connected(gateway.control).await?);
+        Ok(Self { control, relay: Arc::new(connected(gateway.relay).await?) })
+    }
+
+    /// What comes back from either goes into the tunnel.
+    async fn fetch(&self, queue: Queue) -> io::Result<()> {
+        tokio::select! {
+            ended = fetch(&self.control, Target::Control, &queue) => ended,
+            ended = fetch(&self.relay, Target::Relay, &queue) => ended,
+        }
+    }
+}
+
+impl Deliver for Ends {
+    async fn deliver(&mut self, arrived: Vec<Datagram>) -> io::Result<()> {
+        for (target, datagram) in arrived {
+            let socket = match target {
+                Target::Control => &self.control,
+                Target::Relay => &self.relay,
+            };
+            // An error is a loss, as on any network.
+            let _ = socket.send(&datagram).await;
+        }
+        Ok(())
     }
 }
 
@@ -78,42 +118,7 @@ async fn connected(target: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-async fn upwards(
-    mut reader: impl AsyncRead + Unpin,
-    control: &UdpSocket,
-    relay: &UdpSocket,
-) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(CHUNK);
-    loop {
-        let mut taken = 0;
-        while let Some(Frame { target, datagram, len }) = tunnel::decode(&buffer[taken..])
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
-        {
-            let socket = match target {
-                Target::Control => control,
-                Target::Relay => relay,
-            };
-            // An error is a loss, as on any network.
-            let _ = socket.send(datagram).await;
-            taken += len;
-        }
-        buffer.drain(..taken);
-        // What is left is less than a frame, so the buffer does not grow beyond a frame and a chunk.
-        let mut limited = (&mut reader).take(CHUNK as u64);
-        match timeout(SILENCE, limited.read_buf(&mut buffer)).await {
-            Ok(Ok(0)) => return Ok(()),
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-}
-
-async fn fetch(
-    socket: &UdpSocket,
-    target: Target,
-    queue: broadcast::Sender<(Target, Vec<u8>)>,
-) -> io::Result<()> {
+async fn fetch(socket: &UdpSocket, target: Target, queue: &Queue) -> io::Result<()> {
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         // Errors are those of datagrams that were sent before.
@@ -121,37 +126,16 @@ async fn fetch(
             tokio::task::yield_now().await;
             continue;
         };
-        if queue.send((target, buffer[..len].to_vec())).is_err() {
+        if !queue.push(target, buffer[..len].to_vec()) {
             return Ok(());
         }
     }
 }
 
-async fn downwards(
-    mut writer: impl AsyncWrite + Unpin,
-    mut queued: broadcast::Receiver<(Target, Vec<u8>)>,
-) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(CHUNK + MAX_DATAGRAM + HEADER_LEN);
-    loop {
-        match queued.recv().await {
-            Ok((target, datagram)) => tunnel::encode(target, &datagram, &mut bytes),
-            Err(RecvError::Lagged(_)) => continue,
-            Err(RecvError::Closed) => return Ok(()),
-        }
-        while bytes.len() < CHUNK
-            && let Ok((target, datagram)) = queued.try_recv()
-        {
-            tunnel::encode(target, &datagram, &mut bytes);
-        }
-        writer.write_all(&bytes).await?;
-        writer.flush().await?;
-        bytes.clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::{DuplexStream, duplex};
+    use overlay_core::wire::tunnel::{self, Frame};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
@@ -201,23 +185,5 @@ mod tests {
         stream.write_all(&[0, 0]).await.unwrap();
         let error = serving.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_is_not_read_loses_the_oldest() {
-        let (queue, queued) = broadcast::channel(QUEUE);
-        let (mut stream, other) = duplex(64);
-        let writing = tokio::spawn(downwards(other, queued));
-        for number in 0..=u16::try_from(4 * QUEUE).unwrap() {
-            queue.send((Target::Relay, number.to_be_bytes().to_vec())).unwrap();
-            tokio::task::yield_now().await;
-        }
-        drop(queue);
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).await.unwrap();
-        writing.await.unwrap().unwrap();
-        let last = u16::try_from(4 * QUEUE).unwrap().to_be_bytes();
-        assert_eq!(received[received.len() - 2..], last);
-        assert!(received.len() / 5 <= 2 * QUEUE, "{} frames", received.len() / 5);
     }
 }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::SystemTime;
 
 use overlay_core::control::{PairReport, PathReport};
 use overlay_core::netmap::{NatTraits, ObservedMapping};
 use overlay_core::{Candidate, MeshId, NodeId};
-use overlay_driver::{MeshView, Overlay, View};
+use overlay_driver::{MeshView, Overlay, View, Way};
 use serde::{Deserialize, Serialize};
 
 /// How the network stands.
@@ -20,6 +21,9 @@ pub struct NetworkStatus {
     pub connected: bool,
     /// UDP does not get through: coordinator and relay are reached over TLS.
     pub tunnelled: bool,
+    /// How packets reach the coordinator's relay.
+    #[serde(default)]
+    pub way: Way,
     /// Where the UDP socket is bound.
     pub local: SocketAddr,
     /// Where the coordinator sees it.
@@ -69,6 +73,7 @@ impl NetworkStatus {
             coordinator: overlay.server().to_owned(),
             connected: overlay.connected(),
             tunnelled: overlay.tunnelled(),
+            way: overlay.way(),
             local: overlay.local_addr(),
             observed: view.seen.map(|seen| seen.observed).filter(|_| !overlay.tunnelled()),
             mapping: view.node.mapping,
@@ -148,6 +153,24 @@ impl PairStatus {
     }
 }
 
+/// What carries packets to the relay, how well, and what it took to find that.
+fn way_in_words(way: &Way) -> String {
+    let mut words = match way.rung {
+        Some(rung) => format!("by {rung}"),
+        None => "no way found yet".to_owned(),
+    };
+    if let (Some(goodput), Some(loss)) = (way.goodput, way.loss) {
+        let percent = format!("{}.{}", loss / 10, loss % 10);
+        words += &format!(", {percent} % lost, good for {} kB/s of TCP", goodput / 1000);
+    }
+    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    // The first step is how it began; the others say what has changed since.
+    for step in way.steps.iter().skip(1) {
+        words += &format!("\n  {} s ago: {}", now.saturating_sub(step.unix_s), step.what);
+    }
+    words
+}
+
 /// Microseconds as milliseconds, for people.
 pub fn milliseconds(us: u64) -> String {
     format!("{}.{}", us / 1000, us % 1000 / 100)
@@ -164,6 +187,7 @@ impl fmt::Display for NetworkStatus {
             Some(observed) => writeln!(f, ", seen as {observed}")?,
             None => writeln!(f)?,
         }
+        writeln!(f, "relay: {}", way_in_words(&self.way))?;
         let nat = match self.mapping {
             ObservedMapping::Unknown => "not known yet",
             ObservedMapping::None => "none",
@@ -186,6 +210,8 @@ impl fmt::Display for NetworkStatus {
 
 #[cfg(test)]
 mod tests {
+    use overlay_core::ladder::Rung;
+
     use super::*;
 
     fn pair(number: u8, name: &str, path: PathReport, explain: &str) -> PairStatus {
@@ -214,6 +240,12 @@ mod tests {
             coordinator: "c.example:6443".into(),
             connected: true,
             tunnelled: false,
+            way: Way {
+                rung: Some(Rung::Quic),
+                goodput: Some(250_000),
+                loss: Some(7),
+                ..Way::default()
+            },
             local: "[::]:4000".parse().unwrap(),
             observed: None,
             mapping: ObservedMapping::EndpointDependent,
@@ -250,6 +282,7 @@ mod tests {
             "vol-2: direct, UDP to 203.0.113.7:4000, 12.3 ms",
             "vol-3: relayed by 198.18.0.1:6444, 12.3 ms: both NATs are hard",
             "a new outer port for every destination",
+            "relay: by QUIC datagrams, 0.7 % lost, good for 250 kB/s of TCP",
         ];
         for expected in expected {
             assert!(text.contains(expected), "{text}");

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use overlay_core::control::ALPN;
 use overlay_core::control::relays::RELAY_ALPN;
+use overlay_core::wire::tunnel::DATAGRAM_ALPN;
 use overlay_core::{MeshId, NodeId, Pattern};
+use overlay_relay::gateway::Gateway;
 use overlay_relay::{Moment, RelayKeys};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
@@ -36,6 +38,9 @@ const IDLE_TIMEOUT: VarInt = VarInt::from_u32(30_000);
 /// Packets that keep a quiet connection, and the NAT's mapping below it, alive. Chosen: below the
 /// 30 s that home routers hold a UDP mapping at the least.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Datagrams that wait on one connection, each way. Chosen: 100 ms of 30 Mbit/s; more would be delay.
+const DATAGRAM_BUFFER: usize = 384 * 1024;
 
 /// Handshakes at a time; beyond half of them, clients must prove their address first.
 const MAX_HANDSHAKES: usize = 512;
@@ -80,6 +85,8 @@ pub struct RendezvousConfig {
     pub enrolled: Arc<dyn Enrolled>,
     /// Which relays that run alone may come in.
     pub relays: Arc<dyn AdmitsRelays>,
+    /// Where the datagrams of nodes go whose relay frames do not get through otherwise.
+    pub gateway: Gateway,
     /// The same after every start: with it a coordinator that was killed and started again can tell
     /// nodes at once that their connections are gone (RFC 9000 §10.3).
     pub reset_secret: [u8; 32],
@@ -135,7 +142,8 @@ impl Rendezvous {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let shared =
             Arc::new(Shared::new(Registry::new(Moment::read(), relay, rand::random()), events));
-        let doors = Doors { enrolled: config.enrolled, relays: config.relays };
+        let RendezvousConfig { enrolled, relays, gateway, .. } = config;
+        let doors = Doors { enrolled, relays, gateway };
         tokio::spawn(accept(endpoint.clone(), Arc::clone(&shared), doors));
         tokio::spawn(keep_time(Arc::clone(&shared)));
         Ok((RendezvousHandle(Arc::new(Running { shared, endpoint })), receiver))
@@ -269,7 +277,7 @@ fn server_config(
         .map_err(|error| StartError::Tls(error.into()))?
         .with_client_cert_verifier(Arc::new(AnyNode(provider)))
         .with_cert_resolver(certificate);
-    tls.alpn_protocols = vec![ALPN.to_vec(), RELAY_ALPN.to_vec()];
+    tls.alpn_protocols = vec![ALPN.to_vec(), RELAY_ALPN.to_vec(), DATAGRAM_ALPN.to_vec()];
     // A resumed session would not prove anew that the node holds its key.
     tls.send_tls13_tickets = 0;
     let tls = QuicServerConfig::try_from(tls).map_err(|error| StartError::Tls(error.into()))?;
@@ -277,7 +285,8 @@ fn server_config(
     transport
         .max_concurrent_bidi_streams(1u8.into())
         .max_concurrent_uni_streams(0u8.into())
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .max_idle_timeout(Some(IdleTimeout::from(IDLE_TIMEOUT)))
         .keep_alive_interval(Some(KEEP_ALIVE));
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
@@ -290,6 +299,7 @@ fn server_config(
 struct Doors {
     enrolled: Arc<dyn Enrolled>,
     relays: Arc<dyn AdmitsRelays>,
+    gateway: Gateway,
 }
 
 async fn accept(endpoint: Endpoint, shared: Arc<Shared>, doors: Doors) {

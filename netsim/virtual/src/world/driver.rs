@@ -80,6 +80,8 @@ impl World {
             Output::RelaysMeasured(measured) => {
                 self.nodes[index].nearest = measured.iter().map(|known| known.relay).collect();
             }
+            // The simulated nodes have one way to a relay.
+            Output::RelaySilent(_) => {}
             Output::PairChanged(session, state) => {
                 match &mut self.notes {
                     Some(notes) => {

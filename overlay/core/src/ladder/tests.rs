@@ -11,14 +11,24 @@ struct Run {
     due: Vec<(Instant, Rung)>,
     used: Vec<(u128, Option<Rung>)>,
     opened: usize,
+    compared: Vec<Rung>,
 }
 
 impl Run {
     fn new(answers: &[(Rung, u64)]) -> Self {
         let start = Instant::now();
-        let ladder = Ladder::new(start, &ALL);
+        let ladder = Ladder::new(start, &ALL, RETRY);
         let (due, used) = (Vec::new(), Vec::new());
-        Self { ladder, start, now: start, answers: answers.to_vec(), due, used, opened: 0 }
+        Self {
+            ladder,
+            start,
+            now: start,
+            answers: answers.to_vec(),
+            due,
+            used,
+            opened: 0,
+            compared: Vec::new(),
+        }
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -36,7 +46,7 @@ impl Run {
                     self.used.push(((self.now - self.start).as_millis(), Some(rung)));
                 }
                 Effect::Nothing => self.used.push(((self.now - self.start).as_millis(), None)),
-                Effect::Compare(_) => {}
+                Effect::Compare(rung) => self.compared.push(rung),
             }
         }
     }
@@ -133,9 +143,84 @@ fn throttled_udp_loses_to_tls_by_measured_goodput_only() {
 }
 
 #[test]
+fn what_lost_by_its_goodput_is_not_used_again_until_it_carries_as_much() {
+    let mut run = Run::new(&[(Rung::Udp, 40), (Rung::Tls, 100)]);
+    run.run_until(10);
+    let measured = |rung, goodput, loss| Report::Measured { rung, goodput, loss };
+    run.report(measured(Rung::Udp, 100_000, 300));
+    run.run_until(11);
+    run.report(measured(Rung::Tls, 1_000_000, 0));
+    assert_eq!(run.ladder.in_use(), Some(Rung::Tls));
+    run.run_until(300);
+    assert_eq!(run.ladder.in_use(), Some(Rung::Tls), "UDP answers, and is as bad as before");
+    let compared = run.compared.iter().filter(|rung| **rung == Rung::Udp).count();
+    assert!(compared >= 2, "it is tried again: {compared}");
+
+    let mut now = 300;
+    while run.ladder.in_use() == Some(Rung::Tls) {
+        now += 1;
+        run.run_until(now);
+        run.report(measured(Rung::Tls, 1_000_000, 0));
+        run.report(measured(Rung::Udp, 1_200_000, 0));
+        assert!(now < 2000, "UDP carries as much again");
+    }
+    assert_eq!(run.ladder.in_use(), Some(Rung::Udp));
+}
+
+#[test]
+fn silent_udp_is_replaced_by_who_answers_first() {
+    let mut run = Run::new(&[(Rung::Udp, 40), (Rung::Tls, 100)]);
+    run.run_until(10);
+    run.answers = vec![(Rung::Tls, 100)];
+    run.report(Report::Silent);
+    run.report(Report::Silent);
+    run.run_until(20);
+    let tls = (10_000 + 500 + 100, Some(Rung::Tls));
+    assert_eq!(run.used, [(40, Some(Rung::Udp)), tls]);
+}
+
+#[test]
+fn what_was_silent_for_a_moment_stays_and_nothing_else_is_opened() {
+    let mut run = Run::new(&[(Rung::Udp, 40), (Rung::Tls, 100)]);
+    run.run_until(10);
+    let opened = run.opened;
+    run.report(Report::Silent);
+    run.run_until(20);
+    assert_eq!((run.used.len(), run.opened), (1, opened + 1));
+    run.report(Report::Measured { rung: Rung::Udp, goodput: 0, loss: 1000 });
+    run.run_until(30);
+    assert_eq!((run.used.len(), run.opened), (1, opened + 2), "a lost train is silence");
+}
+
+#[test]
+fn silence_everywhere_leaves_nothing_and_asks_again_every_few_seconds() {
+    let mut run = Run::new(&[(Rung::Udp, 40), (Rung::Tls, 100)]);
+    run.run_until(10);
+    run.answers.clear();
+    run.report(Report::Silent);
+    run.run_until(60);
+    assert_eq!(run.used.last(), Some(&(15_000, None)));
+    assert!(run.opened <= 3 + 4 * 12, "{}", run.opened);
+    run.answers = vec![(Rung::Tls, 100)];
+    run.run_until(71);
+    assert_eq!(run.ladder.in_use(), Some(Rung::Tls));
+}
+
+#[test]
+fn rung_that_refuses_is_asked_again_within_the_race() {
+    let mut run = Run::new(&[]);
+    run.run_until(1);
+    let before = run.opened;
+    run.report(Report::Failed(Rung::Tls));
+    run.answers = vec![(Rung::Tls, 100)];
+    run.run_until(3);
+    assert_eq!((run.opened - before, run.ladder.in_use()), (1, Some(Rung::Tls)));
+}
+
+#[test]
 fn reports_that_nobody_asked_for_change_nothing() {
     let start = Instant::now();
-    let mut ladder = Ladder::new(start, &[Rung::Udp]);
+    let mut ladder = Ladder::new(start, &[Rung::Udp], RETRY);
     for report in [
         Report::Connected(Rung::Tls),
         Report::Failed(Rung::Connect),

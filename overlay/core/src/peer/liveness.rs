@@ -89,6 +89,9 @@ impl Peer {
     fn doubt(&mut self, ctx: &mut Context<'_>) {
         *ctx.in_doubt = true;
         let Some(primary) = self.selected.as_ref().map(|selected| selected.primary) else { return };
+        if let Path::Relayed { relay, .. } = primary {
+            ctx.outputs.push(Output::RelaySilent(relay));
+        }
         // The peer has moved, and was found already: see `on_heard`.
         if let Path::Direct(silent) = primary
             && let Some(endpoint) = self.search.alternative(ctx.now, silent)

@@ -1,13 +1,17 @@
-//! Datagrams inside a TLS stream, for networks that let no UDP through.
+//! Datagrams inside a TLS stream, for networks that let no UDP through, and inside QUIC's datagrams, for
+//! those that let UDP pass to one port only.
 //!
-//! A frame is a length (`u16`, of what follows), a target, and the datagram as it would be on the
+//! A frame of a stream is a length (`u16`, of what follows), a target, and the datagram as it would be on the
 //! wire. The coordinator's end of the stream passes it on to the socket that the target names, and
 //! what comes back with the same target in front. So everything behind it is as with UDP: the
 //! session with the coordinator is QUIC, the relay asks for tickets and proofs, and what the jobs
-//! say is sealed end to end.
+//! say is sealed end to end. In QUIC each datagram is one of QUIC's, with the target in front.
 
 /// Chosen in the TLS handshake (ALPN), so that API and tunnel share a port.
 pub const ALPN: &[u8] = b"cah-tunnel/1";
+
+/// The ALPN of a QUIC connection whose datagrams (RFC 9221) do the same.
+pub const DATAGRAM_ALPN: &[u8] = b"cah-datagram/1";
 
 /// The longest datagram: above what any path on the Internet takes.
 pub const MAX_DATAGRAM: usize = 4096;
@@ -42,11 +46,40 @@ pub fn encode(target: Target, datagram: &[u8], to: &mut Vec<u8>) {
         return;
     }
     to.extend_from_slice(&len.to_be_bytes());
-    to.push(match target {
-        Target::Control => 0,
-        Target::Relay => 1,
-    });
+    to.push(target.code());
     to.extend_from_slice(datagram);
+}
+
+impl Target {
+    fn code(self) -> u8 {
+        match self {
+            Self::Control => 0,
+            Self::Relay => 1,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Control),
+            1 => Some(Self::Relay),
+            _ => None,
+        }
+    }
+}
+
+/// The payload of a QUIC datagram.
+pub fn encode_datagram(target: Target, datagram: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + datagram.len());
+    bytes.push(target.code());
+    bytes.extend_from_slice(datagram);
+    bytes
+}
+
+/// What a QUIC datagram carries; none when it is for no target of this version, or empty.
+pub fn decode_datagram(bytes: &[u8]) -> Option<(Target, &[u8])> {
+    let (&code, datagram) = bytes.split_first()?;
+    let target = Target::from_code(code)?;
+    (!datagram.is_empty()).then_some((target, datagram))
 }
 
 /// A frame at the beginning of some bytes.
@@ -72,11 +105,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, TunnelError> {
         return Err(TunnelError::Length(len));
     }
     let Some((&target, rest)) = rest.split_first() else { return Ok(None) };
-    let target = match target {
-        0 => Target::Control,
-        1 => Target::Relay,
-        other => return Err(TunnelError::Target(other)),
-    };
+    let target = Target::from_code(target).ok_or(TunnelError::Target(target))?;
     let datagram = rest.get(..len - 1);
     Ok(datagram.map(|datagram| Frame { target, datagram, len: len + 2 }))
 }
@@ -101,6 +130,15 @@ mod tests {
             decode(&bytes[5..]),
             Ok(Some(Frame { target: Target::Relay, datagram: &[], len: 3 }))
         );
+    }
+
+    #[test]
+    fn quic_datagrams_have_these_bytes_and_read_back() {
+        assert_eq!(encode_datagram(Target::Relay, &[0xaa]), hex!("01 aa"));
+        assert_eq!(decode_datagram(&hex!("00 bb")), Some((Target::Control, &[0xbb][..])));
+        for senseless in [&hex!("")[..], &hex!("00"), &hex!("01"), &hex!("02 aa")] {
+            assert_eq!(decode_datagram(senseless), None);
+        }
     }
 
     #[test]

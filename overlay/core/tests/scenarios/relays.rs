@@ -110,6 +110,7 @@ impl Script {
                 | Output::RouteMtu { .. }
                 | Output::Announce(_)
                 | Output::RelaysMeasured(_)
+                | Output::RelaySilent(_)
                 | Output::PairChanged(..) => {}
             }
         }

@@ -9,10 +9,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel as Connect;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
+use overlay_core::ladder::Rung;
 use overlay_core::wire::tunnel::ALPN;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
@@ -21,10 +22,6 @@ use super::TunnelConfig;
 
 /// How long a stream may take to come about.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The proxy is tried when the direct way has not worked for so long. Chosen: a handshake over most
-/// links.
-const PROXY_AFTER: Duration = Duration::from_millis(300);
 
 /// Makes streams to the coordinator's gateway.
 pub(crate) struct Dialer {
@@ -51,35 +48,26 @@ impl Dialer {
         Ok(Self { config, name, tls: TlsConnector::from(Arc::new(tls)) })
     }
 
-    /// How often UDP is tried again.
-    pub(crate) fn recheck(&self) -> Duration {
+    /// The rungs that it can make.
+    pub(super) fn rungs(&self) -> impl Iterator<Item = Rung> {
+        [Rung::Tls].into_iter().chain(self.config.proxy.is_some().then_some(Rung::Connect))
+    }
+
+    /// When better ways are tried again.
+    pub(super) fn recheck(&self) -> Duration {
         self.config.recheck
     }
 
-    /// A stream to the gateway: directly, or through the proxy where one is set, whichever comes about
-    /// first.
-    pub(crate) async fn dial(&self) -> io::Result<TlsStream<TcpStream>> {
-        let dialled = timeout(PATIENCE, async {
-            let direct =
-                async { self.shake_hands(TcpStream::connect(&self.config.server).await?).await };
-            let Some(proxy) = &self.config.proxy else { return direct.await };
-            let proxied = async {
-                sleep(PROXY_AFTER).await;
-                self.shake_hands(self.connect(proxy).await?).await
-            };
-            tokio::pin!(direct, proxied);
-            tokio::select! {
-                stream = &mut direct => match stream {
-                    Ok(stream) => Ok(stream),
-                    Err(_) => proxied.await,
-                },
-                stream = &mut proxied => match stream {
-                    Ok(stream) => Ok(stream),
-                    Err(_) => direct.await,
-                },
-            }
-        });
-        dialled.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    /// A stream to the gateway, directly.
+    pub(super) async fn dial(&self) -> io::Result<TlsStream<TcpStream>> {
+        within(async { self.shake_hands(TcpStream::connect(&self.config.server).await?).await })
+            .await
+    }
+
+    /// A stream to the gateway, through the proxy.
+    pub(super) async fn dial_by_proxy(&self) -> io::Result<TlsStream<TcpStream>> {
+        let proxy = self.config.proxy.as_deref().unwrap_or_default();
+        within(async { self.shake_hands(self.connect(proxy).await?).await }).await
     }
 
     async fn shake_hands(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
@@ -110,4 +98,8 @@ impl Dialer {
         let stream = connect.call(server).await.map_err(io::Error::other)?;
         Ok(TokioIo::into_inner(stream))
     }
+}
+
+async fn within<T>(dialled: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(PATIENCE, dialled).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     /// The way to the coordinator and its relay, a tunnel or UDP, is another from now on: what was bound or
     /// measured there is of the past.
     WayChanged { tunnelled: bool },
+    /// Packets to that relay go another way from now on.
+    RelayWay(SocketAddr),
     /// The endpoints that the operator says lead here.
     OperatorEndpoints(Vec<SocketAddr>),
     /// How long the NAT in front of this node remembers a silent mapping.

@@ -102,6 +102,7 @@ impl Brain {
             }
             Command::Ping { peer, via, size, reply } => self.ping(now, peer, via, size, reply),
             Command::WayChanged { tunnelled } => self.feed(now, Input::Tunnelled(tunnelled)),
+            Command::RelayWay(relay) => self.feed(now, Input::RelayWay(relay)),
             Command::OperatorEndpoints(endpoints) => {
                 self.feed(now, Input::OperatorEndpoints(endpoints));
             }
@@ -213,6 +214,7 @@ fn carry_out(now: Instant, plane: &mut Plane, output: Output) {
         }
         Output::Announce(candidates) => plane.announce_candidates(candidates),
         Output::RelaysMeasured(measured) => plane.announce_relays(measured),
+        Output::RelaySilent(relay) => plane.net.socket.detour().note_silence(relay),
         Output::PairChanged(session, state) => plane.pair_changed(session, state),
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overlay_core::control::{PairReport, PathReport};
+use overlay_core::ladder::Rung;
 use overlay_core::wire::probe::MESH_MTU;
 use overlay_core::{
     MeasuredRelay, MeshId, Netmap, NodeCandidates, NodeId, PairState, Path, SessionKey,
@@ -38,9 +39,6 @@ const OBSERVE_EVERY: Duration = Duration::from_millis(200);
 const OBSERVE_MANY_EVERY: Duration = Duration::from_millis(500);
 /// More pairs of one mesh than this are many.
 const MANY_PAIRS: usize = 32;
-
-/// Why a pair is relayed that could not be otherwise.
-const TUNNELLED: &str = "this node's network lets no UDP through: relayed over TLS";
 
 /// Everything that packets are handled with.
 pub(super) struct Plane {
@@ -273,7 +271,8 @@ impl Plane {
     pub(super) fn pairs(&self, id: MeshId) -> Vec<PairReport> {
         let mesh = self.mesh_slots.get(&id).and_then(|slot| self.meshes.get(*slot));
         let Some(mesh) = mesh else { return Vec::new() };
-        let is_tunnelled = self.net.socket.detour().is_open();
+        let detour = self.net.socket.detour();
+        let is_open = detour.is_open();
         let report = |(peer, pair): (&NodeId, &Pair)| {
             let key = SessionKey { mesh: id, peer: *peer };
             let session = self.session_slots.get(&key).and_then(|slot| self.sessions.get(*slot));
@@ -281,8 +280,11 @@ impl Plane {
             let state = pair.state.as_ref()?;
             let sent = pair.sent_before + sent;
             let mut report = state.report(*peer, sent, pair.received_before + received);
-            if is_tunnelled && matches!(report.path, PathReport::Relayed { .. }) {
-                TUNNELLED.clone_into(&mut report.explain);
+            if is_open
+                && let PathReport::Relayed { relay } = report.path
+                && let Some(rung) = detour.leads_to(relay)
+            {
+                report.explain = explain_way(rung, &report.explain);
             }
             Some(report)
         };
@@ -365,6 +367,15 @@ impl Plane {
             }
         }
     }
+}
+
+/// Why a pair is relayed, and why by that way.
+fn explain_way(rung: Rung, explain: &str) -> String {
+    if rung.is_stream() {
+        // There is no other reason, and nothing else to be done about it.
+        return format!("this node's network lets no UDP through: relayed over {rung}");
+    }
+    format!("{explain} (this node's packets to the relay go in {rung}, since plain UDP does worse)")
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use overlay_core::{
 use overlay_driver::{ControlConfig, Overlay, OverlayConfig, TunnelConfig};
 use overlay_relay::gateway::Gateway;
 use overlay_relay::{Relay, RelayHandle, RelayKeys, issue_ticket, reflector_token};
-use quinn::crypto::rustls::QuicServerConfig;
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{Connection, Endpoint, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::mpsc;
@@ -114,7 +114,7 @@ impl Coordinator {
                 .with_no_client_auth()
                 .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())
                 .unwrap();
-        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.alpn_protocols = vec![ALPN.to_vec(), tunnel::DATAGRAM_ALPN.to_vec()];
         let tls = QuicServerConfig::try_from(tls).unwrap();
         let config = ServerConfig::with_crypto(Arc::new(tls));
         let mut endpoint = None;
@@ -133,7 +133,14 @@ impl Coordinator {
                 let coordinator = Arc::clone(&coordinator);
                 sessions.spawn(async move {
                     let Ok(connection) = incoming.await else { return };
-                    coordinator.session(connection).await;
+                    let data = connection.handshake_data().unwrap();
+                    let protocol = data.downcast::<HandshakeData>().unwrap().protocol;
+                    if protocol.as_deref() == Some(tunnel::DATAGRAM_ALPN) {
+                        let gateway = Gateway::new(address, coordinator.relay.local_addr());
+                        gateway.serve_datagrams(connection).await.ok();
+                    } else {
+                        coordinator.session(connection).await;
+                    }
                 });
             }
         });

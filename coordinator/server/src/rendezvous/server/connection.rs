@@ -7,6 +7,7 @@ use overlay_core::NodeId;
 use overlay_core::control::codec::{FrameReader, encode};
 use overlay_core::control::relays::RELAY_ALPN;
 use overlay_core::control::{ToCoordinator, ToNode};
+use overlay_core::wire::tunnel::DATAGRAM_ALPN;
 use overlay_relay::{Moment, canonical};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
@@ -62,6 +63,13 @@ pub(super) async fn serve(incoming: Incoming, handshake: Place, shared: Arc<Shar
         tracing::debug!(%node, "a node that is not enrolled was turned away");
         let reason = b"this node is not enrolled: join with a new token";
         connection.close(CLOSE_NOT_ENROLLED, reason);
+        return;
+    }
+    if protocol(&connection).as_deref() == Some(DATAGRAM_ALPN) {
+        drop(handshake);
+        // It says why it ended, which is the end of the connection.
+        let ended = doors.gateway.serve_datagrams(connection).await;
+        tracing::debug!(%node, ?ended, "a tunnel of QUIC datagrams has ended");
         return;
     }
     let stream = tokio::time::timeout(SET_UP_TIMEOUT, connection.accept_bi()).await;

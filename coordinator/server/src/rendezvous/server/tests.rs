@@ -76,6 +76,11 @@ fn bench(known: &[&Identity]) -> Bench {
 }
 
 fn bench_of(known: &[&Identity], reset_secret: [u8; 32]) -> Bench {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+    bench_with(known, reset_secret, Gateway::new(nowhere, nowhere))
+}
+
+fn bench_with(known: &[&Identity], reset_secret: [u8; 32], gateway: Gateway) -> Bench {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
     let root = CertifiedIssuer::self_signed(params, key).unwrap();
@@ -90,6 +95,7 @@ fn bench_of(known: &[&Identity], reset_secret: [u8; 32]) -> Bench {
         relay_endpoints: vec!["192.0.2.200:6444".parse().unwrap()],
         enrolled: Arc::new(Known(known.iter().map(|identity| identity.node()).collect())),
         relays: Arc::new(OneRelay),
+        gateway,
         reset_secret,
     })
     .unwrap();
@@ -480,4 +486,34 @@ async fn a_relay_without_a_right_is_turned_away_and_a_newer_connection_replaces_
     assert_eq!(bench.handle.relays().len(), 1, "the old one's end is not the relay's");
     second.close(0u32.into(), b"");
     until(|| bench.handle.relays().is_empty()).await;
+}
+
+#[tokio::test]
+async fn datagrams_of_enrolled_nodes_reach_the_relay_and_those_of_strangers_nobody() {
+    let relay = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = relay.local_addr().unwrap();
+    let (node, stranger) = (Identity::new(), Identity::new());
+    let bench = bench_with(&[&node], [7; 32], Gateway::new(at, at));
+    let (_endpoint, refused) = bench.dial_as(DATAGRAM_ALPN, &stranger).await;
+    let reason = tokio::time::timeout(PATIENCE, refused.closed()).await.unwrap();
+    assert!(matches!(reason, ConnectionError::ApplicationClosed(_)), "{reason}");
+
+    let (_endpoint, connection) = bench.dial_as(DATAGRAM_ALPN, &node).await;
+    let mut buffer = [0; 64];
+    let arrived = async {
+        // The sockets of the gateway are made while the first ones are on the way.
+        loop {
+            connection.send_datagram(b"\x01frame".to_vec().into()).unwrap();
+            let patience = Duration::from_millis(100);
+            if let Ok(received) = tokio::time::timeout(patience, relay.recv_from(&mut buffer)).await
+            {
+                break received.unwrap();
+            }
+        }
+    };
+    let (len, from) = tokio::time::timeout(PATIENCE, arrived).await.unwrap();
+    assert_eq!(&buffer[..len], b"frame");
+    relay.send_to(b"answer", from).await.unwrap();
+    let back = tokio::time::timeout(PATIENCE, connection.read_datagram()).await.unwrap().unwrap();
+    assert_eq!(&back[..], b"\x01answer");
 }

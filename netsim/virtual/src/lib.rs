@@ -23,6 +23,6 @@ mod timers;
 mod world;
 
 pub use node::VirtualNode;
-pub use relay::{LoneRelay, REFLECTOR_TOKEN, Relay};
+pub use relay::{LoneRelay, REFLECTOR_TOKEN, Relay, Spite};
 pub use run::{Outcome, RunError, predicted, run};
 pub use world::{LINK, Note, PORT, Packet, World};

@@ -16,6 +16,9 @@
 //! NAT mappings alive). Only a pong clears the question: that the peer's packets arrive here does not
 //! prove that ours arrive there. Probes promote, silence demotes, and nothing else does.
 //!
+//! A silent *relay* is given up sooner where there is another one: with the copies go pings, and the first
+//! answer makes the other one the path in use.
+//!
 //! After [`IDLE_AFTER`] without data a pair *rests* on the relay, which needs no pings: an idle pair
 //! sends nothing at all. Without a relay there is nowhere to rest.
 

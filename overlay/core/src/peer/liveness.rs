@@ -43,6 +43,7 @@ impl Peer {
                     if let Some(path) = self.selected.as_ref().map(|selected| selected.primary) {
                         self.send_ping(ctx, path, MIN_PING);
                     }
+                    self.ask_stand_in(ctx);
                 }
                 Due::Doubt => self.doubt(ctx),
                 Due::GiveUp => self.give_up(ctx),
@@ -104,12 +105,34 @@ impl Peer {
         if let (Some(selected), Some(_)) = (&mut self.selected, other) {
             selected.also = other;
             self.tell_path(ctx);
+            self.ask_stand_in(ctx);
         } else {
             ctx.lost.push(self.id);
         }
         // The relays are needed: is this node's address the one that they know?
         for path in [Some(primary), other].into_iter().flatten() {
             self.relays.refresh(ctx.now, path);
+        }
+    }
+
+    /// The relay that copies go through while another one is silent.
+    pub(super) fn stand_in(&self) -> Option<Path> {
+        let selected = self.selected.as_ref().filter(|s| !s.is_direct() && s.is_doubted())?;
+        selected.also.filter(|also| matches!(also, Path::Relayed { .. }))
+    }
+
+    /// Asks it whether it works.
+    fn ask_stand_in(&mut self, ctx: &mut Context<'_>) {
+        if let Some(path) = self.stand_in() {
+            self.send_ping(ctx, path, MIN_PING);
+        }
+    }
+
+    /// It works, and the relay in use does not answer.
+    pub(super) fn replace_relay(&mut self, ctx: &mut Context<'_>, other: Path) {
+        if let Some(silent) = self.selected.as_ref().map(|selected| selected.primary) {
+            self.relays.on_silent(silent);
+            self.select(ctx, other);
         }
     }
 

@@ -67,7 +67,12 @@ impl Peer {
             self.tell_path(ctx);
         }
         match ping.path {
-            Path::Relayed { .. } => self.relays.on_pong(ctx.now, ping.path, took),
+            Path::Relayed { .. } => {
+                self.relays.on_pong(ctx.now, ping.path, took);
+                if self.stand_in() == Some(ping.path) {
+                    self.replace_relay(ctx, ping.path);
+                }
+            }
             Path::Direct(endpoint) => {
                 if self.search.on_pong(ctx.now, endpoint, ping.size, took)
                     && self.is_to_be_used(endpoint)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use netsim_sim::{Link, NatProfile, PUBLIC};
-use netsim_virtual::{LINK, World};
+use netsim_virtual::{LINK, Spite, World};
 use overlay_core::{MeshId, NodeId, Path};
 
 use crate::world;
@@ -112,4 +112,114 @@ fn relay_that_comes_back_is_measured_and_used_again() {
     assert!(world.nodes[0].nearest.contains(&relays[0]));
     let (silence, is_whole) = longest_silence(&mut world, 3000, 5);
     assert_eq!((silence, is_whole), (0, true));
+}
+
+/// What one pair's data and report say after its relay has died: tenths of a second without data, and until
+/// the report named another relay.
+fn after_the_death(seed: u64) -> (usize, usize) {
+    let (mut world, relays) = relayed(seed, &[1, 8]);
+    assert!(longest_silence(&mut world, 0, 5).1);
+    let used = relay_in_use(&world).expect("a relayed pair");
+    let dead = relays.iter().find(|id| address_of(&world, **id) == used.ip());
+    let dead = *dead.expect("the nearest relay runs alone");
+    // The coordinator does not know.
+    world.coordinator_away = true;
+    world.switch_relay(dead, false);
+    let died = world.now();
+    let mut renamed = [None, None];
+    for number in 1000..1200u64 {
+        world.send_data(MESH, 0, 1, number);
+        world.send_data(MESH, 1, 0, number);
+        world.run_for(Duration::from_millis(100));
+        for (index, renamed) in renamed.iter_mut().enumerate() {
+            let path = world.pair(MESH, index, 1 - index).path;
+            if !matches!(path, Some(Path::Relayed { relay, .. }) if relay == used) {
+                renamed.get_or_insert((world.now() - died).as_millis() as usize / 100);
+            }
+        }
+    }
+    let missing = |from: usize, to: usize| {
+        let received = &world.nodes[to].received[&world.key(MESH, from)];
+        (1000..1200).filter(|number| !received.contains(number)).count()
+    };
+    let renamed = renamed.map(|at| at.expect("another relay is named"));
+    (missing(0, 1).max(missing(1, 0)), renamed[0].max(renamed[1]))
+}
+
+fn address_of(world: &World, relay: NodeId) -> std::net::IpAddr {
+    let lone = world.lone_relays.iter().find(|lone| lone.id == relay);
+    world.net.address(lone.expect("it was added").host)
+}
+
+#[test]
+fn dead_relay_costs_less_than_three_seconds_of_data_and_is_not_named_any_longer() {
+    for seed in 0..20 {
+        let (silence, renamed) = after_the_death(seed);
+        assert!(silence <= 30 && renamed <= 30, "seed {seed}: {silence}, {renamed}");
+    }
+}
+
+/// Does something to the relay in use, which goes on answering control frames.
+fn spite(world: &mut World, relays: &[NodeId], spite: Spite) -> NodeId {
+    let used = relay_in_use(world).expect("a relayed pair");
+    let id = relays.iter().find(|id| address_of(world, **id) == used.ip());
+    let id = *id.expect("the nearest relay runs alone");
+    let lone = world.lone_relays.iter_mut().find(|lone| lone.id == id).expect("it was added");
+    lone.relay.spite = spite;
+    id
+}
+
+#[test]
+fn relay_that_answers_and_drops_the_packets_is_left_for_another() {
+    for seed in 0..10 {
+        let (mut world, relays) = relayed(seed, &[1, 8]);
+        assert!(longest_silence(&mut world, 0, 5).1);
+        let bad = spite(&mut world, &relays, Spite::DropsPackets);
+        let (silence, is_whole) = longest_silence(&mut world, 1000, 100);
+        assert!(silence <= 30 && is_whole, "seed {seed}: {silence}");
+        let used = relay_in_use(&world).expect("a relayed pair").ip();
+        assert_ne!(used, address_of(&world, bad), "seed {seed}");
+    }
+}
+
+#[test]
+fn relay_that_delays_is_left_for_a_faster_one() {
+    let (mut world, relays) = relayed(1, &[1, 8]);
+    assert!(longest_silence(&mut world, 0, 5).1);
+    let bad = spite(&mut world, &relays, Spite::None);
+    let host = world.lone_relays.iter().find(|lone| lone.id == bad).expect("it was added").host;
+    world.net.set_link(host, Link { delay: Duration::from_millis(900), loss: 0.0 });
+    longest_silence(&mut world, 1000, 100);
+    let used = relay_in_use(&world).expect("a relayed pair").ip();
+    assert_ne!(used, address_of(&world, bad));
+    assert_eq!(longest_silence(&mut world, 5000, 10), (0, true));
+}
+
+#[test]
+fn relay_that_loses_most_packets_cuts_no_pair() {
+    for of in [2, 3, 7] {
+        let (mut world, relays) = relayed(1, &[1, 8]);
+        assert!(longest_silence(&mut world, 0, 5).1);
+        spite(&mut world, &relays, Spite::PassesOneIn(of));
+        longest_silence(&mut world, 1000, 60);
+        for index in 0..2 {
+            assert!(world.pair(MESH, index, 1 - index).established, "one in {of}");
+        }
+        let (silence, _) = longest_silence(&mut world, 5000, 30);
+        assert!(silence <= 30, "one in {of}: {silence}");
+    }
+}
+
+#[test]
+fn relay_that_replays_or_returns_packets_cuts_no_pair_and_delivers_none_twice() {
+    for (bad, limit) in [(Spite::Replays(5), 0), (Spite::Returns, 30)] {
+        let (mut world, relays) = relayed(1, &[1, 8]);
+        assert!(longest_silence(&mut world, 0, 5).1);
+        let sent = world.net.counters().sent;
+        spite(&mut world, &relays, bad);
+        let (silence, is_whole) = longest_silence(&mut world, 1000, 60);
+        assert!(silence <= limit && is_whole, "{bad:?}: {silence}");
+        let packets = world.net.counters().sent - sent;
+        assert!(packets <= 1200 * 10, "{bad:?}: {packets} packets for 1,200 of data");
+    }
 }

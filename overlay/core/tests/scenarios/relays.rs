@@ -201,12 +201,13 @@ fn data_takes_another_relay_within_three_seconds_after_one_died() {
     script.dead.insert(relay(1));
     let took = script.talk(10_000).expect("another relay is there");
     assert!(took <= 3000, "{took} ms");
-    script.talk(10_000);
-    for _ in 0..150 {
+    for _ in 0..5 {
         script.input(Input::Sent(SESSION));
         script.run(100);
     }
-    assert_eq!((script.primary, script.also), (Some(via(2)), None), "it is given up in the end");
+    let path = script.node.snapshot().pairs[0].1.path;
+    assert_eq!(path, Some(via(2)), "the dead one is not reported any more");
+    assert_eq!((script.primary, script.also), (Some(via(2)), None), "and costs no copies");
 }
 
 #[test]
@@ -220,4 +221,27 @@ fn many_tickets_make_few_channels() {
     assert!(script.node.snapshot().relays.len() <= 16);
     script.run(120_000);
     assert!(script.node.snapshot().relays.len() <= 4, "{:?}", script.node.snapshot().relays);
+}
+
+#[test]
+fn relay_that_is_silent_for_a_moment_is_not_left_for_one_that_is_silent_too() {
+    let mut script = Script::new(&[20, 60]);
+    for _ in 0..50 {
+        script.input(Input::Sent(SESSION));
+        script.run(100);
+    }
+    let changes = script.changes;
+    // The node's own line is down.
+    script.dead.extend([relay(1), relay(2)]);
+    for _ in 0..40 {
+        script.input(Input::Sent(SESSION));
+        script.run(100);
+    }
+    script.dead.clear();
+    for _ in 0..20 {
+        script.input(Input::Sent(SESSION));
+        script.run(100);
+    }
+    assert!(script.also.is_none(), "the doubt is over");
+    assert!(script.changes <= changes + 1, "{} changes", script.changes - changes);
 }

@@ -186,10 +186,7 @@ impl Server {
         if !self.serving.is_finished() {
             let _ = self.serving.await;
         }
-        let closed = self.rendezvous.shutdown();
-        if tokio::time::timeout(STOP_PATIENCE, closed).await.is_err() {
-            tracing::warn!("some nodes were not told that the coordinator stops");
-        }
+        self.rendezvous.shutdown().await;
         self.app.stop().await;
         drop(self.relay);
     }

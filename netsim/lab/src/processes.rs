@@ -113,6 +113,13 @@ pub fn suspend(netns: &Netns, dir: &Path) {
     }
 }
 
+/// Lets everything in the lab go on that was stopped.
+pub(crate) fn resume_all() {
+    let mut stopped = of_lab();
+    stopped.retain(|process| process.is_stopped);
+    signal_all(&stopped, Signal::SIGCONT);
+}
+
 /// Lets everything on a machine go on.
 pub fn resume(netns: &Netns, dir: &Path) {
     signal_all(&of_machine(netns, dir), Signal::SIGCONT);

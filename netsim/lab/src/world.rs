@@ -214,12 +214,9 @@ impl World {
 
     /// Ends everything in order; whatever is left behind by a program is an error.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        processes::resume(&self.public.netns, &self.dir.join("coordinator"));
+        processes::resume_all();
         // All are told before the first is waited for.
-        for volunteer in &self.volunteers {
-            volunteer.resume();
-            volunteer.tell_agent_to_stop();
-        }
+        self.volunteers.iter().for_each(Volunteer::tell_agent_to_stop);
         self.volunteers.iter_mut().try_for_each(Volunteer::stop_agent)?;
         self.stop_relays()?;
         self.stop_coordinator()?;

@@ -35,6 +35,10 @@ const EVENT_LIMIT: usize = 64 + overlay_core::netmap::MAX_MEMBERS;
 /// How long the last messages may take at the end.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the end of the control session may take. Chosen: the word is sent at once; what a QUIC
+/// endpoint waits for besides (RFC 9000 §10.2) takes seconds over slow lines, and serves nobody here.
+const GOODBYE: Duration = Duration::from_millis(200);
+
 /// What an overlay is made from.
 pub struct OverlayConfig {
     /// This node's identity.
@@ -307,7 +311,7 @@ impl Overlay {
         let _ = timeout(SHUTDOWN_PATIENCE, self.shared.board.drained(&self.shared.connected)).await;
         tasks.shutdown().await;
         self.shared.endpoint.close(0u32.into(), b"shutdown");
-        let _ = timeout(SHUTDOWN_PATIENCE, self.shared.endpoint.wait_idle()).await;
+        let _ = timeout(GOODBYE, self.shared.endpoint.wait_idle()).await;
         if let Some(mapping) = mapping {
             let _ = timeout(SHUTDOWN_PATIENCE, mapping).await;
         }

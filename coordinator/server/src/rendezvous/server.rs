@@ -32,6 +32,13 @@ use super::identity::AnyNode;
 use super::registry::{LaunchError, LaunchMember, MeshView, Registry, RelaySite, RendezvousEvent};
 use crate::places::Places;
 
+/// How long the end of the connections may take, and for each of them besides. Chosen: the word is sent
+/// at once; what a QUIC endpoint waits for besides, three probe timeouts of each connection (RFC 9000
+/// §10.2), answers the late packets of nodes that have been told or have left, and over slow lines takes
+/// seconds.
+const GOODBYE: Duration = Duration::from_millis(200);
+const GOODBYE_EACH: Duration = Duration::from_micros(100);
+
 /// A connection without a packet for so long has ended. Chosen: three lost keep-alives.
 const IDLE_TIMEOUT: VarInt = VarInt::from_u32(30_000);
 
@@ -218,10 +225,12 @@ impl RendezvousHandle {
         self.0.endpoint.local_addr()
     }
 
-    /// Closes all connections and waits until the nodes know.
+    /// Closes all connections, and gives the word a moment to leave.
     pub async fn shutdown(&self) {
+        let connections = u32::try_from(self.0.endpoint.open_connections()).unwrap_or(u32::MAX);
+        let patience = GOODBYE + GOODBYE_EACH.saturating_mul(connections);
         self.0.end();
-        self.0.endpoint.wait_idle().await;
+        let _ = tokio::time::timeout(patience, self.0.endpoint.wait_idle()).await;
     }
 
     fn shared(&self) -> &Shared {

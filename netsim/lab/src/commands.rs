@@ -16,7 +16,8 @@ use crate::record::command::ReportArgs;
 use crate::running::RunArgs;
 use crate::sweep::SweepArgs;
 use crate::visit::{self, Lab};
-use crate::{doctor, record, running, sweep};
+use crate::world::Programs;
+use crate::{doctor, needs, record, running, sweep};
 
 /// Runs the whole system in network namespaces on this machine.
 #[derive(Debug, Parser)]
@@ -110,7 +111,10 @@ pub unsafe fn execute(args: Args) -> anyhow::Result<i32> {
             let (volunteers, jobs) = (scenario.volunteers.len(), scenario.jobs.len());
             let file = scenario.file.display();
             say(&format!("{file}: right ({volunteers} volunteers, {jobs} jobs)"))?;
-            for warning in scenario.warnings() {
+            let absent = Programs::beside_this()
+                .ok()
+                .and_then(|programs| needs::absent_program(&scenario, &programs));
+            for warning in scenario.warnings().into_iter().chain(absent) {
                 say(&format!("warning: {warning}"))?;
             }
             let drawing = Drawing::of(&scenario);

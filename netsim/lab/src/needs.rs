@@ -1,11 +1,14 @@
 //! What a scenario needs of this machine, tried before it costs a run.
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
 use netsim_scenario::Resolved;
+use netsim_scenario::resolved::{JobFile, job_file};
 use netsim_sim::topology::LinkSpec;
 
 use crate::doctor::{self, Finding};
-use crate::world::proxies;
+use crate::world::{Programs, proxies};
 
 /// What the doctor calls the device that tunnels and user-space links need.
 const TUN: &str = "/dev/net/tun";
@@ -21,11 +24,29 @@ pub unsafe fn check(scenario: &Resolved) -> anyhow::Result<()> {
     let is_needed = |what: &str| ALWAYS.contains(&what) || (what == TUN && wants_tun(scenario));
     // SAFETY: by this function's contract.
     let findings = unsafe { doctor::examine() };
-    match sentence(&findings, is_needed) {
-        None if wants_proxy(scenario) => proxies::installed().map(drop),
-        None => Ok(()),
-        Some(missing) => bail!("this machine lacks what the scenario needs:{missing}"),
+    if let Some(missing) = sentence(&findings, is_needed) {
+        bail!("this machine lacks what the scenario needs:{missing}");
     }
+    if let Some(absent) = absent_program(scenario, &Programs::beside_this()?) {
+        bail!(absent);
+    }
+    if wants_proxy(scenario) { proxies::installed().map(drop) } else { Ok(()) }
+}
+
+/// A program that jobs name as one of this project's, and that does not lie beside this one.
+pub fn absent_program(scenario: &Resolved, programs: &Programs) -> Option<String> {
+    let named = scenario.jobs.iter().flat_map(|job| &job.files);
+    let bare: BTreeSet<&str> = named
+        .filter_map(|file| match job_file(file) {
+            JobFile::Program(name) => Some(name),
+            JobFile::Companion => None,
+        })
+        .collect();
+    let absent = bare.into_iter().find(|name| !programs.path(name).is_file())?;
+    Some(format!(
+        "there is no program `{absent}` beside netsim: build it, or write `./{absent}` for a file beside \
+         the scenario"
+    ))
 }
 
 fn sentence(findings: &[Finding], is_needed: impl Fn(&str) -> bool) -> Option<String> {

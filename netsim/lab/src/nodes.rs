@@ -52,7 +52,8 @@ impl Nodes {
         let state = |v: &Volunteer| (AGENT_STATE.to_owned(), v.state_dir().display().to_string());
         let volunteers = world.volunteers.iter().map(|v| (&v.machine, &v.place, Some(state(v))));
         let relays = world.relays().map(|relay| (&relay.machine, &relay.place, None));
-        for (machine, place, more) in scientists.chain(relays).chain(volunteers) {
+        let proxies = world.proxies().map(|proxy| (&proxy.machine, &proxy.place, None));
+        for (machine, place, more) in scientists.chain(relays).chain(proxies).chain(volunteers) {
             let env = env(place).into_iter().chain(more).collect();
             nodes.push(Node { env, ..node(&machine.name, &machine.netns, &place.dir) });
             nodes.extend(routers(machine, &world.dir));

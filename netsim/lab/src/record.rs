@@ -31,6 +31,9 @@ const PROGRAMS: [&str; 3] = ["agent", "coordinator", "oar"];
 /// A file that is written to see whether one can be.
 const TRIED: &str = ".tried";
 
+/// What is wrong where a log does not fit on the disk.
+const INCOMPLETE: &str = "not all of the programs' logs were copied";
+
 /// A run directory that is being written.
 pub struct Out {
     dir: PathBuf,
@@ -134,7 +137,7 @@ impl Out {
             }
         }
         if let Some(Err(error)) = following {
-            let text = format!("not all of the programs' logs were copied: {error:#}");
+            let text = format!("{INCOMPLETE}: {error:#}");
             tracing::warn!("{text}");
             self.recorder.record_at(t, netsim_report::What::Failure { text });
         }
@@ -150,7 +153,8 @@ impl Out {
 }
 
 /// Completes the directory of a run that was ended from outside before its end, for the reason `why`,
-/// with its tables and its page; the page's place, if that was to be done.
+/// with its tables and its page; the page's place, if that was to be done. A complete one gets what its
+/// programs have logged since.
 ///
 /// # Errors
 /// Where it cannot be written.
@@ -159,13 +163,15 @@ pub fn interrupted(
     worked_in: Option<&Path>,
     why: &str,
 ) -> anyhow::Result<Option<PathBuf>> {
-    if !netsim_report::read::info(dir).is_ok_and(|info| info.state == RunState::Running) {
-        return Ok(None);
-    }
+    let Ok(info) = netsim_report::read::info(dir) else { return Ok(None) };
     let copied = worked_in.map_or(Ok(()), |from| logs::copy(from, &dir.join(names::LOGS)));
+    if info.state != RunState::Running {
+        // It was complete; a lab that was held went on writing.
+        return copied.map(|()| None).context(INCOMPLETE);
+    }
     settle::interrupted(dir, why).context("the run directory is incomplete")?;
     netsim_report::report(dir).context("the run's page is missing")?;
-    copied.context("not all of the programs' logs were copied")?;
+    copied.context(INCOMPLETE)?;
     Ok(Some(dir.join(names::REPORT)))
 }
 

@@ -188,6 +188,11 @@ impl World {
         Ok((machine, place))
     }
 
+    /// The HTTP proxies of networks that let nothing else out.
+    pub(crate) fn proxies(&self) -> impl Iterator<Item = &proxies::Proxy> {
+        self.proxies.iter()
+    }
+
     /// How everything stands, for an error: the jobs, and the end of each log.
     pub fn state(&self) -> String {
         let jobs = self.scientist().api(|client| async move {

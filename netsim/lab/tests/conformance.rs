@@ -5,21 +5,16 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use netsim::topology::{Machine, Topology, rules};
-use netsim_sim::conformance::{Inner, NatProbe, Observed, Outer, Plan, observe};
+use netsim_sim::conformance::{Inner, Observed, Outer, Plan, observe};
 use netsim_sim::topology::{HostSpec, NatSpec, RouterSpec};
 use netsim_sim::{NatProfile, Preset};
-
-/// How long a packet may take that certainly arrives.
-const SURE: Duration = Duration::from_secs(20);
-/// The ports of packets that tell when to stop waiting for another one.
-const SENTINELS: [u16; 2] = [60_000, 60_001];
+use netsim_wire::asking::{Asker, Site};
 
 /// What the kernel does otherwise than its profile says, by axis, and why.
 const KERNEL_DIFFERS: [(Preset, &str, &str); 3] = [
@@ -35,122 +30,43 @@ struct Real<'a> {
     router: String,
     inside: [Machine; 2],
     outside: [Machine; 2],
-    by_inner: BTreeMap<Inner, UdpSocket>,
-    by_outer: BTreeMap<Outer, UdpSocket>,
-    sentinels: u32,
 }
 
 impl<'a> Real<'a> {
-    fn new(net: &'a Topology, router: &str) -> Self {
+    fn asker(net: &'a Topology, router: &str) -> Asker<Self> {
         let machine = |name: String| net.machine(&name).unwrap();
-        let mut real = Self {
+        let site = Self {
             net,
             router: router.to_owned(),
             inside: [1, 2].map(|index| machine(format!("{router}-in-{index}"))),
             outside: [1, 2].map(|index| machine(format!("out-{index}"))),
-            by_inner: BTreeMap::new(),
-            by_outer: BTreeMap::new(),
-            sentinels: 0,
         };
-        for address in [1, 0] {
-            real.settle(address).unwrap();
-        }
-        real
-    }
-
-    fn inner(&mut self, inner: Inner) -> UdpSocket {
-        let machine = &self.inside[usize::from(inner.machine % 2)];
-        let bind = || machine.udp(inner.port).unwrap();
-        self.by_inner.entry(inner).or_insert_with(bind).try_clone().unwrap()
-    }
-
-    fn outer(&mut self, outer: Outer) -> (UdpSocket, SocketAddr) {
-        let machine = &self.outside[usize::from(outer.address % 2)];
-        let bind = || machine.udp(outer.port).unwrap();
-        let socket = self.by_outer.entry(outer).or_insert_with(bind).try_clone().unwrap();
-        (socket, SocketAddr::new(machine.address, outer.port))
-    }
-
-    /// Waits until whatever was sent has arrived or never will: a packet that certainly gets out, and
-    /// its answer, go the same way in the same order.
-    fn settle(&mut self, address: u8) -> io::Result<()> {
-        self.sentinels += 1;
-        let token = self.sentinels.to_be_bytes();
-        let inner = self.inner(Inner { machine: 0, port: SENTINELS[0] });
-        let (outer, to) = self.outer(Outer { address, port: SENTINELS[1] });
-        let receive = |socket: &UdpSocket| {
-            socket.set_read_timeout(Some(SURE))?;
-            loop {
-                let mut bytes = [0; 16];
-                let (length, from) = socket.recv_from(&mut bytes)?;
-                if bytes[..length] == token {
-                    return io::Result::Ok(from);
-                }
-            }
-        };
-        inner.send_to(&token, to)?;
-        let from = receive(&outer)?;
-        outer.send_to(&token, from)?;
-        receive(&inner).map(drop)
-    }
-
-    fn arrived_inside(&self) -> io::Result<Option<(Inner, SocketAddr)>> {
-        for (inner, socket) in &self.by_inner {
-            if let Some(from) = waiting(socket)? {
-                return Ok(Some((*inner, from)));
-            }
-        }
-        Ok(None)
+        Asker::new(site).unwrap()
     }
 }
 
-/// What has come to a socket and has not been taken yet.
-fn waiting(socket: &UdpSocket) -> io::Result<Option<SocketAddr>> {
-    socket.set_nonblocking(true)?;
-    let taken = socket.recv_from(&mut [0; 16]);
-    socket.set_nonblocking(false)?;
-    match taken {
-        Ok((_, from)) => Ok(Some(from)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-impl NatProbe for Real<'_> {
-    type Error = io::Error;
-
-    fn endpoint(&self, inner: Inner) -> SocketAddr {
-        SocketAddr::new(self.inside[usize::from(inner.machine % 2)].address, inner.port)
+impl Site for Real<'_> {
+    fn inside(&self, machine: u8) -> IpAddr {
+        self.inside[usize::from(machine)].address
     }
 
-    fn send_out(&mut self, from: Inner, to: Outer) -> io::Result<Option<SocketAddr>> {
-        let (sender, (receiver, address)) = (self.inner(from), self.outer(to));
-        sender.send_to(b"out", address)?;
-        self.settle(to.address)?;
-        waiting(&receiver)
+    fn outside(&self, address: u8) -> IpAddr {
+        self.outside[usize::from(address)].address
     }
 
-    fn send_in(&mut self, from: Outer, to: SocketAddr) -> io::Result<Option<Inner>> {
-        self.outer(from).0.send_to(b"in", to)?;
-        self.settle(from.address)?;
-        Ok(self.arrived_inside()?.map(|(inner, _)| inner))
+    fn bind_inside(&self, at: Inner) -> io::Result<UdpSocket> {
+        self.inside[usize::from(at.machine)].udp(at.port)
     }
 
-    fn send_round(
-        &mut self,
-        from: Inner,
-        to: SocketAddr,
-    ) -> io::Result<Option<(Inner, SocketAddr)>> {
-        self.inner(from).send_to(b"round", to)?;
-        self.settle(0)?;
-        self.arrived_inside()
+    fn bind_outside(&self, at: Outer) -> io::Result<UdpSocket> {
+        self.outside[usize::from(at.address)].udp(at.port)
     }
 
     /// The kernel's clock is everybody's; the one of a NAT in user space can be set.
-    fn wait(&mut self, time: Duration) -> io::Result<()> {
-        let is_done = self.net.age_nat(&self.router, time).map_err(io::Error::other)?;
+    fn age(&mut self, by: Duration) -> io::Result<()> {
+        let is_done = self.net.age_nat(&self.router, by).map_err(io::Error::other)?;
         if !is_done {
-            thread::sleep(time);
+            thread::sleep(by);
         }
         Ok(())
     }
@@ -197,7 +113,7 @@ fn every_preset_is_seen_as_it_is_but_for_what_the_kernel_really_does() {
         by_kernel += usize::from(is_kernel);
         let longest = if is_kernel { SHORT + Duration::from_secs(2) } else { profile.lifetime * 2 };
         let plan = Plan { longest, resolution: longest / 7 };
-        let mut real = Real::new(&net, &name(preset));
+        let mut real = Real::asker(&net, &name(preset));
         let observed: Observed = observe(&mut real, plan).unwrap().expect("packets get out");
         for difference in observed.differences(Some(&profile)) {
             let mut listed = KERNEL_DIFFERS.iter().filter(|_| is_kernel);

@@ -12,6 +12,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
+use netsim::nodes::Nodes;
 use netsim::wait;
 use netsim::world::{Programs, Volunteer, World};
 use netsim_scenario::ScenarioFile;
@@ -91,6 +92,11 @@ fn jobs_run_behind_firewalls_that_stop_udp_and_behind_proxies() {
     assert!(pinged.unwrap().starts_with("vol-4 relay"));
     let checked = agent_says(&world, PROXIED, &["netcheck"]);
     assert!(checked.contains("UDP: blocked"), "{checked}");
+
+    // `netsim exec proxy` and `netsim shell proxy` find it.
+    let nodes = Nodes::of(&world).nodes;
+    let found = nodes.iter().find(|node| node.name == "proxy").unwrap();
+    assert!(found.dir.join("proxy.log").is_file());
 
     // The proxy is the only way out, and not everybody's.
     let [api, proxy] = [("coordinator", 443), ("proxy", 3128)]

@@ -48,6 +48,29 @@ fn ten_thousand_volunteers_are_refused_by_the_laboratory() {
     assert!(said.contains("10000 volunteers") && said.contains("--backend sim"), "{said}");
 }
 
+/// `check` tells it, and `run` does not begin.
+#[test]
+fn a_job_that_names_a_program_which_is_not_there_costs_no_run() {
+    let temporary = tempfile::tempdir().unwrap();
+    let file = temporary.path().join("typo.toml");
+    let text = "[[volunteers]]\nbehind = \"home\"\n[[job]]\ncommand = \"./nquens 8\"\nfiles = [\"nquens\"]\n";
+    fs::write(&file, text).unwrap();
+    let netsim = |verb| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netsim"));
+        command.env("TMPDIR", temporary.path()).stdin(Stdio::null());
+        command.arg(verb).arg(&file).output().unwrap()
+    };
+
+    let (checked, run) = (netsim("check"), netsim("run"));
+
+    let sentence = "there is no program `nquens` beside netsim";
+    let told = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success() && told.contains(sentence), "{told}");
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(!run.status.success() && said.contains(sentence), "{said}");
+    assert!(!said.contains("building the networks"), "{said}");
+}
+
 /// One test for each scenario.
 macro_rules! scenarios {
     ($($test:ident: $name:literal,)*) => {

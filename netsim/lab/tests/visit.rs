@@ -130,7 +130,8 @@ fn a_held_lab_can_be_entered_until_it_is_interrupted() {
     let none = desk.call(&["exec", "vol-1", "--", "true"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(text(&none.stderr).contains("no lab is running"), "{}", text(&none.stderr));
-    let mut lab = desk.start("hello", &["--hold"]);
+    let out = desk.0.path().join("out");
+    let mut lab = desk.start("hello", &["--hold", "--out", out.to_str().unwrap()]);
     lab.wait_for("its holding", |_, log| log.contains("goes on until Ctrl-C"));
     let log = fs::read_to_string(&lab.log).unwrap();
     assert!(log.contains("PASSED"), "the report is there before the end: {log}");
@@ -170,12 +171,17 @@ fn a_held_lab_can_be_entered_until_it_is_interrupted() {
     let own = desk.call(&["exec", "vol-1", "--", "agent", "status"]);
     assert!(own.status.success() && text(&own.stdout).contains("vol-"), "{}", text(&own.stderr));
 
+    // What is logged after the report is in the run's directory, too.
+    assert_eq!(status(&["sh", "-c", "echo said after the report >> agent.log"]), 0);
+
     // What was started on a node ends with the lab; nothing is left.
     let mut visitor = desk.stay(&lab);
     kill(Pid::from_raw(lab.run.id().cast_signed()), Signal::SIGINT).unwrap();
     assert_eq!(lab.wait_for_end().code(), Some(0));
     assert!(!visitor.wait().unwrap().success());
     assert!(!lab.dir.exists());
+    let logged = fs::read_to_string(out.join("logs/vol-1/agent.log")).unwrap();
+    assert!(logged.contains("said after the report"), "{logged}");
 }
 
 #[test]

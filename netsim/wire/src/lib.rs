@@ -5,6 +5,7 @@
 //! between the TAP devices that [`splice`] puts in the place of cables. It holds the devices, so that
 //! they vanish with the process, however it ends.
 
+pub mod asking;
 pub mod checksum;
 pub mod engine;
 pub mod forwarder;

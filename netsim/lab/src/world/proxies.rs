@@ -13,7 +13,7 @@ use netsim_sim::topology::RouterSpec;
 
 use super::{Volunteer, place};
 use crate::program::{Place, Program};
-use crate::topology::Topology;
+use crate::topology::{Machine, Topology};
 
 /// The program.
 const PROGRAM: &str = "tinyproxy";
@@ -28,8 +28,11 @@ const FOLDERS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/loc
 const READY: Duration = Duration::from_secs(10);
 
 /// A running proxy.
-pub(super) struct Proxy {
-    machine: String,
+pub(crate) struct Proxy {
+    /// The machine that it has for itself.
+    pub(crate) machine: Machine,
+    /// Where it runs.
+    pub(crate) place: Place,
     pub(super) program: Program,
 }
 
@@ -47,9 +50,10 @@ pub(super) fn start(
 ) -> anyhow::Result<Vec<Proxy>> {
     let machines: BTreeSet<&str> = routers.iter().filter_map(proxy_of).collect();
     let start = |machine| {
-        let place = place(dir, machine, &topology.machine(machine)?.netns)?;
+        let machine = topology.machine(machine)?;
+        let place = place(dir, &machine.name, &machine.netns)?;
         let program = start_one(&place, api_port)?;
-        Ok(Proxy { machine: machine.to_owned(), program })
+        Ok(Proxy { machine, place, program })
     };
     machines.into_iter().map(start).collect()
 }
@@ -98,6 +102,6 @@ pub(super) fn tell(
 impl Proxy {
     /// The end of its log, with its machine's name.
     pub(super) fn tail(&self) -> String {
-        format!("\n{}:{}", self.machine, self.program.tail())
+        format!("\n{}:{}", self.machine.name, self.program.tail())
     }
 }

@@ -5,13 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-use netsim_sim::{Change, Link, NatProfile, PUBLIC};
+use netsim_sim::{Change, Link, NatProfile, PUBLIC, PortAllocation};
 use overlay_core::{MeshId, NodeId, Path};
 
 use crate::World;
 
 const MESH: MeshId = MeshId { job: 1, generation: 1 };
 const HOME: &[NatProfile] = &[NatProfile::HOME];
+/// A home whose router draws another port after it has started again.
+const FORGETFUL: &[NatProfile] = &[NatProfile { port: PortAllocation::Random, ..NatProfile::HOME }];
 const HARD: &[NatProfile] = &[NatProfile::SYMMETRIC];
 
 /// Two of them each way: 40 ms there and back.
@@ -34,13 +36,13 @@ pub struct Drill {
     pub most: f64,
     /// How many seeds are enough: those that take long are measured with few.
     pub seeds: u64,
-    measure: fn(u64) -> Option<f64>,
+    measure: fn(u64, Instant) -> Option<f64>,
 }
 
 impl Drill {
-    /// Measures it with one seed; none where what shall happen did not.
-    pub fn measure(&self, seed: u64) -> Option<f64> {
-        (self.measure)(seed)
+    /// Measures it with one seed; none where what shall happen did not. Nothing depends on when `start` is.
+    pub fn measure(&self, seed: u64, start: Instant) -> Option<f64> {
+        (self.measure)(seed, start)
     }
 }
 
@@ -93,8 +95,8 @@ pub const DRILLS: [Drill; 9] = [
     },
 ];
 
-fn pair(seed: u64, chain: &[NatProfile]) -> World {
-    World::with_mesh(seed, Instant::now(), &[chain, chain], FAR).0
+fn pair(seed: u64, start: Instant, chain: &[NatProfile]) -> World {
+    World::with_mesh(seed, start, &[chain, chain], FAR).0
 }
 
 fn is_direct(world: &World) -> bool {
@@ -117,11 +119,16 @@ fn talk(world: &mut World, mut number: u64, duration: Duration) -> u64 {
     number
 }
 
+/// A time that differs from seed to seed: timers shall be caught at any point.
+fn moment(seed: u64) -> Duration {
+    Duration::from_millis(2000 + seed * 617 % 3100)
+}
+
 /// A pair that talks over a direct path, and the number of its next packet.
-fn direct_pair(seed: u64) -> Option<(World, u64)> {
-    let mut world = pair(seed, HOME);
+fn direct_pair(seed: u64, start: Instant, chain: &[NatProfile]) -> Option<(World, u64)> {
+    let mut world = pair(seed, start, chain);
     world.run_for(Duration::from_secs(5));
-    let next = talk(&mut world, 0, Duration::from_secs(2));
+    let next = talk(&mut world, 0, moment(seed));
     is_direct(&world).then_some((world, next))
 }
 
@@ -156,8 +163,8 @@ fn until_data(world: &mut World, first: u64) -> Option<f64> {
     None
 }
 
-fn lost_at_promotion(seed: u64) -> Option<f64> {
-    let mut world = pair(seed, HOME);
+fn lost_at_promotion(seed: u64, start: Instant) -> Option<f64> {
+    let mut world = pair(seed, start, HOME);
     let established = |world: &World| world.all_pairs(MESH, |pair| pair.established);
     if !world.run_until(PATIENCE, established) || is_direct(&world) {
         return None;
@@ -171,8 +178,8 @@ fn lost_at_promotion(seed: u64) -> Option<f64> {
     is_direct(&world).then_some(lost as f64)
 }
 
-fn relay_death(seed: u64) -> Option<f64> {
-    let mut world = World::new(seed, Instant::now());
+fn relay_death(seed: u64, start: Instant) -> Option<f64> {
+    let mut world = World::new(seed, start);
     let relays: Vec<NodeId> = [FAR, Link { delay: Duration::from_millis(15), ..FAR }]
         .into_iter()
         .map(|link| {
@@ -188,7 +195,7 @@ fn relay_death(seed: u64) -> Option<f64> {
     world.run_for(Duration::from_secs(5));
     world.coordinator_away = true;
     world.relay.down = true;
-    let next = talk(&mut world, 0, Duration::from_secs(20));
+    let next = talk(&mut world, 0, Duration::from_secs(20) + moment(seed));
     let Some(Path::Relayed { relay, .. }) = world.pair(MESH, 0, 1).path else { return None };
     let used = world.lone_relays.iter().find(|lone| world.net.address(lone.host) == relay.ip())?.id;
     debug_assert!(relays.contains(&used));
@@ -196,24 +203,24 @@ fn relay_death(seed: u64) -> Option<f64> {
     until_data(&mut world, next)
 }
 
-fn roam(seed: u64) -> Option<f64> {
-    let (mut world, next) = direct_pair(seed)?;
+fn roam(seed: u64, start: Instant) -> Option<f64> {
+    let (mut world, next) = direct_pair(seed, start, HOME)?;
     let index = usize::from(seed % 2 == 1);
     let (_, realm) = world.net.add_nat(PUBLIC, NatProfile::HOME, FAR);
     world.apply(Change::Roam(world.nodes[index].host, realm));
     until_data(&mut world, next)
 }
 
-fn nat_reboot(seed: u64) -> Option<f64> {
-    let (mut world, next) = direct_pair(seed)?;
+fn nat_reboot(seed: u64, start: Instant) -> Option<f64> {
+    let (mut world, next) = direct_pair(seed, start, FORGETFUL)?;
     let index = usize::from(seed % 2 == 1);
     let nat = world.net.gateway(world.net.realm_of(world.nodes[index].host))?;
     world.apply(Change::NatReboot(nat));
     until_data(&mut world, next)
 }
 
-fn idle_hour(seed: u64) -> Option<f64> {
-    let (mut world, _) = direct_pair(seed)?;
+fn idle_hour(seed: u64, start: Instant) -> Option<f64> {
+    let (mut world, _) = direct_pair(seed, start, HOME)?;
     // WireGuard renews the keys of what was sent once more.
     world.run_for(Duration::from_secs(300));
     let before = world.between_nodes();
@@ -221,9 +228,9 @@ fn idle_hour(seed: u64) -> Option<f64> {
     Some((world.between_nodes() - before) as f64)
 }
 
-fn message_after_silence(seed: u64) -> Option<f64> {
+fn message_after_silence(seed: u64, start: Instant) -> Option<f64> {
     let chain = if seed.is_multiple_of(2) { HOME } else { HARD };
-    let mut world = pair(seed, chain);
+    let mut world = pair(seed, start, chain);
     world.run_for(Duration::from_secs(3600));
     let (from, to) = if seed % 4 < 2 { (0, 1) } else { (1, 0) };
     let sent_at = world.now();
@@ -233,8 +240,8 @@ fn message_after_silence(seed: u64) -> Option<f64> {
 }
 
 /// 2,016 pairs that begin in the same moment.
-fn crowd(seed: u64) -> (World, Duration) {
-    let mut world = World::new(seed, Instant::now());
+fn crowd(seed: u64, start: Instant) -> (World, Duration) {
+    let mut world = World::new(seed, start);
     for _ in 0..64 {
         world.add_node(HOME, FAR);
     }
@@ -244,14 +251,14 @@ fn crowd(seed: u64) -> (World, Duration) {
     (world, begun)
 }
 
-fn crowd_ready(seed: u64) -> Option<f64> {
-    let (mut world, begun) = crowd(seed);
+fn crowd_ready(seed: u64, start: Instant) -> Option<f64> {
+    let (mut world, begun) = crowd(seed, start);
     let ready = |world: &World| world.all_pairs(MESH, |pair| pair.established);
     world.run_until(PATIENCE, ready).then(|| (world.now() - begun).as_secs_f64())
 }
 
-fn crowd_direct(seed: u64) -> Option<f64> {
-    let (mut world, begun) = crowd(seed);
+fn crowd_direct(seed: u64, start: Instant) -> Option<f64> {
+    let (mut world, begun) = crowd(seed, start);
     let direct =
         |world: &World| world.all_pairs(MESH, |pair| matches!(pair.path, Some(Path::Direct(_))));
     while !direct(&world) {
@@ -263,8 +270,8 @@ fn crowd_direct(seed: u64) -> Option<f64> {
     Some((world.now() - begun).as_secs_f64())
 }
 
-fn crowd_mappings(seed: u64) -> Option<f64> {
-    let (mut world, _) = crowd(seed);
+fn crowd_mappings(seed: u64, start: Instant) -> Option<f64> {
+    let (mut world, _) = crowd(seed, start);
     let mut most = 0;
     for _ in 0..160 {
         world.run_for(Duration::from_millis(250));

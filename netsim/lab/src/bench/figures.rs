@@ -211,7 +211,8 @@ impl Figure {
     fn cells(&self) -> [String; 4] {
         let unit = &self.unit;
         let number = |value: f64| {
-            let digits = if value.abs() >= 100.0 {
+            let is_count = matches!(unit.as_str(), "packets" | "mappings");
+            let digits = if value.abs() >= 100.0 || is_count {
                 0
             } else if value.abs() >= 1.0 {
                 2

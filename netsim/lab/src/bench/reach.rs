@@ -253,7 +253,9 @@ pub fn drills(tell: &mut dyn FnMut(&str)) -> Vec<Figure> {
         let values: Vec<Option<f64>> = std::thread::scope(|scope| {
             let shares: Vec<_> = seeds
                 .chunks(seeds.len().div_ceil(cores))
-                .map(|share| scope.spawn(move || share.iter().map(|s| drill.measure(*s)).collect()))
+                .map(|share| {
+                    scope.spawn(move || share.iter().map(|s| drill.measure(*s, started)).collect())
+                })
                 .collect();
             // One that panicked has measured nothing.
             shares.into_iter().flat_map(|share| share.join().unwrap_or(vec![None])).collect()

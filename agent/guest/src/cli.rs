@@ -37,7 +37,7 @@ enum Command {
         /// Where the UDP socket of the jobs' networks is bound; port 0: any.
         #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:0")]
         bind: SocketAddr,
-        /// Do not ask the router for a port (PCP, NAT-PMP). Without one, some peers can be reached through
+        /// Do not ask the router for a port (PCP, NAT-PMP, UPnP). Without one, some peers can be reached through
         /// the relay only.
         #[arg(long)]
         no_port_mapping: bool,

@@ -12,7 +12,9 @@ use coordinator_client::pinned_tls_with_identity;
 use coordinator_client::token::host_of;
 use data_encoding::HEXLOWER;
 use overlay_core::ids::MeshId;
-use overlay_driver::{ControlConfig, JoinError, Overlay, OverlayConfig, StartError, TunnelConfig};
+use overlay_driver::{
+    ControlConfig, JoinError, Leases, Overlay, OverlayConfig, StartError, TunnelConfig,
+};
 use zeroize::Zeroizing;
 
 use crate::enrol::Membership;
@@ -73,6 +75,7 @@ impl MeshNetwork {
         let config = |bind| {
             let config = overlay_config(identity, membership, bind, advertise.to_vec())?;
             let observer = events.observer();
+            let port_mapping = port_mapping.then(Leases::default);
             Ok::<_, NetworkError>(OverlayConfig { port_mapping, observer, ..config })
         };
         let again = match last.filter(|_| bind.port() == 0) {
@@ -135,7 +138,7 @@ pub fn overlay_config(
             .map(|port| TunnelConfig::new(port, proxy_of(&membership.url))),
         software: concat!("agent ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    let (observer, port_mapping) = (None, false);
+    let (observer, port_mapping) = (None, None);
     Ok(OverlayConfig { node: identity.node(), bind, advertise, control, observer, port_mapping })
 }
 

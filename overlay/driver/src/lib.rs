@@ -30,6 +30,7 @@ mod worker;
 pub use control::ControlConfig;
 pub use observe::{Observed, Observer};
 pub use overlay::{JoinError, Mesh, MeshEvent, Overlay, OverlayConfig, StartError};
+pub use port_mapping::Leases;
 pub use secret::WireGuardSecret;
 pub use stats::Stats;
 pub use tunnel::{Step, TunnelConfig, Way};

@@ -21,7 +21,7 @@ use crate::WireGuardSecret;
 use crate::control::{Board, ControlConfig, ControlTask};
 use crate::interfaces;
 use crate::observe::Observer;
-use crate::port_mapping;
+use crate::port_mapping::{self, Leases};
 use crate::quic::{self, QuicQueue};
 use crate::socket::Socket;
 use crate::stats::Stats;
@@ -53,8 +53,8 @@ pub struct OverlayConfig {
     pub control: ControlConfig,
     /// Told of what happens to meshes and pairs, if anybody wants to know.
     pub observer: Option<Observer>,
-    /// Whether a home's router is asked for a port (PCP, NAT-PMP) where that is harmless.
-    pub port_mapping: bool,
+    /// How a home's router is asked for a port (PCP, NAT-PMP, UPnP) where that is harmless, if it shall be.
+    pub port_mapping: Option<Leases>,
 }
 
 /// The overlay could not be started.
@@ -191,8 +191,11 @@ impl Overlay {
         tasks.spawn(control.run());
         let (stopping, stopped) = watch::channel(false);
         // A socket that is bound to one address is meant for that address alone.
-        let mapping = (config.port_mapping && local_addr.ip().is_unspecified())
-            .then(|| tokio::spawn(port_mapping::keep(local_addr.port(), worker.clone(), stopped)));
+        let leases = config.port_mapping.filter(|_| local_addr.ip().is_unspecified());
+        let mapping = leases.map(|leases| {
+            let keeping = port_mapping::keep(local_addr.port(), leases, worker.clone(), stopped);
+            tokio::spawn(keeping)
+        });
         let running = Mutex::new(Some(Running { thread, tasks, mapping, stopping }));
         let shared = Shared {
             worker,

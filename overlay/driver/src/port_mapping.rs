@@ -1,46 +1,53 @@
 //! A port of the home's router for this node's socket: asked for, renewed, given back.
 //!
-//! Routers that know PCP (RFC 6887) or NAT-PMP (RFC 6886) open a port on request, so that also a peer
-//! behind a NAT with random ports can send here. It is asked for only where that is harmless: the router is the
-//! default gateway, it and this machine have private addresses, and what it gives is on a public one (another NAT
-//! is in front of it otherwise, and the port would be open to that network's strangers for nothing). What
-//! comes in is what comes in at the socket anyway.
+//! Routers that know PCP (RFC 6887), NAT-PMP (RFC 6886) or UPnP's IGD open a port on request, so that also a
+//! peer behind a NAT with random ports can send here. It is asked for only where that is harmless: the router is
+//! the default gateway (whatever else on the network offers itself is left alone), it and this machine have private
+//! addresses, what it gives is on a public one (another NAT is in front of it otherwise, and the port would be open
+//! to that network's strangers for nothing), and it forgets the port by itself when nobody asks again. What comes in
+//! is what comes in at the socket anyway.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use crab_nat::{
-    GatewayAddress, InternetProtocol, PortMapping, PortMappingOptions, PortMappingType,
-    TimeoutConfig, natpmp,
-};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::worker::{Command, WorkerHandle};
+use lease::Lease;
 
-/// How long a mapping is asked for. Chosen: one that nobody gives back is gone soon; RFC 6886 recommends two
-/// hours for programs that cannot renew well.
-const LIFETIME: Duration = Duration::from_secs(1200);
-
-/// The least pause between renewals, whatever the router says.
-const LEAST_PAUSE: Duration = Duration::from_secs(20);
-
-/// How often it is looked whether this machine has another router by now.
-const LOOK: Duration = Duration::from_secs(20);
-
-/// Before a router that gave nothing is asked again. Most of them never will.
-const RETRY: Duration = Duration::from_secs(600);
+mod lease;
+mod upnp;
 
 /// How long the router may take to close the port.
 const PARTING: Duration = Duration::from_millis(800);
 
-/// Three requests within 1.75 s.
-const PATIENCE: TimeoutConfig = TimeoutConfig {
-    initial_timeout: Duration::from_millis(250),
-    max_retries: 2,
-    max_retry_timeout: None,
-};
+/// How long ports are asked for, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leases {
+    /// How long a port is asked for; it is asked for again at half of what the router gives.
+    pub lifetime: Duration,
+    /// The least pause between renewals, whatever the router says.
+    pub least_pause: Duration,
+    /// How often it is looked whether this machine has another router by now, and whether it is time to renew.
+    pub look: Duration,
+    /// Before a router that gave nothing is asked again. Most of them never will.
+    pub retry: Duration,
+}
+
+/// Chosen: a port that nobody gives back is shut soon; RFC 6886 recommends two hours for programs that cannot
+/// renew well.
+impl Default for Leases {
+    fn default() -> Self {
+        Self {
+            lifetime: Duration::from_secs(1200),
+            least_pause: Duration::from_secs(20),
+            look: Duration::from_secs(20),
+            retry: Duration::from_secs(600),
+        }
+    }
+}
 
 /// A router that may be asked, and this machine's address on its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,113 +56,53 @@ struct Place {
     own: Ipv4Addr,
 }
 
-/// Keeps a mapping for that UDP port until `stopping` says so; then gives it back.
-pub(crate) async fn keep(port: u16, worker: WorkerHandle, mut stopping: watch::Receiver<bool>) {
+/// Keeps that UDP port open at the router until `stopping` says so; then gives it back.
+pub(crate) async fn keep(
+    port: u16,
+    leases: Leases,
+    worker: WorkerHandle,
+    mut stopping: watch::Receiver<bool>,
+) {
     let Some(port) = NonZeroU16::new(port) else { return };
     let mut asked: Option<Place> = None;
     let mut retry_at = tokio::time::Instant::now();
-    let mut mapping: Option<(PortMapping, SocketAddr)> = None;
+    let mut lease: Option<Lease> = None;
     let mut told = None;
     loop {
         let place = here().filter(|place| is_harmless(*place));
         let now = tokio::time::Instant::now();
         if place != asked {
             // The former router is out of reach: its lease ends by itself.
-            mapping = None;
+            lease = None;
             retry_at = now;
         }
         asked = place;
         if let Some(place) = place
             && now >= retry_at
-            && mapping.as_ref().is_none_or(|(mapping, _)| is_half_over(mapping))
+            && lease.as_ref().is_none_or(Lease::is_half_over)
         {
-            mapping = ask(place, port, mapping.take().map(|(mapping, _)| mapping)).await;
-            retry_at = now + if mapping.is_some() { LEAST_PAUSE } else { RETRY };
+            lease = lease::ask(place, port, leases.lifetime, lease.take()).await;
+            retry_at = now + if lease.is_some() { leases.least_pause } else { leases.retry };
         }
-        let outer = mapping.as_ref().map(|(_, outer)| *outer);
+        let outer = lease.as_ref().map(Lease::outer);
         if outer != told {
             told = outer;
-            tracing::info!(is_open = outer.is_some(), "the router's port for this node");
+            let by = lease.as_ref().map(Lease::protocol);
+            tracing::info!(is_open = outer.is_some(), by, "the router's port for this node");
             let endpoints = outer.into_iter().collect();
             if worker.send(Command::PortMapped(endpoints)).await.is_err() {
                 break;
             }
         }
         tokio::select! {
-            () = sleep(LOOK) => {}
+            () = sleep(leases.look) => {}
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
     }
-    if let Some((mapping, _)) = mapping {
-        give_back(mapping).await;
+    if let Some(lease) = lease {
+        let given_back = timeout(PARTING, lease.give_back()).await == Ok(true);
+        tracing::debug!(given_back, "the router's port");
     }
-}
-
-fn is_half_over(mapping: &PortMapping) -> bool {
-    let left = mapping.expiration().saturating_duration_since(std::time::Instant::now());
-    left * 2 < Duration::from_secs(mapping.lifetime().into())
-}
-
-/// Asks for the port, or to keep it. None when there is none that would be of use.
-async fn ask(
-    place: Place,
-    port: NonZeroU16,
-    former: Option<PortMapping>,
-) -> Option<(PortMapping, SocketAddr)> {
-    let mapping = renewed(place, port, former).await?;
-    match outer(&mapping).await {
-        Some(outer) => Some((mapping, outer)),
-        None => {
-            tracing::debug!("the router's port is not on a public address");
-            give_back(mapping).await;
-            None
-        }
-    }
-}
-
-async fn renewed(
-    place: Place,
-    port: NonZeroU16,
-    former: Option<PortMapping>,
-) -> Option<PortMapping> {
-    if let Some(mut mapping) = former
-        && mapping.renew().await.is_ok()
-    {
-        return Some(mapping);
-    }
-    let options = PortMappingOptions {
-        external_port: Some(port),
-        lifetime_seconds: u32::try_from(LIFETIME.as_secs()).ok(),
-        timeout_config: Some(PATIENCE),
-    };
-    let (router, own) = (GatewayAddress::IpV4(place.router), IpAddr::V4(place.own));
-    match PortMapping::new(router, own, InternetProtocol::Udp, port, options).await {
-        Ok(mapping) => Some(mapping),
-        Err(error) => {
-            tracing::debug!(?error, "the router opens no port");
-            None
-        }
-    }
-}
-
-/// Where the mapped port is reached from outside, if that is a public address.
-async fn outer(mapping: &PortMapping) -> Option<SocketAddr> {
-    let address = match mapping.mapping_type() {
-        PortMappingType::Pcp { external_ip, .. } => external_ip,
-        PortMappingType::NatPmp => {
-            let told = natpmp::external_address(mapping.gateway(), Some(PATIENCE)).await;
-            IpAddr::V4(told.ok()?)
-        }
-    };
-    // PCP gives an IPv4 address also as one that is mapped into IPv6.
-    let IpAddr::V4(address) = address.to_canonical() else { return None };
-    let is_public = !is_private(address) && !address.is_unspecified() && !address.is_loopback();
-    is_public.then(|| SocketAddr::from((address, mapping.external_port().get())))
-}
-
-async fn give_back(mapping: PortMapping) {
-    let parted = timeout(PARTING, mapping.try_drop()).await;
-    tracing::debug!(given_back = matches!(parted, Ok(Ok(()))), "the router's port");
 }
 
 fn is_harmless(place: Place) -> bool {

@@ -1,5 +1,6 @@
-//! A router that opens ports on request, Debian's `miniupnpd`: behind two NATs that give a new random port for
-//! each destination, a pair goes direct, and at the end the port is shut again.
+//! Routers that open ports on request, Debian's `miniupnpd`: behind two NATs that give a new random port for each
+//! destination, a pair goes direct; the lease is renewed, and at the end the port is shut again. By NAT-PMP and PCP,
+//! then by UPnP alone. And a port that its owner has forwarded by hand (`agent run --advertise`).
 //!
 //! ```text
 //!   node 1 ─ router 1 (nft, random ports; miniupnpd) ─ this namespace ─ router 2 (the same without) ─ node 2
@@ -17,6 +18,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -25,7 +27,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns, unshare};
 use overlay_core::CandidateKind;
 use overlay_core::control::PathReport;
-use overlay_driver::{Mesh, Overlay, WireGuardSecret};
+use overlay_driver::{Leases, Mesh, Overlay, WireGuardSecret};
 use support::{Coordinator, MESH, path_of};
 use tokio::runtime::Runtime;
 
@@ -60,11 +62,45 @@ table inet filter {
 }
 ";
 
+/// What the router offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offers {
+    NatPmpAndPcp,
+    Upnp,
+    /// Nothing: the owner has forwarded this port to the machine.
+    Forwarded(u16),
+}
+
+impl Offers {
+    fn settings(self) -> &'static str {
+        match self {
+            Self::NatPmpAndPcp => "enable_natpmp=yes\nenable_upnp=no\nmin_lifetime=2",
+            Self::Upnp => "enable_natpmp=no\nenable_upnp=yes",
+            Self::Forwarded(_) => "enable_natpmp=no\nenable_upnp=no",
+        }
+    }
+
+    /// What miniupnpd writes when it hears requests, and at each that opens a port.
+    fn log(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NatPmpAndPcp => ("NAT-PMP/PCP traffic", "PCP MAP: "),
+            Self::Upnp => ("HTTP listening on port", "AddPortMapping: "),
+            Self::Forwarded(_) => ("", ""),
+        }
+    }
+}
+
+/// Leases that are renewed while somebody looks.
+const SHORT: Leases = Leases {
+    lifetime: Duration::from_secs(4),
+    least_pause: Duration::from_secs(1),
+    look: Duration::from_millis(200),
+    retry: Duration::from_secs(1),
+};
+
 const MINIUPNPD: &str = "
 ext_ifname=wan
 listening_ip=lan
-enable_natpmp=yes
-enable_upnp=no
 secure_mode=yes
 upnp_table_name=filter
 upnp_nat_table_name=filter
@@ -90,12 +126,14 @@ fn main() {
     }
     run("ip", &["link", "set", "lo", "up"]);
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
-    a_pair_behind_random_ports_goes_direct_by_a_mapped_port();
+    for offers in [Offers::NatPmpAndPcp, Offers::Upnp, Offers::Forwarded(41_700)] {
+        a_pair_behind_random_ports_goes_direct_by_a_port_that_the_router_opens(offers);
+    }
 }
 
-fn a_pair_behind_random_ports_goes_direct_by_a_mapped_port() {
+fn a_pair_behind_random_ports_goes_direct_by_a_port_that_the_router_opens(offers: Offers) {
     let homes = [Home::build(1), Home::build(2)];
-    let daemon = homes[0].start_miniupnpd();
+    let daemon = homes[0].offer(offers);
     let outside = Runtime::new().unwrap();
     let (coordinator, server) = outside.block_on(async {
         let coordinator = Coordinator::new();
@@ -109,18 +147,28 @@ fn a_pair_behind_random_ports_goes_direct_by_a_mapped_port() {
         *coordinator.advertised.lock().unwrap() = relay.local_addr();
         relay
     };
-    let nodes = [homes[0].node(&coordinator, true), homes[1].node(&coordinator, false)];
+    let nodes = [homes[0].node(&coordinator, Some(offers)), homes[1].node(&coordinator, None)];
 
+    let kind = match offers {
+        Offers::NatPmpAndPcp | Offers::Upnp => CandidateKind::PortMapped,
+        Offers::Forwarded(_) => CandidateKind::OperatorSet,
+    };
     let mapped = |node: &Node| {
         let candidates = node.runtime.block_on(node.overlay.view()).unwrap().node.candidates;
         let all = candidates.into_iter().flat_map(|own| own.candidates);
-        all.filter(|c| c.kind == CandidateKind::PortMapped).map(|c| c.endpoint).collect::<Vec<_>>()
+        all.filter(|c| c.kind == kind).map(|c| c.endpoint).collect::<Vec<_>>()
     };
     until("a mapped port is announced", || !mapped(&nodes[0]).is_empty());
     let endpoint = mapped(&nodes[0])[0];
     assert_eq!(endpoint.ip(), "11.77.1.2".parse::<std::net::IpAddr>().unwrap());
     assert_eq!(mapped(&nodes[1]), [], "its router opens none");
     assert!(homes[0].rules().contains(&endpoint.port().to_string()));
+    if let Some(daemon) = &daemon {
+        // Each lasts four seconds.
+        until("the lease is renewed thrice", || daemon.opened(offers, endpoint.port()) >= 4);
+        assert!(homes[0].rules().contains(&endpoint.port().to_string()));
+        assert_eq!(mapped(&nodes[0]), [endpoint]);
+    }
 
     // Data, or the pair would rest on the relay.
     until("a direct path at the mapped port", || {
@@ -135,7 +183,10 @@ fn a_pair_behind_random_ports_goes_direct_by_a_mapped_port() {
     for node in [first, second] {
         node.runtime.block_on(node.overlay.shutdown());
     }
-    assert!(!homes[0].rules().contains(&endpoint.port().to_string()), "{}", homes[0].rules());
+    if daemon.is_some() {
+        let rules = homes[0].rules();
+        assert!(!rules.contains(&endpoint.port().to_string()), "{rules}");
+    }
     drop((relay, server, daemon));
 }
 
@@ -197,27 +248,42 @@ impl Home {
         output(enter(&self.router).args(["nft", "list", "ruleset"]), "")
     }
 
-    fn start_miniupnpd(&self) -> Daemon {
+    /// Makes the router offer that; the program that does, if one is needed.
+    fn offer(&self, offers: Offers) -> Option<Daemon> {
+        if let Offers::Forwarded(port) = offers {
+            let to = format!("192.168.7{}.2", self.number);
+            at(
+                &self.router,
+                &format!(
+                    "nft add rule inet filter prerouting iifname wan udp dport {port} dnat ip to {to}:{port}"
+                ),
+            );
+            at(
+                &self.router,
+                &format!("nft add rule inet filter forward iifname wan udp dport {port} accept"),
+            );
+            return None;
+        }
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("miniupnpd.conf");
-        fs::write(&config, MINIUPNPD).unwrap();
+        fs::write(&config, format!("{MINIUPNPD}{}\n", offers.settings())).unwrap();
+        let log = folder.path().join("log");
         let process = enter(&self.router)
             .args(["miniupnpd", "-d", "-P"])
             .arg(folder.path().join("pid"))
             .arg("-f")
             .arg(&config)
             .stdout(Stdio::null())
-            .stderr(File::create(folder.path().join("log")).unwrap())
+            .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let log = folder.path().join("log");
-        let listens = || fs::read_to_string(&log).unwrap().contains("NAT-PMP/PCP traffic");
-        until("miniupnpd listens", listens);
-        Daemon { process, _folder: folder }
+        let daemon = Daemon { process, log, _folder: folder };
+        until("miniupnpd listens", || daemon.said().contains(offers.log().0));
+        Some(daemon)
     }
 
     /// A node whose sockets are all in the machine's namespace: so are its runtime's threads.
-    fn node(&self, coordinator: &Arc<Coordinator>, asks: bool) -> Node {
+    fn node(&self, coordinator: &Arc<Coordinator>, asks: Option<Offers>) -> Node {
         let namespace = File::open(format!("/proc/{}/ns/net", self.machine.id())).unwrap();
         let (coordinator, number) = (Arc::clone(coordinator), self.number);
         let start = move || {
@@ -229,7 +295,14 @@ impl Home {
             let (overlay, mesh) = runtime.block_on(async {
                 let mut config =
                     coordinator.config(number, "0.0.0.0:0".parse().unwrap(), server, None);
-                config.port_mapping = asks;
+                match asks {
+                    Some(Offers::Forwarded(port)) => {
+                        config.bind.set_port(port);
+                        config.advertise = vec![SocketAddr::from(([11, 77, 1, 2], port))];
+                    }
+                    Some(Offers::NatPmpAndPcp | Offers::Upnp) => config.port_mapping = Some(SHORT),
+                    None => {}
+                }
                 let overlay = Overlay::start(config).await.unwrap();
                 let secret = WireGuardSecret::generate();
                 let mesh = overlay.join(MESH, tun.into(), secret).await.unwrap();
@@ -252,7 +325,21 @@ impl Drop for Home {
 
 struct Daemon {
     process: Child,
+    log: PathBuf,
     _folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    fn said(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// How often it was asked to open that port.
+    fn opened(&self, offers: Offers, port: u16) -> usize {
+        let port = port.to_string();
+        let said = self.said();
+        said.lines().filter(|line| line.contains(offers.log().1) && line.contains(&port)).count()
+    }
 }
 
 impl Drop for Daemon {

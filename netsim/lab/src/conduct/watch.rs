@@ -28,6 +28,8 @@ const MESHES_EVERY: Duration = Duration::from_millis(500);
 const SHARE_OF_TIME: u32 = 5;
 /// But no pause is longer: an answer that was slow once is no reason to miss what happens.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long the last reports about a network are waited for.
+const LAST_REPORTS: Duration = Duration::from_secs(5);
 /// The most jobs that are asked for at once: the coordinator's page.
 const PAGE: usize = 500;
 
@@ -173,20 +175,15 @@ impl Watcher {
         let has_mesh =
             |kind: &String| matches!(&**kind, "mesh" | "spmd") || kind.starts_with("mesh=");
         let is_mesh = job.types.iter().any(has_mesh);
+        let now = self.recorder.now();
         let mesh = if has_ended && is_mesh && job.start_time > 0 {
-            match self.client.mesh(id).await {
-                Ok(mesh) => Some(mesh),
-                // It has never been launched.
-                Err(error) if error.status() == Some(404) => None,
-                Err(error) => return Err(error),
-            }
+            self.mesh_in_the_end(id).await?
         } else {
             None
         };
         if let Some(mesh) = &mesh {
             self.log_mesh(mesh);
         }
-        let now = self.recorder.now();
         let tell = |t: f64, state: JobState| {
             self.recorder.record_at(
                 t,
@@ -219,6 +216,26 @@ impl Watcher {
         // Nobody listens any more when the run is over.
         let _ = self.to.send(news);
         Ok(())
+    }
+
+    /// What the coordinator says of an ended job's network, when it says the same twice: the nodes' last
+    /// reports arrive when the job has ended.
+    async fn mesh_in_the_end(&self, id: u64) -> Result<Option<JobMesh>, ClientError> {
+        let asked = Instant::now();
+        let mut before = None;
+        loop {
+            let mesh = match self.client.mesh(id).await {
+                Ok(mesh) => Some(mesh),
+                // It has never been launched.
+                Err(error) if error.status() == Some(404) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            if mesh == before || asked.elapsed() > LAST_REPORTS {
+                return Ok(mesh);
+            }
+            before = mesh;
+            tokio::time::sleep(MESHES_EVERY).await;
+        }
     }
 
     async fn look_at_networks(&mut self) -> Result<(), ClientError> {

@@ -195,7 +195,7 @@ impl Coordinator {
             advertise: Vec::new(),
             control,
             observer: None,
-            port_mapping: false,
+            port_mapping: None,
         }
     }
 

@@ -12,6 +12,7 @@ use coordinator_client::JoinToken;
 
 use crate::ask::PingOptions;
 use crate::enrol::Offer;
+use crate::mesh::SocketOptions;
 use crate::run::{self, RunOptions};
 use crate::{ask, doctor, metrics, shim, state_dir, status};
 
@@ -41,6 +42,11 @@ enum Command {
         /// the relay only.
         #[arg(long)]
         no_port_mapping: bool,
+        /// Where nothing else leads to a direct path, let this node and a peer whose volunteer allows it too meet by
+        /// chance: up to 256 ports are opened here, or 1,024 of the peer's tried, at 100 packets a second, once an
+        /// hour for each peer. Cheap routers have failed under such, and some providers take it for an attack.
+        #[arg(long)]
+        allow_birthday_probing: bool,
         /// Appends what happens to jobs and their networks to this file, for debugging: one JSON object a
         /// line, with `mono_us` and `unix_us` (microseconds of the machine's monotonic clock and since
         /// 1970) and `event`: agent-started, mesh-joined, path (direct, relayed or none, and the reason;
@@ -177,12 +183,26 @@ impl OfferArguments {
 /// With a sentence for people; the exit code is then 1.
 pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Run { join, state, offer, bind, advertise, no_port_mapping, events, metrics } => {
+        Command::Run {
+            join,
+            state,
+            offer,
+            bind,
+            advertise,
+            no_port_mapping,
+            allow_birthday_probing: birthday_probing,
+            events,
+            metrics,
+        } => {
             let token = join.as_deref().map(parse_token).transpose()?;
             let port_mapping = !no_port_mapping;
-            let offer = offer.offer();
-            let options =
-                RunOptions { token, offer, bind, advertise, port_mapping, events, metrics };
+            let options = RunOptions {
+                token,
+                offer: offer.offer(),
+                socket: SocketOptions { bind, advertise, port_mapping, birthday_probing },
+                events,
+                metrics,
+            };
             runtime()?.block_on(run::run(&state.path()?, options))?;
         }
         Command::Join { token, state, offer } => {

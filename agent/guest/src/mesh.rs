@@ -53,30 +53,47 @@ pub struct MeshNetwork {
     overlay: Overlay,
 }
 
+/// What the volunteer has said of the UDP socket.
+#[derive(Clone, Debug)]
+pub struct SocketOptions {
+    /// Where it is bound.
+    pub bind: SocketAddr,
+    /// Endpoints that lead to it from outside.
+    pub advertise: Vec<SocketAddr>,
+    /// Whether the home's router is asked to open its port.
+    pub port_mapping: bool,
+    /// Whether many ports may be tried to meet a peer by chance.
+    pub birthday_probing: bool,
+}
+
 impl MeshNetwork {
-    /// Binds the UDP socket and connects to the coordinator's rendezvous, again and again if need be.
-    ///
-    /// With port 0 the port of the last time is taken, when it is free. With `port_mapping` the home's
-    /// router is asked to open it. `advertise`: endpoints that lead there from outside.
+    /// Binds the UDP socket and connects to the coordinator's rendezvous, again and again if need be. With port 0
+    /// the port of the last time is taken, when it is free.
     ///
     /// # Errors
     /// [`NetworkError`].
     pub async fn start(
         identity: &Identity,
         membership: &Membership,
-        bind: SocketAddr,
-        port_mapping: bool,
-        advertise: &[SocketAddr],
+        options: &SocketOptions,
         state: &Path,
         events: &Events,
     ) -> Result<Self, NetworkError> {
+        let SocketOptions { bind, advertise, .. } = options;
+        let bind = *bind;
         let port_file = state.join(PORT_FILE);
         let last = fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse().ok());
         let config = |bind| {
             let config = overlay_config(identity, membership, bind, advertise.to_vec())?;
             let observer = events.observer();
-            let port_mapping = port_mapping.then(Leases::default);
-            Ok::<_, NetworkError>(OverlayConfig { port_mapping, observer, ..config })
+            let port_mapping = options.port_mapping.then(Leases::default);
+            let birthday_probing = options.birthday_probing;
+            Ok::<_, NetworkError>(OverlayConfig {
+                port_mapping,
+                birthday_probing,
+                observer,
+                ..config
+            })
         };
         let again = match last.filter(|_| bind.port() == 0) {
             Some(port) => Overlay::start(config(SocketAddr::new(bind.ip(), port))?).await.ok(),
@@ -139,7 +156,15 @@ pub fn overlay_config(
         software: concat!("agent ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let (observer, port_mapping) = (None, None);
-    Ok(OverlayConfig { node: identity.node(), bind, advertise, control, observer, port_mapping })
+    Ok(OverlayConfig {
+        node: identity.node(),
+        bind,
+        advertise,
+        control,
+        observer,
+        port_mapping,
+        birthday_probing: false,
+    })
 }
 
 /// The secret as the shim keeps it: 64 hexadecimal digits.

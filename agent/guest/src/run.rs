@@ -14,7 +14,7 @@ use crate::events::{Events, What};
 use crate::identity::Identity;
 use crate::job;
 use crate::local::server::LocalServer;
-use crate::mesh::MeshNetwork;
+use crate::mesh::{MeshNetwork, SocketOptions};
 use crate::metrics::MetricsServer;
 use crate::poll::Launches;
 use crate::retry::Reach;
@@ -26,14 +26,10 @@ pub struct RunOptions {
     pub token: Option<JoinToken>,
     /// What the volunteer gives.
     pub offer: Offer,
-    /// Where the overlay's UDP socket is bound.
-    pub bind: SocketAddr,
+    /// The overlay's UDP socket.
+    pub socket: SocketOptions,
     /// Where everything that happens to jobs and their networks is written.
     pub events: Option<PathBuf>,
-    /// Whether the home's router is asked to open that socket's port.
-    pub port_mapping: bool,
-    /// Endpoints that lead to it from outside.
-    pub advertise: Vec<SocketAddr>,
     /// Where scrapers of this machine find the counters.
     pub metrics: Option<SocketAddr>,
 }
@@ -80,16 +76,8 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
     };
     let client =
         Client::new(&membership.url, membership.root)?.with_credential(&membership.credential)?;
-    let network = MeshNetwork::start(
-        &identity,
-        &membership,
-        options.bind,
-        options.port_mapping,
-        &options.advertise,
-        state.path(),
-        &events,
-    )
-    .await?;
+    let network =
+        MeshNetwork::start(&identity, &membership, &options.socket, state.path(), &events).await?;
     let _local = LocalServer::start(state.path(), network.overlay().clone())
         .context("making the socket for the owner's questions failed")?;
     let _metrics = match options.metrics {

@@ -1,6 +1,7 @@
 //! A node of a world: the overlay's core, and what its driver would keep.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use netsim_sim::{HostId, WakeupGuard};
@@ -46,6 +47,8 @@ pub struct VirtualNode {
     pub(crate) key: WireGuardKey,
     pub(crate) sessions: BTreeMap<SessionKey, Session>,
     pub(crate) paths: BTreeMap<NodeId, Selected>,
+    /// The port that packets for an endpoint leave from, where it is not the usual one.
+    pub(crate) side_port: BTreeMap<SocketAddr, u16>,
     /// The relay's channel to each peer.
     pub(crate) channels: BTreeMap<NodeId, Path>,
     pub(crate) guard: WakeupGuard,
@@ -73,6 +76,7 @@ impl VirtualNode {
             key: WireGuardKey(id.0),
             sessions: BTreeMap::new(),
             paths: BTreeMap::new(),
+            side_port: BTreeMap::new(),
             channels: BTreeMap::new(),
             guard: WakeupGuard::default(),
         }

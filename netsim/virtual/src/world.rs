@@ -25,6 +25,9 @@ use coordinator::Orders;
 /// The UDP port of every node.
 pub const PORT: u16 = 41641;
 
+/// The first of a node's side sockets, where it meets somebody by chance.
+const SIDE_PORTS: u16 = 50_000;
+
 /// The coordinator's port for control connections.
 const CONTROL_PORT: u16 = 6443;
 
@@ -352,19 +355,19 @@ impl World {
             serve(&mut lone.relay, &mut self.net, delivery);
             return;
         }
-        let Some(index) = self.node_on(delivery.host).filter(|_| delivery.to.port() == PORT) else {
-            return;
-        };
+        let port = delivery.to.port();
+        let is_open = port == PORT || (SIDE_PORTS..SIDE_PORTS + 256).contains(&port);
+        let Some(index) = self.node_on(delivery.host).filter(|_| is_open) else { return };
         let from = delivery.from;
         match delivery.payload {
             Packet::Hello(..) => {}
             Packet::Control(bytes) => self.input(index, Input::Control { from, bytes: &bytes }),
             Packet::Direct(key, message) => {
-                self.open(index, key, (Path::Direct(from), from.ip()), &message);
+                self.open(index, key, (Path::Direct(from), from.ip()), port, &message);
             }
             Packet::Relayed(channel, key, message) => {
                 let via = Path::Relayed { relay: from, channel };
-                self.open(index, key, (via, from.ip()), &message);
+                self.open(index, key, (via, from.ip()), port, &message);
             }
         }
     }

@@ -11,7 +11,7 @@ use overlay_core::wire::relay::{self, Joiner};
 use overlay_core::wire::{ControlFrame, Demux, Probe, Ticket};
 use overlay_core::{
     Input, Member, MeshId, Netmap, Node, NodeCandidates, NodeConfig, NodeId, Output, Path, Pattern,
-    RelayTicket, SessionKey, WireGuardKey,
+    RelayOffer, RelayTicket, SessionKey, WireGuardKey,
 };
 
 /// Every parser of bytes from the network: no panic, and what is understood reads back the same.
@@ -117,7 +117,14 @@ impl Run<'_> {
                 let (observed, reflector) = (endpoint(a), endpoint(b));
                 self.input(Input::Welcome { observed, reflector, reflector_token: [a; 16] });
             }
-            2 => self.input(Input::Reflector { at: endpoint(a), token: [b; 16] }),
+            2 => {
+                let offer = |relay: u8| RelayOffer {
+                    relay: node_id(relay),
+                    endpoint: endpoint(relay % 2),
+                    token: "70".repeat(16),
+                };
+                self.input(Input::Relays(vec![offer(a), offer(b)]));
+            }
             3 => self.input(Input::JoinMesh(mesh(a))),
             4 => self.input(Input::LeaveMesh(mesh(a))),
             5 => self.netmap(a, b),
@@ -161,6 +168,7 @@ impl Run<'_> {
                 self.input(Input::Probe { session, via, bytes: &bytes });
             }
             13 => self.input(Input::PortMapped(vec![endpoint(a), endpoint(b)])),
+            14 if b > 250 => self.input(Input::BirthdayProbing(a > 9)),
             14 => self.input(Input::MappingLifetime(Duration::from_secs(a.into()))),
             15 => self.input(Input::Resumed),
             17 => self.input(Input::Member { mesh: mesh(a), node: node_id(b), ended: a > b }),
@@ -214,6 +222,10 @@ impl Run<'_> {
                 }
                 Output::RouteMtu { mtu, .. } => assert!((1280..=1412).contains(&mtu)),
                 Output::RelaysMeasured(measured) => assert!(measured.len() <= 16),
+                Output::OpenPort { session, number, .. } => {
+                    assert!(number < 256 && self.sessions.contains(&session));
+                }
+                Output::ClosePorts { .. } => {}
                 Output::Transmit { .. }
                 | Output::Announce(_)
                 | Output::RelaySilent(_)

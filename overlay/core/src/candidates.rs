@@ -201,6 +201,11 @@ impl OwnCandidates {
             || self.hosts.iter().any(|host| same_network(host.ip(), ip))
     }
 
+    /// Whether others see this node at that address.
+    pub(crate) fn is_seen_at(&self, ip: IpAddr) -> bool {
+        self.reflexive.iter().any(|own| own.ip() == ip)
+    }
+
     /// Whether others see both nodes at one address: they are behind one NAT.
     pub(crate) fn shares_address(&self, seen: &[SocketAddr]) -> bool {
         self.reflexive.iter().any(|own| seen.iter().any(|seen| seen.ip() == own.ip()))

@@ -1,6 +1,7 @@
 //! What a child of the node is lent while it works.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -19,6 +20,10 @@ pub(crate) struct Context<'a> {
     pub(crate) budget: &'a mut PunchBudget,
     /// Between pings on a direct path without data.
     pub(crate) keepalive: Duration,
+    /// The volunteer allows to look for paths by chance.
+    pub(crate) may_chance: bool,
+    /// The public addresses that each peer is seen at.
+    pub(crate) outer: &'a BTreeMap<NodeId, Vec<IpAddr>>,
     /// Where peers say that they see this node.
     pub(crate) reports: &'a mut Vec<(NodeId, SocketAddr)>,
     /// Peers that this node does not hear any more by any way: others may know them.

@@ -36,13 +36,6 @@ pub enum Input<'a> {
         /// Shown to the reflector.
         reflector_token: [u8; 16],
     },
-    /// A further reflector, on another host or port, and what it wants to be shown.
-    Reflector {
-        /// Its endpoint.
-        at: SocketAddr,
-        /// Shown to it.
-        token: [u8; 16],
-    },
     /// The endpoints that routers gave on request (PCP, NAT-PMP, UPnP); all of them each time.
     PortMapped(Vec<SocketAddr>),
     /// The endpoints that the operator says lead here; all of them each time.
@@ -55,6 +48,8 @@ pub enum Input<'a> {
     /// Packets to that relay go another way from now on, which it sees under another address: what was bound
     /// there is of the past.
     RelayWay(SocketAddr),
+    /// Whether the volunteer allows to look for a path by trying many ports; not before this says so.
+    BirthdayProbing(bool),
     /// The machine was suspended and goes on. A clock that runs on meanwhile tells the node by itself.
     Resumed,
     /// This node is about to enter a mesh with that private key's public part.
@@ -150,6 +145,26 @@ pub enum Output {
         via: Path,
         /// The inner packet.
         bytes: Vec<u8>,
+    },
+    /// Seal that inner packet in the session, and send it to `to` from the side socket of that number for that
+    /// endpoint, which is opened if it is not there. When a packet from `to` that a session opens has come to one of
+    /// them, everything for `to` leaves from that one.
+    OpenPort {
+        /// The session.
+        session: SessionKey,
+        /// The peer's endpoint.
+        to: SocketAddr,
+        /// From 0, one after the other; 256 at most.
+        number: u16,
+        /// The inner packet.
+        bytes: Vec<u8>,
+    },
+    /// Close the side sockets for that endpoint.
+    ClosePorts {
+        /// The peer's endpoint.
+        to: SocketAddr,
+        /// Also the one that packets for it leave from.
+        all: bool,
     },
     /// From now on the sessions with that peer transmit on `primary` (and, while it is in doubt, each
     /// packet also on `also`).

@@ -27,6 +27,7 @@ pub mod wire;
 
 mod budget;
 mod candidates;
+mod chance;
 mod context;
 mod explain;
 mod homes;

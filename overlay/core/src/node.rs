@@ -30,7 +30,7 @@ mod hints;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -90,6 +90,8 @@ pub struct Node {
     keepers: BTreeMap<SocketAddr, Keeper>,
     keeper_rng: ChaCha8Rng,
     keepalive: Duration,
+    may_chance: bool,
+    outer: BTreeMap<NodeId, Vec<IpAddr>>,
     /// Where peers have said that they see this node, since the last look.
     reports: Vec<(NodeId, SocketAddr)>,
     /// Peers that cannot be heard, since the last look.
@@ -133,6 +135,8 @@ impl Node {
             keepers: BTreeMap::new(),
             keeper_rng: keeper_stream(config.seed),
             keepalive: KEEPALIVE,
+            may_chance: false,
+            outer: BTreeMap::new(),
             reports: Vec::new(),
             lost: Vec::new(),
             in_doubt: false,
@@ -176,7 +180,6 @@ impl Node {
                 self.nat.on_welcome(self.now, observed, reflector, reflector_token);
                 self.on_own_candidates();
             }
-            Input::Reflector { at, token } => self.nat.add_reflector(self.now, at, token),
             Input::MappingLifetime(lifetime) => {
                 let (least, most) = KEEPALIVE_RANGE;
                 self.keepalive = lifetime.mul_f64(REFRESH_SHARE).clamp(least, most);
@@ -190,6 +193,7 @@ impl Node {
             Input::RelayWay(relay) => {
                 self.with_all_peers(|peer, ctx| peer.on_relay_way(ctx, relay));
             }
+            Input::BirthdayProbing(allowed) => self.may_chance = allowed,
             Input::Resumed => self.on_resumed(),
             Input::JoinMesh(mesh) => self.on_join(mesh),
             Input::Netmap(netmap) => self.on_netmap(netmap),
@@ -200,6 +204,9 @@ impl Node {
             }
             Input::LeaveMesh(mesh) => self.on_leave(mesh),
             Input::Candidates(candidates) => {
+                if candidates.node != self.config.id && self.outer.len() < MAX_PEERS {
+                    self.outer.insert(candidates.node, seen_at(&candidates));
+                }
                 self.with_peer(candidates.node, |peer, ctx| peer.on_candidates(ctx, &candidates));
             }
             Input::Ticket(ticket) => self.on_ticket(&ticket),
@@ -415,6 +422,8 @@ impl Node {
             own: &self.own,
             budget: &mut self.budget,
             keepalive: self.keepalive,
+            may_chance: self.may_chance,
+            outer: &self.outer,
             reports: &mut self.reports,
             lost: &mut self.lost,
             in_doubt: &mut self.in_doubt,
@@ -456,6 +465,7 @@ impl Node {
             self.peers.iter().filter(|(_, peer)| !peer.has_sessions()).map(|(id, _)| *id).collect();
         for id in strangers {
             self.peers.remove(&id);
+            self.outer.remove(&id);
             self.set_deadline(id, None);
         }
     }
@@ -467,6 +477,13 @@ fn whereabouts(announced: &NodeCandidates) -> Vec<Candidate> {
         matches!(candidate.kind, CandidateKind::Host | CandidateKind::Reflexive)
     };
     announced.candidates.iter().filter(is_own).copied().collect()
+}
+
+/// The public addresses of a peer.
+fn seen_at(candidates: &NodeCandidates) -> Vec<IpAddr> {
+    let few = candidates.candidates.iter().take(crate::netmap::MAX_CANDIDATES);
+    let outer = few.filter(|candidate| candidate.kind == CandidateKind::Reflexive);
+    outer.map(|candidate| candidate.endpoint.ip()).collect()
 }
 
 /// The last stream: peers' streams begin at 1 and hardly reach it.

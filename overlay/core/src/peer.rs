@@ -1,6 +1,7 @@
 //! Everything about one peer: its relay channels, the search for a direct path, the path in use, and
 //! a session for each mesh that both are in.
 
+mod by_chance;
 mod hints;
 mod liveness;
 mod probing;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
 
 use crate::NodeId;
+use crate::chance::Chance;
 use crate::context::{Context, earlier};
 use crate::ids::{MeshId, SessionKey};
 use crate::io::{Output, Path};
@@ -41,6 +43,7 @@ pub(crate) struct Peer {
     route_mtu: usize,
     sessions: BTreeMap<MeshId, Session>,
     hints: Hints,
+    chance: Chance,
 }
 
 /// How a session begins.
@@ -64,6 +67,7 @@ impl Peer {
             route_mtu: crate::wire::probe::MESH_MTU,
             sessions: BTreeMap::new(),
             hints: Hints::default(),
+            chance: Chance::default(),
         }
     }
 
@@ -182,6 +186,7 @@ impl Peer {
             self.search.stop();
             self.selected = None;
             self.pings = PingLedger::default();
+            self.end_chance(ctx);
         }
     }
 
@@ -225,6 +230,7 @@ impl Peer {
             earlier(selected.and_then(|selected| selected.next_timer(&around)), self.rest_timer());
         let sessions = self.sessions.values().filter_map(Session::next_timer).min();
         let search = earlier(self.search.next_timer(), self.hints.next_timer());
+        let search = earlier(search, self.chance.next_timer());
         earlier(earlier(relays, selected), earlier(sessions, search))
     }
 
@@ -245,6 +251,7 @@ impl Peer {
         for (endpoint, size) in pings {
             self.send_ping(ctx, Path::Direct(endpoint), size);
         }
+        self.fire_chance(ctx);
     }
 
     fn fire_sessions(&mut self, ctx: &mut Context<'_>) {

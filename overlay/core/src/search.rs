@@ -25,6 +25,7 @@ use crate::netmap::{Candidate, CandidateKind, MAX_CANDIDATES, NodeCandidates};
 use crate::tier::{Standing, Tier};
 use crate::trial::{Origin, Trial};
 use plan::Known;
+pub(crate) use plan::Part;
 
 /// The most endpoints of one peer on trial: its candidates, guesses, and as many peer-reflexive ones.
 pub(crate) const MAX_TRIALS: usize = 2 * MAX_CANDIDATES + plan::MAX_GUESSES;
@@ -70,6 +71,11 @@ impl Search {
 
     pub(crate) fn is_settled(&self) -> bool {
         self.settled
+    }
+
+    /// What this node could do for meeting the peer by chance.
+    pub(crate) fn part(&self, own: &OwnCandidates) -> Option<Part> {
+        self.known.part(own)
     }
 
     /// What is known of an endpoint.

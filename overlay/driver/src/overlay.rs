@@ -55,6 +55,8 @@ pub struct OverlayConfig {
     pub observer: Option<Observer>,
     /// How a home's router is asked for a port (PCP, NAT-PMP, UPnP) where that is harmless, if it shall be.
     pub port_mapping: Option<Leases>,
+    /// Whether the volunteer allows to meet peers by trying many ports, where nothing else leads to a direct path.
+    pub birthday_probing: bool,
 }
 
 /// The overlay could not be started.
@@ -156,6 +158,9 @@ impl Overlay {
             let endpoints = Command::OperatorEndpoints(config.advertise);
             // A new worker's queue is empty.
             let _ = worker.try_send(endpoints);
+        }
+        if config.birthday_probing {
+            let _ = worker.try_send(Command::BirthdayProbing(true));
         }
         let server = config.control.server.clone();
         let (ways, site) = Site::new(SiteConfig {

@@ -15,6 +15,7 @@ mod receive;
 mod receivers;
 mod reports;
 mod session;
+mod sides;
 mod slab;
 mod sleep;
 
@@ -79,6 +80,7 @@ struct Worker {
 struct Ready {
     socket: bool,
     woken: bool,
+    sides: bool,
 }
 
 /// Starts the thread. It ends with [`Command::Stop`] or when every handle is gone.
@@ -137,6 +139,9 @@ impl Worker {
         if ready.socket {
             self.take_datagrams();
         }
+        if ready.sides {
+            self.take_side_datagrams();
+        }
         for index in 0..self.readable.len() {
             self.brain.plane.on_device_readable(now, self.readable[index]);
             self.brain.take_notices(now);
@@ -169,17 +174,21 @@ impl Worker {
         self.polled.add(self.socket.as_fd());
         self.polled.add(self.wake.as_fd());
         open().for_each(|(_, mesh)| self.polled.add(mesh.tun.as_fd()));
+        let sides_from = 2 + open().count();
+        plane.net.sides.descriptors().for_each(|side| self.polled.add(side));
         self.readable.clear();
         match self.polled.wait(timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                return Ok(Ready { socket: false, woken: false });
+                return Ok(Ready { socket: false, woken: false, sides: false });
             }
             Err(error) => return Err(error),
         }
         let ready = open().enumerate().filter(|(index, _)| self.polled.is_ready(2 + index));
         self.readable.extend(ready.map(|(_, (slot, _))| slot));
-        Ok(Ready { socket: self.polled.is_ready(0), woken: self.polled.is_ready(1) })
+        let count = plane.net.sides.descriptors().count();
+        let sides = (sides_from..sides_from + count).any(|index| self.polled.is_ready(index));
+        Ok(Ready { socket: self.polled.is_ready(0), woken: self.polled.is_ready(1), sides })
     }
 
     fn take_commands(&mut self, now: Instant) -> ControlFlow<()> {
@@ -217,6 +226,36 @@ impl Worker {
                 break;
             }
         }
+    }
+
+    /// What came to ports beside the socket: WireGuard's packets of the endpoint that each is for.
+    fn take_side_datagrams(&mut self) {
+        let Self { brain, .. } = self;
+        let mut buffer = vec![0; 65_536];
+        for (from, number) in brain.plane.net.sides.names() {
+            for _ in 0..sides::BATCH {
+                let Some(len) = brain.plane.net.sides.receive((from, number), &mut buffer) else {
+                    break;
+                };
+                let now = Instant::now();
+                brain.plane.net.stats.udp_received_datagrams += 1;
+                brain.plane.net.stats.udp_received_bytes += len as u64;
+                if Demux::classify(&buffer[..len]) != Class::WireGuard {
+                    brain.plane.net.stats.unknown_datagrams += 1;
+                    continue;
+                }
+                let before = brain.plane.notices.len();
+                let via = Path::Direct(from);
+                brain.plane.on_wireguard(now, via, from.ip(), &buffer[..len]);
+                // A session has opened it: that is the port that the peer can reach.
+                if brain.plane.notices.len() > before {
+                    brain.plane.net.sides.make_use(from, Some(number));
+                }
+                brain.take_notices(now);
+            }
+        }
+        brain.plane.flush_devices();
+        brain.plane.net.flush();
     }
 
     /// What came through the tunnel, as if the socket had received it.

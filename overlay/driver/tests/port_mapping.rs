@@ -1,6 +1,7 @@
 //! Routers that open ports on request, Debian's `miniupnpd`: behind two NATs that give a new random port for each
 //! destination, a pair goes direct; the lease is renewed, and at the end the port is shut again. By NAT-PMP and PCP,
-//! then by UPnP alone. And a port that its owner has forwarded by hand (`agent run --advertise`).
+//! then by UPnP alone. And a port that its owner has forwarded by hand (`agent run --advertise`); and two that meet by chance
+//! (`agent run --allow-birthday-probing`).
 //!
 //! ```text
 //!   node 1 ─ router 1 (nft, random ports; miniupnpd) ─ this namespace ─ router 2 (the same without) ─ node 2
@@ -33,7 +34,7 @@ use tokio::runtime::Runtime;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What every home router does, with a new random port for each flow.
+/// What every home router does; in place of PORTS, how it chooses a flow's port.
 const NAT: &str = "
 table inet filter {
   chain input {
@@ -56,11 +57,14 @@ table inet filter {
   chain postrouting {
     type nat hook postrouting priority srcnat;
     jump postrouting_miniupnpd
-    oifname \"wan\" masquerade random,fully-random
+    oifname \"wan\" masquerade PORTS
   }
   chain postrouting_miniupnpd { }
 }
 ";
+
+/// A new random port for each flow.
+const RANDOM: &str = "random,fully-random";
 
 /// What the router offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,8 @@ enum Offers {
     Upnp,
     /// Nothing: the owner has forwarded this port to the machine.
     Forwarded(u16),
+    /// Nothing: the volunteer allows to try many ports.
+    Chance,
 }
 
 impl Offers {
@@ -76,7 +82,7 @@ impl Offers {
         match self {
             Self::NatPmpAndPcp => "enable_natpmp=yes\nenable_upnp=no\nmin_lifetime=2",
             Self::Upnp => "enable_natpmp=no\nenable_upnp=yes",
-            Self::Forwarded(_) => "enable_natpmp=no\nenable_upnp=no",
+            Self::Forwarded(_) | Self::Chance => "enable_natpmp=no\nenable_upnp=no",
         }
     }
 
@@ -85,7 +91,7 @@ impl Offers {
         match self {
             Self::NatPmpAndPcp => ("NAT-PMP/PCP traffic", "PCP MAP: "),
             Self::Upnp => ("HTTP listening on port", "AddPortMapping: "),
-            Self::Forwarded(_) => ("", ""),
+            Self::Forwarded(_) | Self::Chance => ("", ""),
         }
     }
 }
@@ -129,10 +135,52 @@ fn main() {
     for offers in [Offers::NatPmpAndPcp, Offers::Upnp, Offers::Forwarded(41_700)] {
         a_pair_behind_random_ports_goes_direct_by_a_port_that_the_router_opens(offers);
     }
+    // One attempt in sixty comes to nothing, by chance.
+    let met = (0..3).any(|_| a_pair_behind_random_ports_and_a_home_meets_by_chance());
+    assert!(met, "three attempts in a row: once in 200,000");
+}
+
+/// Both volunteers allow to try many ports. Whether the pair went direct.
+fn a_pair_behind_random_ports_and_a_home_meets_by_chance() -> bool {
+    let homes = [Home::build(1, RANDOM), Home::build(2, "")];
+    let outside = Runtime::new().unwrap();
+    let (coordinator, server) = outside.block_on(async {
+        let coordinator = Coordinator::new();
+        coordinator.share_candidates();
+        let server = coordinator.serve_at("11.77.1.1:6443".parse().unwrap()).await;
+        (coordinator, server)
+    });
+    let relay = {
+        let _inside = outside.enter();
+        let relay = coordinator.relay_at("11.77.1.1:6444".parse().unwrap());
+        *coordinator.advertised.lock().unwrap() = relay.local_addr();
+        relay
+    };
+    let nodes = [0, 1].map(|index: usize| homes[index].node(&coordinator, Some(Offers::Chance)));
+    let is_direct = |node: &Node| {
+        let path = path_of(&node.runtime.block_on(node.mesh.pairs()));
+        matches!(path, PathReport::Direct { .. })
+    };
+    let end = Instant::now() + Duration::from_secs(40);
+    let mut met = false;
+    while !met && Instant::now() < end {
+        for (node, other) in [(&nodes[0], 1u16), (&nodes[1], 0)] {
+            node.job.send(&packet(1 - other, other)).unwrap();
+        }
+        thread::sleep(Duration::from_millis(100));
+        met = nodes.iter().all(is_direct);
+    }
+    let view = nodes[0].runtime.block_on(nodes[0].overlay.view()).unwrap();
+    assert_eq!(view.node.stats.chances, 1, "{:?} {:?}", view.node.mapping, view.node.candidates);
+    for node in nodes {
+        node.runtime.block_on(node.overlay.shutdown());
+    }
+    drop((relay, server));
+    met
 }
 
 fn a_pair_behind_random_ports_goes_direct_by_a_port_that_the_router_opens(offers: Offers) {
-    let homes = [Home::build(1), Home::build(2)];
+    let homes = [Home::build(1, RANDOM), Home::build(2, RANDOM)];
     let daemon = homes[0].offer(offers);
     let outside = Runtime::new().unwrap();
     let (coordinator, server) = outside.block_on(async {
@@ -151,7 +199,7 @@ fn a_pair_behind_random_ports_goes_direct_by_a_port_that_the_router_opens(offers
 
     let kind = match offers {
         Offers::NatPmpAndPcp | Offers::Upnp => CandidateKind::PortMapped,
-        Offers::Forwarded(_) => CandidateKind::OperatorSet,
+        Offers::Forwarded(_) | Offers::Chance => CandidateKind::OperatorSet,
     };
     let mapped = |node: &Node| {
         let candidates = node.runtime.block_on(node.overlay.view()).unwrap().node.candidates;
@@ -215,7 +263,7 @@ struct Home {
 }
 
 impl Home {
-    fn build(number: u8) -> Self {
+    fn build(number: u8, ports: &str) -> Self {
         let home = Self { number, router: namespace(), machine: namespace() };
         let (router, machine) = (home.router.id().to_string(), home.machine.id().to_string());
         let (outer, own) = (format!("11.77.{number}"), format!("192.168.7{number}"));
@@ -231,7 +279,8 @@ impl Home {
         at(&home.router, "ip link set lan up");
         at(&home.router, &format!("ip route add default via {outer}.1"));
         at(&home.router, "sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'");
-        output(home.enter(&home.router).args(["nft", "-f", "-"]), NAT);
+        let nat = NAT.replace("PORTS", ports);
+        output(home.enter(&home.router).args(["nft", "-f", "-"]), &nat);
         at(&home.machine, "ip link set lo up");
         at(&home.machine, &format!("ip addr add {own}.2/24 dev eth0"));
         at(&home.machine, "ip link set eth0 up");
@@ -301,6 +350,7 @@ impl Home {
                         config.advertise = vec![SocketAddr::from(([11, 77, 1, 2], port))];
                     }
                     Some(Offers::NatPmpAndPcp | Offers::Upnp) => config.port_mapping = Some(SHORT),
+                    Some(Offers::Chance) => config.birthday_probing = true,
                     None => {}
                 }
                 let overlay = Overlay::start(config).await.unwrap();
@@ -316,6 +366,8 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        // The namespaces go when the kernel comes to it; the next homes' links have the same names.
+        let _ = Command::new("ip").args(["link", "del", &format!("out{}", self.number)]).status();
         for process in [&mut self.machine, &mut self.router] {
             let _ = process.kill();
             let _ = process.wait();

@@ -7,7 +7,7 @@ use netsim_sim::{HostState, Outgoing};
 use overlay_core::wire::Probe;
 use overlay_core::{Input, NodeId, Output, Path, SessionKey, WireGuardKey};
 
-use super::{Note, PORT, Packet, World};
+use super::{Note, PORT, Packet, SIDE_PORTS, World};
 use crate::node::VirtualNode;
 use crate::session::{Notice, Selected, Session, Wants};
 use crate::wireguard::{Inner, Message};
@@ -57,6 +57,22 @@ impl World {
                 self.with_session(index, session, |session, now, wants| {
                     session.probe(now, via, bytes, wants);
                 });
+            }
+            Output::OpenPort { session, to, number, bytes } => {
+                let before = self.nodes[index].side_port.insert(to, SIDE_PORTS + number);
+                self.with_session(index, session, |session, now, wants| {
+                    session.probe(now, Path::Direct(to), bytes, wants);
+                });
+                let sides = &mut self.nodes[index].side_port;
+                match before {
+                    Some(port) => sides.insert(to, port),
+                    None => sides.remove(&to),
+                };
+            }
+            Output::ClosePorts { to, all } => {
+                if all {
+                    self.nodes[index].side_port.remove(&to);
+                }
             }
             Output::UsePath { peer, primary, also } => {
                 let selected = Selected { primary, also };
@@ -205,7 +221,18 @@ impl World {
         if let Some(tapped) = &mut self.tapped {
             tapped.push((to, packet.clone()));
         }
-        self.net.send_packet(host, Outgoing::udp(PORT, to, size, packet));
+        let port = self.nodes[index].side_port.get(&to).copied().unwrap_or(PORT);
+        self.net.send_packet(host, Outgoing::udp(port, to, size, packet));
+    }
+
+    /// A packet of that endpoint that a session has opened has come to that port: what goes there leaves from it
+    /// from now on.
+    pub(super) fn came_in_at(&mut self, index: usize, from: Path, port: u16) {
+        if let Path::Direct(from) = from
+            && port != PORT
+        {
+            self.nodes[index].side_port.insert(from, port);
+        }
     }
 
     pub(super) fn open(
@@ -213,12 +240,16 @@ impl World {
         index: usize,
         key: SessionKey,
         (via, from): (Path, IpAddr),
+        port: u16,
         message: &Message,
     ) {
         let mut inner = None;
         self.with_session(index, key, |session, now, wants| {
             inner = session.open(now, (via, from), message, wants);
         });
+        if inner.is_some() {
+            self.came_in_at(index, via, port);
+        }
         match inner {
             None | Some(Inner::Keepalive) => {}
             Some(Inner::Probe(bytes)) => {

@@ -45,6 +45,12 @@ impl Node {
                     self.with_peer(node, |peer, ctx| peer.send_hint(ctx, purpose, &endpoints));
                 }
             }
+            Purpose::OfferChance => {
+                self.with_peer(from.peer, |peer, ctx| peer.on_chance_offered(ctx));
+            }
+            Purpose::AcceptChance => {
+                self.with_peer(from.peer, |peer, ctx| peer.on_chance_accepted(ctx));
+            }
             Purpose::About(_) | Purpose::PassOn(_) => self.stats.probes_refused += 1,
         }
     }

@@ -28,6 +28,8 @@ pub struct Stats {
     pub pings_sent: u64,
     /// Pings that had to wait, since they would have asked the NAT for one mapping too many.
     pub pings_postponed: u64,
+    /// Times that many ports were opened, for a peer to find one of them by chance.
+    pub chances: u64,
     /// Times that this machine had stood still, or its clock had jumped.
     pub resumptions: u64,
     /// Times that a direct path was taken into use.

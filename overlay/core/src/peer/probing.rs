@@ -59,6 +59,9 @@ impl Peer {
     /// Whether it answers a ping of this node.
     fn on_pong(&mut self, ctx: &mut Context<'_>, via: Path, transaction: [u8; 8]) -> bool {
         let Some(ping) = self.pings.settle(transaction, via) else {
+            if self.is_found_by_chance(via, transaction) {
+                return false;
+            }
             ctx.stats.probes_refused += 1;
             return false;
         };

@@ -8,7 +8,7 @@
 //!   what the NATs gave: nobody can know where to send;
 //! - where a NAT counts its ports on, the next few beside the one that was seen.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::is_translated;
@@ -29,6 +29,15 @@ const GUESS_GAP: Duration = Duration::from_millis(25);
 
 /// The way around through the router waits for the one inside.
 const INSIDE_FIRST: Duration = Duration::from_secs(1);
+
+/// What a node does where two meet by chance, see [`crate::chance`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// It opens many ports towards that endpoint.
+    Opener(SocketAddr),
+    /// It looks for them at that address.
+    Looker(IpAddr),
+}
 
 /// An endpoint to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +132,30 @@ impl Known {
             }));
         }
         planned
+    }
+
+    /// What this node could do for meeting the peer by chance: one NAT gives random ports, the other always the
+    /// same.
+    pub(super) fn part(&self, own: &OwnCandidates) -> Option<Part> {
+        use ObservedMapping::{EndpointDependent, EndpointIndependent};
+        let is_outer = |candidate: &&Candidate| {
+            let Candidate { endpoint, kind } = candidate;
+            *kind == CandidateKind::Reflexive && endpoint.is_ipv4() && endpoint.port() >= 1024
+        };
+        let outer = self.candidates.iter().find(is_outer).map(|candidate| candidate.endpoint)?;
+        let is_random = |nat: NatTraits| nat.ports == ObservedPorts::Random;
+        if own.shares_address(&self.seen()) || !own.is_complete() {
+            return None;
+        }
+        match (own.mapping(), self.mapping) {
+            (EndpointDependent, EndpointIndependent) if is_random(own.nat()) => {
+                Some(Part::Opener(outer))
+            }
+            (EndpointIndependent, EndpointDependent) if is_random(self.nat) => {
+                Some(Part::Looker(outer.ip()))
+            }
+            _ => None,
+        }
     }
 
     /// Nobody can know where to send: both NATs choose another port for every destination without

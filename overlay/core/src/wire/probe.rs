@@ -6,7 +6,7 @@
 //! endpoint from which the ping came (none when it came through the relay).
 //!
 //! A *hint* has the same head; then its purpose (0: the sender is at these endpoints; 1: tell that
-//! node so; 2: that node is), a node (32 bytes, zeros for purpose 0) and eight endpoints. It serves
+//! node so; 2: that node is; 3 and 4: see `chance`), a node (32 bytes, zeros where none is meant) and eight endpoints. It serves
 //! where the coordinator does not: hints are worth a ping, nothing more. Versions that do not know
 //! them count them as refused.
 
@@ -77,6 +77,10 @@ pub enum Purpose {
     PassOn(NodeId),
     /// That node is there, as it says.
     About(NodeId),
+    /// The sender would open many ports, for the receiver to look for one of them.
+    OfferChance,
+    /// The sender looks for them from now on.
+    AcceptChance,
 }
 
 /// Why bytes are no probe.
@@ -135,6 +139,8 @@ impl Probe {
                     Purpose::Here => (0, NodeId([0; 32])),
                     Purpose::PassOn(node) => (1, *node),
                     Purpose::About(node) => (2, *node),
+                    Purpose::OfferChance => (3, NodeId([0; 32])),
+                    Purpose::AcceptChance => (4, NodeId([0; 32])),
                 };
                 bytes[BODY] = number;
                 bytes[BODY + 1..BODY + 33].copy_from_slice(&node.0);
@@ -193,6 +199,8 @@ impl Probe {
             0 => Purpose::Here,
             1 => Purpose::PassOn(NodeId(node)),
             2 => Purpose::About(NodeId(node)),
+            3 => Purpose::OfferChance,
+            4 => Purpose::AcceptChance,
             _ => return Err(DecodeProbeError::UnknownFormat),
         };
         let mut endpoints = [None; MAX_CANDIDATES];

@@ -140,7 +140,10 @@ impl Subject {
                 }
                 Output::RouteMtu { mtu, .. } => assert!((1280..=1412).contains(&mtu)),
                 Output::RelaysMeasured(measured) => assert!(measured.len() <= 16),
-                Output::RelaySilent(_) => {}
+                Output::RelaySilent(_) | Output::ClosePorts { .. } => {}
+                Output::OpenPort { session, number, .. } => {
+                    assert!(number < 256 && self.sessions.contains(&session));
+                }
                 Output::Announce(candidates) => assert!(candidates.candidates.len() <= 8),
                 Output::PairChanged(session, state) => {
                     assert!(self.sessions.contains(&session));

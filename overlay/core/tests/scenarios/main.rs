@@ -10,6 +10,7 @@ mod any_order;
 mod away;
 mod bad_networks;
 mod bootstrap;
+mod chance;
 mod homes;
 mod hostile;
 mod idle;

@@ -109,6 +109,8 @@ impl Script {
                 | Output::Initiate { .. }
                 | Output::RouteMtu { .. }
                 | Output::Announce(_)
+                | Output::OpenPort { .. }
+                | Output::ClosePorts { .. }
                 | Output::RelaysMeasured(_)
                 | Output::RelaySilent(_)
                 | Output::PairChanged(..) => {}

@@ -55,6 +55,8 @@ pub(crate) enum Command {
     OperatorEndpoints(Vec<SocketAddr>),
     /// How long the NAT in front of this node remembers a silent mapping.
     MappingLifetime(Duration),
+    /// See [`Input::BirthdayProbing`](overlay_core::Input::BirthdayProbing).
+    BirthdayProbing(bool),
     /// Datagrams that came through the tunnel, with the sources that they had.
     Tunnelled(Vec<(SocketAddr, Vec<u8>)>),
     /// End the thread.

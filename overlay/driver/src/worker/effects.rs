@@ -106,6 +106,9 @@ impl Brain {
             Command::OperatorEndpoints(endpoints) => {
                 self.feed(now, Input::OperatorEndpoints(endpoints));
             }
+            Command::BirthdayProbing(allowed) => {
+                self.feed(now, Input::BirthdayProbing(allowed));
+            }
             Command::MappingLifetime(lifetime) => self.feed(now, Input::MappingLifetime(lifetime)),
             // The worker has taken them out: they are dispatched as if the socket had received them.
             Command::Tunnelled(_) => {}
@@ -204,6 +207,15 @@ fn carry_out(now: Instant, plane: &mut Plane, output: Output) {
         Output::RemoveSession(session) => plane.remove_session(session),
         Output::Initiate { session, via } => plane.initiate(session, &via),
         Output::Probe { session, via, bytes } => plane.probe(session, via, &bytes),
+        Output::OpenPort { session, to, number, bytes } => {
+            let used = plane.net.sides.used(to);
+            match plane.net.sides.open(to, number) {
+                Ok(()) => plane.probe(session, Path::Direct(to), &bytes),
+                Err(error) => tracing::debug!(%to, number, %error, "no further port"),
+            }
+            plane.net.sides.make_use(to, used);
+        }
+        Output::ClosePorts { to, all } => plane.net.sides.close(to, all),
         Output::UsePath { peer, primary, also } => {
             tracing::debug!(?peer, ?primary, ?also, "path selected");
             plane.use_path(peer, primary, also);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use overlay_core::Path;
 
+use super::sides::Sides;
 use crate::outbox::{Outbox, send};
 use crate::socket::Socket;
 use crate::stats::Stats;
@@ -14,15 +15,29 @@ pub(super) struct Net {
     pub(super) socket: Arc<Socket>,
     pub(super) stats: Stats,
     outbox: Outbox,
+    /// Ports beside the socket; none, as a rule.
+    pub(super) sides: Sides,
 }
 
 impl Net {
     pub(super) fn new(socket: Arc<Socket>) -> Self {
-        Self { socket, stats: Stats::default(), outbox: Outbox::new() }
+        Self { socket, stats: Stats::default(), outbox: Outbox::new(), sides: Sides::default() }
     }
 
     /// Queues a packet of `len` bytes on `path`; `write` fills it in.
     pub(super) fn push(&mut self, path: Path, len: usize, write: impl FnOnce(&mut [u8])) {
+        if let Path::Direct(to) = path
+            && !self.sides.is_empty()
+            && let Some(side) = self.sides.way(to)
+        {
+            let mut packet = vec![0; len];
+            write(&mut packet);
+            self.stats.udp_sent_datagrams += 1;
+            self.stats.udp_sent_bytes += len as u64;
+            // As with the socket: what it does not take is lost.
+            self.stats.udp_send_errors += u64::from(side.send_to(&packet, to).is_err());
+            return;
+        }
         self.outbox.push(&self.socket, &mut self.stats, path, len, write);
     }
 

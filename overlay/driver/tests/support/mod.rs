@@ -196,6 +196,7 @@ impl Coordinator {
             control,
             observer: None,
             port_mapping: None,
+            birthday_probing: false,
         }
     }
 

@@ -5,7 +5,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 PREFIX ?= $(HOME)/.local
 BINARIES := agent coordinator netsim nqueens oar
-OAR_NAMES := oarsub oarstat oardel oarnodes
+OAR_NAMES := oarsub oarstat oardel oarhold oarresume oarnodes
+BASH_COMPLETIONS := share/bash-completion/completions
 
 # Ordinary users of Debian do not have the folders of nft and ip in PATH; a fresh rustup is not there
 # before the next login.
@@ -44,7 +45,11 @@ doctor: build ## try what the laboratory needs of this machine
 	@$(RELEASE)/netsim doctor || { \
 	  echo 'This machine cannot run the laboratory yet: see the lines marked MISSING.' >&2; exit 1; }
 
-install: build ## copy the programs to PREFIX/bin (default ~/.local/bin)
+install: build ## copy the programs to PREFIX/bin (default ~/.local/bin), with oar's manual and completions for bash
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install $(addprefix $(RELEASE)/,$(BINARIES)) $(DESTDIR)$(PREFIX)/bin
 	@for name in $(OAR_NAMES); do ln -sf oar $(DESTDIR)$(PREFIX)/bin/$$name; done
+	$(RELEASE)/oar man $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/$(BASH_COMPLETIONS)
+	$(RELEASE)/oar completions bash > $(DESTDIR)$(PREFIX)/$(BASH_COMPLETIONS)/oar
+	@for name in $(OAR_NAMES); do ln -sf oar $(DESTDIR)$(PREFIX)/$(BASH_COMPLETIONS)/$$name; done

@@ -3,6 +3,7 @@
 mod account;
 mod delete;
 mod hold;
+mod install;
 mod job;
 mod nodes;
 mod outcome;
@@ -62,6 +63,10 @@ pub(crate) enum Command {
     Mesh(job::Mesh),
     /// Shows what happened to a job.
     Events(job::Events),
+    /// Prints a script that completes the commands of all names: `source <(oar completions bash)`.
+    Completions(install::Completions),
+    /// Writes the manual's pages into a folder.
+    Man(install::Man),
 }
 
 /// Reads the command line; the name of the program may be the command. Ends the program on wrong usage.
@@ -95,5 +100,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Logs(logs) => logs.run().await.map(|()| done),
         Command::Mesh(mesh) => mesh.run().await.map(|()| done),
         Command::Events(events) => events.run().await.map(|()| done),
+        Command::Completions(completions) => completions.run().map(|()| done),
+        Command::Man(man) => man.run().map(|()| done),
     }
 }

@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 
 /// The programs that `make install` copies, and OAR's names for the last of them.
 const PROGRAMS: [&str; 5] = ["agent", "coordinator", "netsim", "nqueens", "oar"];
-const OAR_NAMES: [&str; 4] = ["oarsub", "oarstat", "oardel", "oarnodes"];
+const OAR_NAMES: [&str; 6] = ["oarsub", "oarstat", "oardel", "oarhold", "oarresume", "oarnodes"];
 
 /// How long the commands of one block may take: a job of six nodes, or four runs of the laboratory.
 const BLOCK: Duration = Duration::from_secs(240);

@@ -410,3 +410,26 @@ fn help_texts() {
         );
     }
 }
+
+#[test]
+fn shells_complete_every_name_and_the_manual_has_a_page_for_it() {
+    let desk = Desk::new();
+    let script = desk.path("oar.bash");
+    std::fs::write(&script, desk.output("oar", &["completions", "bash"])).unwrap();
+    let ask = "source ./oar.bash; COMP_WORDS=(oarstat --w); COMP_CWORD=1; _oarstat oarstat --w oarstat; \
+               echo ${COMPREPLY[@]}; complete -p oar oarsub oardel oarhold oarresume oarnodes";
+    let mut bash = Command::new("bash");
+    let said = bash.args(["-c", ask]).current_dir(desk.dir.path()).assert().success();
+    let said = String::from_utf8(said.get_output().stdout.clone()).unwrap();
+    assert!(said.starts_with("--why") && said.contains(" oarresume"), "{said}");
+
+    desk.output("oar", &["man", "man/man1"]);
+    for page in
+        ["oar", "oar-login", "oarsub", "oarstat", "oardel", "oarhold", "oarresume", "oarnodes"]
+    {
+        let text = std::fs::read_to_string(desk.path(&format!("man/man1/{page}.1"))).unwrap();
+        assert!(text.contains(&format!(".TH {page} 1")), "{page}: {text}");
+    }
+    let refused = desk.refusal(6, "oar", &["man", "oar.bash"]);
+    assert!(refused.contains("oar.bash"), "{refused}");
+}

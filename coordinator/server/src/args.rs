@@ -60,6 +60,15 @@ pub struct Serve {
     /// The largest stage-in archive, in bytes or as in 500MiB.
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
     pub max_stagein: u64,
+    /// Where the relay's counters are told in Prometheus' format, at /metrics; this machine's port 6445 when
+    /// no address follows.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1:6445"
+    )]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// `coordinator relay`.
@@ -81,6 +90,15 @@ pub struct Relay {
     /// The coordinator's control channel; the host and port of the token's address when not given.
     #[arg(long, value_name = "HOST:PORT")]
     pub rendezvous: Option<String>,
+    /// Where the relay's counters are told in Prometheus' format, at /metrics; this machine's port 6445 when
+    /// no address follows.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1:6445"
+    )]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// `coordinator token`.

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod commands;
 pub mod http;
 pub mod ledger;
+mod metrics;
 mod networks;
 pub mod pki;
 mod places;

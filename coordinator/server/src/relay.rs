@@ -19,13 +19,15 @@ use anyhow::{Context, bail};
 use coordinator_client::JoinToken;
 use coordinator_client::token::host_of;
 use overlay_core::control::relays::MAX_RELAY_ENDPOINTS;
-use overlay_relay::{Relay, RelayHandle, RelayKeys};
+use overlay_relay::{Relay, RelayHandle, RelayKeys, RelayMeter};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use self::place::{Membership, Place};
 use self::session::{Ended, Session};
 use crate::args;
 use crate::commands::print_lines;
+use crate::metrics::MetricsPort;
 use crate::serve::sockets;
 
 /// First and longest pause between two attempts to reach the coordinator. Chosen: nodes are told of a relay
@@ -44,7 +46,12 @@ pub async fn run(arguments: args::Relay) -> anyhow::Result<()> {
     let mut place = Place::open(&arguments.state)?;
     let token = place.enrol(token, arguments.rendezvous.as_deref(), server_of)?;
     let mut serving = Serving::new(&arguments).await?;
+    let metrics = match arguments.metrics {
+        Some(at) => Some(MetricsPort::open(at, serving.meter.subscribe()).await?),
+        None => None,
+    };
     print_lines([format!("relay: {}", place.id()), format!("address: {}", serving.address)])?;
+    print_lines(metrics.as_ref().map(ToString::to_string))?;
     if let Some(keys) = place.keys() {
         serving.start(keys)?;
         print_lines(["ready"])?;
@@ -106,6 +113,8 @@ struct Serving {
     endpoints: Vec<SocketAddr>,
     keys: Option<RelayKeys>,
     relay: Option<RelayHandle>,
+    /// Of the relay that runs.
+    meter: watch::Sender<RelayMeter>,
 }
 
 impl Serving {
@@ -124,7 +133,8 @@ impl Serving {
             let ip = if unknown { any } else { address.ip() };
             endpoints.push(SocketAddr::new(ip, address.port()));
         }
-        Ok(Self { socket, address, endpoints, keys: None, relay: None })
+        let (meter, _) = watch::channel(RelayMeter::default());
+        Ok(Self { socket, address, endpoints, keys: None, relay: None, meter })
     }
 
     /// Serves with those keys.
@@ -135,7 +145,9 @@ impl Serving {
         // One relay at a time on the socket.
         self.relay = None;
         let socket = self.socket.try_clone().context("cannot share the relay's socket")?;
-        self.relay = Some(Relay::spawn(socket, keys.clone())?);
+        let relay = Relay::spawn(socket, keys.clone())?;
+        self.meter.send_replace(relay.meter());
+        self.relay = Some(relay);
         self.keys = Some(keys);
         Ok(())
     }

@@ -17,6 +17,7 @@ use overlay_core::wire::tunnel;
 use overlay_relay::gateway::Gateway;
 use overlay_relay::{Relay, RelayHandle};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use self::doorkeeper::Doorkeeper;
 use self::sockets::DataLock;
@@ -26,6 +27,7 @@ use crate::args::Serve;
 use crate::clock::Clock;
 use crate::commands::{PKI_FOLDER, PUBLIC_URL, add_token, print_lines};
 use crate::http;
+use crate::metrics::MetricsPort;
 use crate::pki::Pki;
 use crate::relay_desk::RelayDesk;
 use crate::rendezvous::{Rendezvous, RendezvousConfig, RendezvousHandle};
@@ -61,6 +63,7 @@ pub struct Server {
     relay: RelayHandle,
     https: axum_server::Handle<SocketAddr>,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    metrics: Option<MetricsPort>,
     _lock: DataLock,
 }
 
@@ -75,6 +78,7 @@ pub async fn run(arguments: Serve) -> anyhow::Result<()> {
     let mut server = Server::start(&arguments, Arc::new(Clock::default())).await?;
     let mut lines = vec![format!("url: {}", server.url), format!("root: sha256:{}", server.root)];
     lines.extend(server.join_token.take().map(|token| format!("join token: {token}")));
+    lines.extend(server.metrics.as_ref().map(ToString::to_string));
     lines.push("ready".to_owned());
     print_lines(lines)?;
     tokio::select! {
@@ -123,6 +127,14 @@ impl Server {
 
         let keys = pki.relay_keys();
         let relay = Relay::spawn(relay, keys.clone())?;
+        let metrics = match arguments.metrics {
+            Some(at) => {
+                // The same relay for as long as this runs.
+                let (_, meter) = watch::channel(relay.meter());
+                Some(MetricsPort::open(at, meter).await?)
+            }
+            None => None,
+        };
         let gateway = Gateway::new(control_address, relay.local_addr());
         let relay_endpoints = sockets::resolve(host, relay.local_addr().port()).await?;
         let roster = Arc::new(Roster::default());
@@ -176,6 +188,7 @@ impl Server {
             relay,
             https,
             serving,
+            metrics,
             _lock: lock,
         })
     }

@@ -101,8 +101,13 @@ fn every_command_does_what_it_says() {
     let place = world.dir.join("coordinator");
     let public = Place { netns: world.public.netns.clone(), dir: place, env: Vec::new() };
     let public = desk.at(public, "ADDRESS", &world.public.address.to_string());
-    let mut coordinator = serve(&public, &take("coordinator"));
+    let mut coordinator = serve(&public, "coordinator", &take("coordinator"));
     let (tokens, login) = administrate(&public, &take("administrator"));
+    let token = relay_token(&public, &take("administrator-relay"));
+    let (_, place) = world.add_machine("relay", Preset::None).unwrap();
+    let mut relay = serve(&desk.at(place, "TOKEN", &token), "relay", &take("relay"));
+    let metrics = relay.stdout();
+    assert!(metrics.contains("metrics: http://127.0.0.1:6445/metrics"), "{metrics}");
 
     let block = take("volunteer");
     let mut agents = Vec::new();
@@ -118,9 +123,11 @@ fn every_command_does_what_it_says() {
 
     // An agent works until it is stopped, and so does the coordinator.
     stop(&agents);
-    stop(&running("coordinator serve"));
-    let status = coordinator.wait_for_end(SOON).unwrap();
-    assert!(status.success(), "the coordinator's block: {status}{}", coordinator.tail());
+    for (name, program) in [("relay", &mut relay), ("serve", &mut coordinator)] {
+        stop(&running(&format!("coordinator {name}")));
+        let status = program.wait_for_end(SOON).unwrap();
+        assert!(status.success(), "coordinator {name}: {status}{}", program.tail());
+    }
 
     let (_, place) = world.add_machine("researcher", Preset::None).unwrap();
     research(&desk.at(place, "LANG", "C.UTF-8"), &take("researcher"));
@@ -180,10 +187,18 @@ fn assert_shows(finished: &Finished, words: &[&str]) {
     }
 }
 
-/// Starts the coordinator, which works until it is stopped.
-fn serve(place: &Place, commands: &str) -> Program {
+/// Makes a relay's token.
+fn relay_token(place: &Place, commands: &str) -> String {
+    let finished = type_in(place, "administrator-relay", commands);
+    let token = finished.stdout.trim().to_owned();
+    token.parse::<JoinToken>().unwrap();
+    token
+}
+
+/// Starts what works until it is stopped.
+fn serve(place: &Place, name: &str, commands: &str) -> Program {
     let shell = Path::new("/bin/sh");
-    let mut program = place.start("coordinator", shell, ["-e", "-c", commands]).unwrap();
+    let mut program = place.start(name, shell, ["-e", "-c", commands]).unwrap();
     let ready = |program: &Program| program.stdout().lines().any(|l| l == "ready").then_some(());
     program.wait_for("`ready`", SOON, ready).unwrap();
     program

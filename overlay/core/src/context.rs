@@ -30,6 +30,8 @@ pub(crate) struct Context<'a> {
     pub(crate) lost: &'a mut Vec<NodeId>,
     /// Set when a path fell silent: this node's own address may have changed.
     pub(crate) in_doubt: &'a mut bool,
+    /// Exchanges with relays that have begun: the nonce of the one before, and the new one.
+    pub(crate) exchanges: &'a mut Vec<([u8; 8], [u8; 8])>,
     pub(crate) outputs: &'a mut Vec<Output>,
     pub(crate) stats: &'a mut Stats,
 }

@@ -47,6 +47,7 @@ use crate::nat::NatProbe;
 use crate::netmap::{Candidate, CandidateKind, Netmap, NodeCandidates, RelayTicket};
 use crate::path::KEEPALIVE;
 use crate::peer::{Joining, Peer};
+use crate::relays::MAX_CHANNELS;
 use crate::wire::{Probe, Ticket};
 use crate::{MeshId, NodeId, SessionKey};
 
@@ -98,6 +99,10 @@ pub struct Node {
     lost: Vec<NodeId>,
     /// A path fell silent: this node's own address may have changed.
     in_doubt: bool,
+    /// Exchanges with relays that began while a peer worked.
+    exchanges: Vec<([u8; 8], [u8; 8])>,
+    /// Whose exchange with a relay has that nonce.
+    asked: BTreeMap<[u8; 8], NodeId>,
     meshes: BTreeMap<MeshId, Mesh>,
     peers: BTreeMap<NodeId, Peer>,
     /// The next timer of each peer, in order.
@@ -140,6 +145,8 @@ impl Node {
             reports: Vec::new(),
             lost: Vec::new(),
             in_doubt: false,
+            exchanges: Vec::new(),
+            asked: BTreeMap::new(),
             meshes: BTreeMap::new(),
             peers: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -408,11 +415,24 @@ impl Node {
         peer.fire_due_timers(&mut ctx);
         peer.report_changes(&mut ctx);
         let mut next = peer.next_timer(&ctx);
+        self.note_exchanges(id);
         if next.is_some_and(|at| at <= self.now) {
             self.stats.stalled_timers += 1;
             next = Some(self.now + STALLED_TIMER);
         }
         self.set_deadline(id, next);
+    }
+
+    /// Remembers whose exchanges have begun.
+    fn note_exchanges(&mut self, id: NodeId) {
+        // Those of channels that are gone stay; whoever waits for an answer then asks again.
+        if self.asked.len() + self.exchanges.len() > MAX_PEERS * MAX_CHANNELS {
+            self.asked.clear();
+        }
+        for (former, nonce) in self.exchanges.drain(..) {
+            self.asked.remove(&former);
+            self.asked.insert(nonce, id);
+        }
     }
 
     /// The peers, and what each of them is lent while it works.
@@ -427,6 +447,7 @@ impl Node {
             reports: &mut self.reports,
             lost: &mut self.lost,
             in_doubt: &mut self.in_doubt,
+            exchanges: &mut self.exchanges,
             outputs: &mut self.outputs,
             stats: &mut self.stats,
         };

@@ -128,7 +128,8 @@ impl RelayChannel {
             return;
         }
         if self.attempt == 0 {
-            self.nonce = rng.random();
+            let former = std::mem::replace(&mut self.nonce, rng.random());
+            ctx.exchanges.push((former, self.nonce));
         }
         if self.attempt >= LOST_AFTER {
             self.bound = false;

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod exposition;
 pub mod gateway;
 mod holders;
 mod keys;
@@ -15,11 +16,12 @@ mod shell;
 mod state;
 mod stats;
 
+pub use exposition::{CONTENT_TYPE, exposition};
 pub use keys::{
     RelayKeys, TicketError, issue_ticket, reflector_token, verify_reflector_token, verify_ticket,
 };
 pub use limits::{ByteRate, RelayLimits};
 pub use moment::Moment;
-pub use shell::{Relay, RelayHandle, SpawnError};
+pub use shell::{Relay, RelayHandle, RelayMeter, SpawnError};
 pub use state::{Action, RelayState, Route, canonical};
 pub use stats::{DropReason, Dropped, IoStats, RelayStats};

@@ -112,7 +112,23 @@ impl RelayHandle {
 
     /// The counters as of the last batch.
     pub fn stats(&self) -> RelayStats {
-        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.meter().stats()
+    }
+
+    /// Tells the counters after this handle is gone, too.
+    pub fn meter(&self) -> RelayMeter {
+        RelayMeter(Arc::clone(&self.stats))
+    }
+}
+
+/// Tells a relay's counters.
+#[derive(Clone, Debug, Default)]
+pub struct RelayMeter(Arc<Mutex<RelayStats>>);
+
+impl RelayMeter {
+    /// The counters as of the last batch.
+    pub fn stats(&self) -> RelayStats {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -87,11 +87,34 @@ struct Channel {
     carried: u64,
 }
 
+impl Channel {
+    /// How many of its sides are held.
+    fn held(&self) -> usize {
+        self.sides.iter().flatten().count()
+    }
+}
+
+/// What is held in the whole table.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    bindings: u64,
+    pairs: u64,
+}
+
+impl Held {
+    /// A channel has so many sides held now, and had before.
+    fn change(&mut self, before: usize, now: usize) {
+        self.bindings = self.bindings + now as u64 - before as u64;
+        self.pairs = self.pairs + u64::from(now == 2) - u64::from(before == 2);
+    }
+}
+
 /// The relay and reflector.
 pub struct RelayState {
     keys: RelayKeys,
     limits: RelayLimits,
     channels: HashMap<u32, Channel>,
+    held: Held,
     holders: Holders,
     bucket: Bucket,
     rng: ChaCha12Rng,
@@ -110,6 +133,7 @@ impl RelayState {
             keys,
             limits,
             channels: HashMap::new(),
+            held: Held::default(),
             holders: Holders::default(),
             bucket: Bucket::full(&limits.total_rate, now.instant),
             secrets: [rng.random(), rng.random()],
@@ -149,7 +173,8 @@ impl RelayState {
 
     /// The counters.
     pub fn stats(&self) -> RelayStats {
-        RelayStats { channels: self.channels.len() as u64, ..self.stats }
+        let Held { bindings, pairs } = self.held;
+        RelayStats { channels: self.channels.len() as u64, bindings, pairs, ..self.stats }
     }
 
     fn on_packet(
@@ -284,6 +309,7 @@ impl RelayState {
             bucket: Bucket::full(&self.limits.channel_rate, at),
             carried: 0,
         });
+        let held_before = channel.held();
         let [lower, higher] = &mut channel.sides;
         let (own, other) = if ticket.side == 0 { (lower, higher) } else { (higher, lower) };
         // A NAT may give one node's old endpoint to the other: the newer claim is the true one.
@@ -298,6 +324,7 @@ impl RelayState {
         if let Some(before) = own.replace(Bind { route: from, heard_at: at, ends_at }) {
             self.holders.leave(before.route.remote);
         }
+        self.held.change(held_before, channel.held());
         Ok(())
     }
 
@@ -323,12 +350,14 @@ impl RelayState {
         let lifetime = self.limits.bind_lifetime;
         let mut gone = Vec::new();
         self.channels.retain(|_, channel| {
-            let is_alive = |bind: &Bind| bind.is_alive(now, lifetime, &self.holders);
-            let lives = channel.sides.iter().flatten().any(is_alive);
-            if !lives {
-                gone.extend(channel.sides.iter().flatten().map(|bind| bind.route.remote));
+            let held_before = channel.held();
+            for side in &mut channel.sides {
+                // What is not alive can only be bound anew.
+                let dead = side.take_if(|bind| !bind.is_alive(now, lifetime, &self.holders));
+                gone.extend(dead.map(|bind| bind.route.remote));
             }
-            lives
+            self.held.change(held_before, channel.held());
+            channel.held() > 0
         });
         for address in gone {
             self.holders.leave(address);

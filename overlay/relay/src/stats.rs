@@ -1,6 +1,6 @@
 //! What a relay counts.
 
-/// Counters of a relay since its start; `channels` and `binds` are the present numbers.
+/// Counters of a relay since its start; `channels`, `bindings` and `pairs` are the present numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RelayStats {
     /// Packets passed on from one side of a channel to the other.
@@ -15,6 +15,10 @@ pub struct RelayStats {
     pub bound: u64,
     /// Channels in the table.
     pub channels: u64,
+    /// Sides of them that an address holds. One that fell silent counts for 20 s more at most.
+    pub bindings: u64,
+    /// Channels with both sides held.
+    pub pairs: u64,
     /// Datagrams dropped, by reason.
     pub dropped: Dropped,
     /// The shell's part.
@@ -83,6 +87,22 @@ pub enum DropReason {
 }
 
 impl Dropped {
+    /// Each reason by its name, and how often it was one.
+    pub fn by_reason(&self) -> [(&'static str, u64); 10] {
+        [
+            ("malformed", self.malformed),
+            ("bad-token", self.bad_token),
+            ("forged-ticket", self.forged_ticket),
+            ("expired-ticket", self.expired_ticket),
+            ("bad-cookie", self.bad_cookie),
+            ("table-full", self.table_full),
+            ("unbound", self.unbound),
+            ("peer-unbound", self.peer_unbound),
+            ("over-rate", self.over_rate),
+            ("over-quota", self.over_quota),
+        ]
+    }
+
     pub(crate) fn count(&mut self, reason: DropReason) {
         *match reason {
             DropReason::Malformed => &mut self.malformed,

@@ -8,7 +8,6 @@ use crate::io::Output;
 use crate::keeper::{Keeper, Kept, MAX_KEEPERS};
 use crate::nat::Taken;
 use crate::netmap::RelayOffer;
-use crate::peer::Peer;
 use crate::wire::ControlFrame;
 
 impl Node {
@@ -59,18 +58,21 @@ impl Node {
     }
 
     fn on_relay_frame(&mut self, from: SocketAddr, frame: &ControlFrame) -> bool {
-        let (peers, mut ctx) = self.lend();
-        let takes = |(id, peer): (&NodeId, &mut Peer)| {
-            peer.on_control(&mut ctx, from, frame).then_some(*id)
+        let (ControlFrame::BindChallenge { nonce, .. } | ControlFrame::BindAck { nonce, .. }) =
+            frame
+        else {
+            return false;
         };
-        let taken_by = peers.iter_mut().find_map(takes);
-        if let Some(id) = taken_by {
-            self.with_peer(id, |_, _| ());
-            if matches!(frame, ControlFrame::BindAck { .. }) {
-                self.on_bound(from, id);
-            }
+        let Some(id) = self.asked.get(nonce).copied().filter(|id| self.peers.contains_key(id))
+        else {
+            return false;
+        };
+        let mut is_taken = false;
+        self.with_peer(id, |peer, ctx| is_taken = peer.on_control(ctx, from, frame));
+        if is_taken && matches!(frame, ControlFrame::BindAck { .. }) {
+            self.on_bound(from, id);
         }
-        taken_by.is_some()
+        is_taken
     }
 
     /// A channel at that relay is bound: one keepalive is for all of them.

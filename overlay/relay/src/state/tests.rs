@@ -354,3 +354,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn bindings_and_pairs_are_counted_as_they_come_and_go() {
+    let mut bench = bench();
+    let held = |bench: &Bench| {
+        let stats = bench.state.stats();
+        (stats.channels, stats.bindings, stats.pairs)
+    };
+    bench.bind(0, alice(), ticket(0));
+    assert_eq!(held(&bench), (1, 1, 0));
+    bench.bind(0, bob(), ticket(1));
+    bench.bind(1, bob(), ticket(1));
+    assert_eq!(held(&bench), (1, 2, 1));
+    // The NAT has given the one's address to the other.
+    bench.bind(2, alice(), ticket(1));
+    assert_eq!(held(&bench), (1, 1, 0));
+    bench.bind(2, bob(), ticket(0));
+    assert_eq!(held(&bench), (1, 2, 1));
+
+    // One of them goes on, the other is silent.
+    for seconds in (20..200).step_by(20) {
+        bench.bind(seconds, alice(), ticket(1));
+    }
+    assert_eq!(held(&bench), (1, 1, 0));
+    let later = bench.at(400);
+    bench.state.handle_wakeup(later);
+    assert_eq!(held(&bench), (0, 0, 0));
+}

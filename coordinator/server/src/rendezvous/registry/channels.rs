@@ -31,6 +31,10 @@ struct Channel {
 #[derive(Default)]
 pub(super) struct Channels {
     channels: BTreeMap<Pair, Channel>,
+    /// The other ends of each node's channels.
+    peers: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// The pairs that a network uses channels of.
+    used_by: BTreeMap<MeshId, BTreeSet<Pair>>,
     numbers: BTreeSet<u32>,
     renewals: BTreeSet<(Instant, Pair)>,
 }
@@ -54,20 +58,32 @@ impl Channels {
             Channel { number, users, expires_unix: expiry(now), renew_at, relays: Vec::new() }
         });
         channel.users.insert(mesh);
+        self.used_by.entry(mesh).or_default().insert(pair);
+        for (node, peer) in both(pair) {
+            self.peers.entry(node).or_default().insert(peer);
+        }
     }
 
     /// Forgets the channels that only `mesh` used.
     pub(super) fn release(&mut self, mesh: MeshId) {
-        let Self { channels, numbers, renewals } = self;
-        channels.retain(|pair, channel| {
+        for pair in self.used_by.remove(&mesh).unwrap_or_default() {
+            let Some(channel) = self.channels.get_mut(&pair) else { continue };
             channel.users.remove(&mesh);
-            let is_used = !channel.users.is_empty();
-            if !is_used {
-                numbers.remove(&channel.number);
-                renewals.remove(&(channel.renew_at, *pair));
+            if !channel.users.is_empty() {
+                continue;
             }
-            is_used
-        });
+            self.numbers.remove(&channel.number);
+            self.renewals.remove(&(channel.renew_at, pair));
+            self.channels.remove(&pair);
+            for (node, peer) in both(pair) {
+                if let Some(peers) = self.peers.get_mut(&node) {
+                    peers.remove(&peer);
+                    if peers.is_empty() {
+                        self.peers.remove(&node);
+                    }
+                }
+            }
+        }
     }
 
     /// Prolongs what is due; the pairs need new tickets.
@@ -98,7 +114,7 @@ impl Channels {
 
     /// The pairs of that node.
     pub(super) fn pairs_of(&self, node: NodeId) -> Vec<Pair> {
-        self.channels.keys().filter(|(a, b)| *a == node || *b == node).copied().collect()
+        self.peers.get(&node).into_iter().flatten().map(|peer| ordered((node, *peer))).collect()
     }
 
     /// Where the pair has tickets.
@@ -132,6 +148,10 @@ impl Channels {
             sealed: format_hex(&sealed),
         })
     }
+}
+
+fn both((a, b): Pair) -> [Pair; 2] {
+    [(a, b), (b, a)]
 }
 
 pub(super) fn ordered((a, b): Pair) -> Pair {

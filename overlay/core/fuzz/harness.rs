@@ -229,6 +229,7 @@ impl Run<'_> {
                 Output::Transmit { .. }
                 | Output::Announce(_)
                 | Output::RelaySilent(_)
+                | Output::RelayWidth { .. }
                 | Output::PairChanged(..) => {}
             }
         }

@@ -188,6 +188,15 @@ pub enum Output {
     Announce(NodeCandidates),
     /// Tell the coordinator how far the relays are: those that answer, the home relay first.
     RelaysMeasured(Vec<MeasuredRelay>),
+    /// Frames of full size pass on that path through a relay, or are not known to: then long packets travel in
+    /// two parts ([`wire::relay::split`](crate::wire::relay::split)). Given on change only; before, they are
+    /// not known to.
+    RelayWidth {
+        /// A relayed path.
+        path: Path,
+        /// Whether long packets may go whole.
+        whole: bool,
+    },
     /// Packets through that relay are not answered: it may be the way to it that has broken.
     RelaySilent(SocketAddr),
     /// A pair changed; the driver adds the byte counts and tells the coordinator.

@@ -35,14 +35,16 @@ const RETRIES: [u32; 3] = [1, 4, 20];
 const RETRY_REST: u32 = 60;
 
 /// Before the next race while nothing carries packets, then [`NOTHING_REST`]: a coordinator that starts
-/// again is found at once.
-const NOTHING: [Duration; 4] = [
+/// again is found at once, one that is away for hours is asked twice a minute.
+const NOTHING: [Duration; 6] = [
     Duration::from_millis(200),
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
 ];
-const NOTHING_REST: Duration = Duration::from_secs(5);
+const NOTHING_REST: Duration = Duration::from_secs(25);
 
 /// Before a rung that was refused is tried again in a race that nobody has won.
 const REFUSED: Duration = Duration::from_secs(1);

@@ -121,13 +121,19 @@ impl Peer {
     }
 
     /// That relay sees this node elsewhere from now on.
-    pub(crate) fn on_relay_way(&mut self, ctx: &Context<'_>, relay: SocketAddr) {
-        self.relays.restart_at(ctx.now, relay);
+    pub(crate) fn on_relay_way(&mut self, ctx: &mut Context<'_>, relay: SocketAddr) {
+        self.restart_relays(ctx, Some(relay));
+    }
+
+    fn restart_relays(&mut self, ctx: &mut Context<'_>, at: Option<SocketAddr>) {
+        for path in self.relays.restart(ctx.now, at) {
+            ctx.outputs.push(Output::RelayWidth { path, whole: false });
+        }
     }
 
     /// This node's own addresses have changed: everything that depends on them is asked anew.
-    pub(crate) fn on_local_change(&mut self, ctx: &Context<'_>) {
-        self.relays.restart(ctx.now);
+    pub(crate) fn on_local_change(&mut self, ctx: &mut Context<'_>) {
+        self.restart_relays(ctx, None);
         if let Some(selected) = &mut self.selected {
             selected.question_now();
         }
@@ -224,7 +230,7 @@ impl Peer {
     pub(crate) fn next_timer(&self, ctx: &Context<'_>) -> Option<Instant> {
         let around = self.surroundings(ctx);
         let (is_wanted, in_use) = self.relays_in_use(ctx.now);
-        let relays = self.relays.next_timer(is_wanted, in_use);
+        let relays = self.relays.next_timer(ctx.now, is_wanted, in_use);
         let selected = self.selected.as_ref();
         let selected =
             earlier(selected.and_then(|selected| selected.next_timer(&around)), self.rest_timer());
@@ -239,8 +245,8 @@ impl Peer {
         // The selected path goes first: its silence may call for the relay and for new keys.
         self.fire_selected(ctx);
         let (is_wanted, in_use) = self.relays_in_use(ctx.now);
-        for path in self.relays.fire_due_timers(is_wanted, in_use, &mut self.rng, ctx) {
-            self.send_ping(ctx, path, crate::wire::probe::MIN_PING);
+        for (path, size) in self.relays.fire_due_timers(is_wanted, in_use, &mut self.rng, ctx) {
+            self.send_ping(ctx, path, size);
         }
         self.fire_sessions(ctx);
         self.fire_hints(ctx);

@@ -1,5 +1,8 @@
 //! The relay channels of one peer: which of them to use.
 //!
+//! The way to a relay may be narrower than a full frame, and nobody says so: UDP's datagrams are not cut on the
+//! way (DF). So long packets travel in two parts until a ping of full size has been answered.
+//!
 //! All are bound, so that the other side can be heard on each of them; this side sends on one. That
 //! is the fastest by a margin, or the first that works. When it falls silent, another one takes over
 //! (`path`), which needs no exchange with anybody.
@@ -12,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::context::Context;
 use crate::io::Path;
 use crate::relay_client::RelayChannel;
+use crate::wire::probe::{MESH_MTU, MIN_PING};
 use crate::wire::{ControlFrame, Ticket};
 
 /// The most channels to one peer; a further one takes the place of the oldest. Chosen: each node's
@@ -30,6 +34,28 @@ const MEASURE_ATTEMPTS: u32 = 4;
 /// Between measurements while the pair is relayed and not idle. Chosen: routes change in hours.
 const MEASURE_AGAIN: Duration = Duration::from_secs(60);
 
+/// Pings of full size until one is answered.
+const WIDTH_ATTEMPTS: u32 = 3;
+
+/// Between those, and round trips more.
+const WIDTH_GAP: Duration = Duration::from_millis(200);
+
+/// Before a narrow way is tried again. Chosen: routes change in hours.
+const WIDTH_AGAIN: Duration = Duration::from_secs(600);
+
+/// What is known of the longest frames that pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Width {
+    /// Pings of full size that are not answered, and when the next one is due; none: with the next need.
+    Asked(u32, Option<Instant>),
+    /// One was answered.
+    Whole,
+}
+
+impl Width {
+    const UNKNOWN: Self = Self::Asked(0, None);
+}
+
 #[derive(Debug)]
 struct Way {
     channel: RelayChannel,
@@ -40,9 +66,38 @@ struct Way {
     is_gone: bool,
     measure_at: Option<Instant>,
     attempts: u32,
+    width: Width,
 }
 
 impl Way {
+    /// When a ping of full size is due.
+    fn width_due(&self, now: Instant) -> Option<Instant> {
+        // Small ones are answered first.
+        self.rtt?;
+        match self.width {
+            Width::Asked(_, due) => Some(due.unwrap_or(now)),
+            Width::Whole => None,
+        }
+    }
+
+    /// Whether a ping of full size leaves now.
+    fn asks_width(&mut self, now: Instant) -> bool {
+        let is_due = self.width_due(now).is_some_and(|due| due <= now);
+        if let (true, Width::Asked(asked, _)) = (is_due, self.width) {
+            let round_trip = self.rtt.unwrap_or_default();
+            let last = asked + 1 >= WIDTH_ATTEMPTS;
+            let (asked, gap) =
+                if last { (0, WIDTH_AGAIN) } else { (asked + 1, WIDTH_GAP + 2 * round_trip) };
+            self.width = Width::Asked(asked, Some(now + gap));
+        }
+        is_due
+    }
+
+    /// Its other end or the way there is another one. Whether that changes what is known.
+    fn forget_width(&mut self) -> bool {
+        std::mem::replace(&mut self.width, Width::UNKNOWN) == Width::Whole
+    }
+
     /// Lower is better.
     fn rank(&self) -> (bool, bool, Option<Duration>) {
         (self.failed, self.rtt.is_none(), self.rtt)
@@ -78,7 +133,15 @@ impl Relays {
         }
         let channel = RelayChannel::new(now, relay, ticket);
         let (rtt, measure_at) = (None, None);
-        self.0.push(Way { channel, rtt, failed: false, is_gone: false, measure_at, attempts: 0 });
+        self.0.push(Way {
+            channel,
+            rtt,
+            failed: false,
+            is_gone: false,
+            measure_at,
+            attempts: 0,
+            width: Width::UNKNOWN,
+        });
     }
 
     /// Which relays run, as the coordinator knows. It may be the coordinator that lost touch: a channel
@@ -138,6 +201,12 @@ impl Relays {
         self.way(path)?.rtt
     }
 
+    /// A ping of full size came back from there. Whether that is news.
+    pub(crate) fn on_full_pong(&mut self, path: Path) -> bool {
+        let way = self.0.iter_mut().find(|way| way.channel.path() == path);
+        way.is_some_and(|way| std::mem::replace(&mut way.width, Width::Whole) != Width::Whole)
+    }
+
     /// A ping through that relay was answered.
     pub(crate) fn on_pong(&mut self, now: Instant, path: Path, took: Duration) {
         if let Some(way) = self.0.iter_mut().find(|way| way.channel.path() == path) {
@@ -192,35 +261,37 @@ impl Relays {
         }
     }
 
-    /// The network has changed: every binding is of the past.
-    pub(crate) fn restart(&mut self, now: Instant) {
-        for way in &mut self.0 {
+    /// The network has changed, or the way to one relay: every binding is of the past. The paths whose width
+    /// was known.
+    pub(crate) fn restart(&mut self, now: Instant, at: Option<SocketAddr>) -> Vec<Path> {
+        let mut forgotten = Vec::new();
+        for way in self.0.iter_mut().filter(|w| at.is_none_or(|at| w.channel.relay() == at)) {
             way.channel.restart(now);
+            if way.forget_width() {
+                forgotten.push(way.channel.path());
+            }
         }
+        forgotten
     }
 
-    /// The same for the channels at one relay.
-    pub(crate) fn restart_at(&mut self, now: Instant, relay: SocketAddr) {
-        for way in self.0.iter_mut().filter(|way| way.channel.relay() == relay) {
-            way.channel.restart(now);
-        }
-    }
-
-    /// The relays that are to be measured now, apart from the path in use. `is_wanted`: the pair is
-    /// relayed and not idle.
+    /// The relays that are to be measured now, apart from the path in use, and with full size that one.
+    /// `is_wanted`: the pair is relayed and not idle.
     pub(crate) fn fire_due_timers(
         &mut self,
         is_wanted: bool,
         in_use: Option<Path>,
         rng: &mut ChaCha8Rng,
         ctx: &mut Context<'_>,
-    ) -> Vec<Path> {
+    ) -> Vec<(Path, usize)> {
         let alone = self.0.len() < 2;
         let mut measured = Vec::new();
         self.0.iter_mut().for_each(|way| way.channel.fire_due_timers(rng, ctx));
         self.0.retain(|way| !way.is_gone || way.channel.is_bound());
         for way in &mut self.0 {
             let path = way.channel.path();
+            if is_wanted && in_use == Some(path) && way.asks_width(ctx.now) {
+                measured.push((path, MESH_MTU));
+            }
             if !is_wanted || alone || !way.channel.is_bound() || in_use == Some(path) {
                 continue;
             }
@@ -233,13 +304,20 @@ impl Relays {
                     MEASURE_GAP
                 };
                 way.measure_at = Some(ctx.now + gap);
-                measured.push(path);
+                measured.push((path, MIN_PING));
             }
         }
         measured
     }
 
-    pub(crate) fn next_timer(&self, is_wanted: bool, in_use: Option<Path>) -> Option<Instant> {
+    pub(crate) fn next_timer(
+        &self,
+        now: Instant,
+        is_wanted: bool,
+        in_use: Option<Path>,
+    ) -> Option<Instant> {
+        let used = in_use.filter(|_| is_wanted).and_then(|path| self.way(path));
+        let width = used.and_then(|way| way.width_due(now));
         let channels = self.0.iter().filter_map(|way| way.channel.next_timer());
         let is_measured = |way: &&Way| {
             is_wanted
@@ -247,7 +325,8 @@ impl Relays {
                 && way.channel.is_bound()
                 && in_use != Some(way.channel.path())
         };
-        channels.chain(self.0.iter().filter(is_measured).filter_map(|way| way.measure_at)).min()
+        let measured = self.0.iter().filter(is_measured).filter_map(|way| way.measure_at);
+        channels.chain(measured).chain(width).min()
     }
 
     fn way(&self, path: Path) -> Option<&Way> {

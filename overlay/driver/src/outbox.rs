@@ -4,6 +4,7 @@
 //! call sends it. Several batches are open at a time, so that packets to a few peers (or on two paths
 //! of one peer) that arrive mixed still leave in runs.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -21,6 +22,12 @@ use crate::stats::Stats;
 /// 1420 fit, with everything that sealing adds).
 const BATCH_BYTES: usize = 65_000;
 
+/// Relay frames of so many bytes pass everywhere: IPv6's least MTU less its headers.
+const ALWAYS_PASSES: usize = 1280 - 48;
+
+/// Paths that are remembered to be wide. Chosen: four of the largest meshes.
+const MAX_WHOLE: usize = 4096;
+
 /// Open batches. Chosen: two paths of two peers.
 const BATCHES: usize = 4;
 
@@ -31,6 +38,10 @@ const SEND_PATIENCE: Duration = Duration::from_millis(5);
 pub(crate) struct Outbox {
     batches: [Batch; BATCHES],
     next_victim: usize,
+    /// The paths through relays that long packets pass on whole.
+    whole: HashSet<Path>,
+    /// Packets that travelled in two parts.
+    parted: u16,
 }
 
 struct Batch {
@@ -52,13 +63,49 @@ impl Outbox {
                 count: 0,
             }),
             next_victim: 0,
+            whole: HashSet::new(),
+            parted: 0,
+        }
+    }
+
+    /// Long packets go whole on that path through a relay, or in two parts.
+    pub(crate) fn set_whole(&mut self, path: Path, whole: bool) {
+        if !whole {
+            self.whole.remove(&path);
+        } else if self.whole.len() < MAX_WHOLE {
+            self.whole.insert(path);
+        }
+    }
+
+    /// Adds one packet of `len` bytes on `path`, which `write` fills in; in two parts where it is long and
+    /// not known to pass whole.
+    pub(crate) fn push(
+        &mut self,
+        socket: &Socket,
+        stats: &mut Stats,
+        path: Path,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) {
+        let Path::Relayed { relay, channel } = path else {
+            return self.push_whole(socket, stats, path, len, write);
+        };
+        if len + relay::HEADER_LEN <= ALWAYS_PASSES || self.whole.contains(&path) {
+            return self.push_whole(socket, stats, path, len, write);
+        }
+        let mut packet = vec![0; len];
+        write(&mut packet);
+        self.parted = self.parted.wrapping_add(1);
+        for half in relay::split(channel, self.parted, &packet).into_iter().flatten() {
+            let to = Path::Direct(relay);
+            self.push_whole(socket, stats, to, half.len(), |slot| slot.copy_from_slice(&half));
         }
     }
 
     /// Adds one datagram of `len` bytes on `path`, which `write` fills in.
     ///
     /// A relay's header is put before it. `len` is at most a few thousand bytes.
-    pub(crate) fn push(
+    pub(crate) fn push_whole(
         &mut self,
         socket: &Socket,
         stats: &mut Stats,

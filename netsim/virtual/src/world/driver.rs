@@ -98,6 +98,8 @@ impl World {
             }
             // The simulated nodes have one way to a relay.
             Output::RelaySilent(_) => {}
+            // And its links say what does not fit.
+            Output::RelayWidth { .. } => {}
             Output::PairChanged(session, state) => {
                 match &mut self.notes {
                     Some(notes) => {

@@ -11,6 +11,7 @@ use crate::io::{Output, Path};
 use crate::ledger::Ping;
 use crate::tier::is_better;
 use crate::wire::Probe;
+use crate::wire::probe::MESH_MTU;
 
 impl Peer {
     /// A probe came in that session. Whether the session is known.
@@ -72,6 +73,10 @@ impl Peer {
         match ping.path {
             Path::Relayed { .. } => {
                 self.relays.on_pong(ctx.now, ping.path, took);
+                if ping.size >= MESH_MTU && self.relays.on_full_pong(ping.path) {
+                    let path = ping.path;
+                    ctx.outputs.push(Output::RelayWidth { path, whole: true });
+                }
                 if self.stand_in() == Some(ping.path) {
                     self.replace_relay(ctx, ping.path);
                 }

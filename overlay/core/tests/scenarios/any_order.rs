@@ -144,6 +144,9 @@ impl Subject {
                 Output::OpenPort { session, number, .. } => {
                     assert!(number < 256 && self.sessions.contains(&session));
                 }
+                Output::RelayWidth { path, .. } => {
+                    assert!(matches!(path, Path::Relayed { .. }));
+                }
                 Output::Announce(candidates) => assert!(candidates.candidates.len() <= 8),
                 Output::PairChanged(session, state) => {
                     assert!(self.sessions.contains(&session));

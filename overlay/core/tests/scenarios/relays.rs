@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use overlay_core::netmap::NETMAP_VERSION;
+use overlay_core::wire::probe::MESH_MTU;
 use overlay_core::wire::{ControlFrame, Probe, Ticket};
 use overlay_core::{
     Input, Member, MeshId, Netmap, Node, NodeConfig, NodeId, Output, Path, RelayTicket, SessionKey,
@@ -33,6 +34,11 @@ struct Script {
     primary: Option<Path>,
     also: Option<Path>,
     changes: usize,
+    /// Longer packets do not pass.
+    widest: usize,
+    full_pings: usize,
+    /// Where packets go whole.
+    whole: BTreeSet<Path>,
 }
 
 fn relay(number: u8) -> SocketAddr {
@@ -58,6 +64,9 @@ impl Script {
             primary: None,
             also: None,
             changes: 0,
+            widest: MESH_MTU,
+            full_pings: 0,
+            whole: BTreeSet::new(),
         };
         script.input(Input::JoinMesh(MESH));
         for (number, ms) in (1u8..).zip(rtts) {
@@ -95,13 +104,22 @@ impl Script {
             match output {
                 Output::Transmit { to, bytes } => self.answer(to, &bytes),
                 Output::Probe { via: path @ Path::Relayed { relay, .. }, bytes, .. } => {
-                    if let Ok(Probe::Ping { transaction, .. }) = Probe::decode(&bytes) {
+                    self.full_pings += usize::from(bytes.len() == MESH_MTU);
+                    if let Ok(Probe::Ping { transaction, .. }) = Probe::decode(&bytes)
+                        && bytes.len() <= self.widest
+                    {
                         self.arrive(relay, Arrival::Pong(path, transaction));
                     }
                 }
                 Output::UsePath { primary, also, .. } => {
                     self.changes += usize::from(self.primary != Some(primary));
                     (self.primary, self.also) = (Some(primary), also);
+                }
+                Output::RelayWidth { path, whole: true } => {
+                    assert!(self.whole.insert(path), "on change only");
+                }
+                Output::RelayWidth { path, whole: false } => {
+                    assert!(self.whole.remove(&path), "on change only");
                 }
                 Output::Probe { .. }
                 | Output::AddSession { .. }
@@ -246,4 +264,44 @@ fn relay_that_is_silent_for_a_moment_is_not_left_for_one_that_is_silent_too() {
     }
     assert!(script.also.is_none(), "the doubt is over");
     assert!(script.changes <= changes + 1, "{} changes", script.changes - changes);
+}
+
+#[test]
+fn packets_go_whole_once_a_ping_of_full_size_was_answered() {
+    let mut script = Script::new(&[20]);
+    assert!(script.whole.is_empty(), "nothing is known yet");
+    script.input(Input::Sent(SESSION));
+    script.run(1000);
+    assert_eq!(script.whole, BTreeSet::from([via(1)]));
+    for _ in 0..600 {
+        script.input(Input::Sent(SESSION));
+        script.run(100);
+    }
+    assert_eq!(script.full_pings, 1, "it is known then");
+
+    // Another way to the relay: it may be narrower.
+    script.widest = 1300;
+    script.input(Input::RelayWay(relay(1)));
+    assert!(script.whole.is_empty());
+    for _ in 0..600 {
+        script.input(Input::Sent(SESSION));
+        script.run(100);
+    }
+    assert_eq!((script.whole.len(), script.full_pings), (0, 1 + 3), "it is asked three times");
+    script.widest = MESH_MTU;
+    for _ in 0..6000 {
+        script.input(Input::Sent(SESSION));
+        script.run(100);
+    }
+    assert_eq!(script.whole, BTreeSet::from([via(1)]), "and again after ten minutes");
+}
+
+#[test]
+fn idle_pair_asks_for_no_width() {
+    let mut script = Script::new(&[20]);
+    script.run(60_000);
+    let asked = script.full_pings;
+    script.input(Input::RelayWay(relay(1)));
+    script.run(3_600_000);
+    assert_eq!(script.full_pings, asked);
 }

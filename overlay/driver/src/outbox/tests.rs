@@ -83,3 +83,34 @@ fn relayed_packets_carry_the_channel() {
     outbox.flush(&socket, &mut stats);
     assert_eq!(relay::parse(&peer.receive()), Some((7, &b"abc"[..])));
 }
+
+#[test]
+fn long_packets_travel_in_two_parts_until_the_way_is_known_to_be_wide() {
+    let (socket, mut outbox, mut stats) = sender();
+    let peer = peer();
+    let Path::Direct(relay) = peer.path else { unreachable!() };
+    let path = Path::Relayed { relay, channel: 7 };
+    let packet: Vec<u8> = (0..1444).map(|byte| byte as u8).collect();
+    let mut joiner = relay::Joiner::default();
+    let now = std::time::Instant::now();
+    for _ in 0..2 {
+        let filled = |slot: &mut [u8]| slot.copy_from_slice(&packet);
+        outbox.push(&socket, &mut stats, path, packet.len(), filled);
+        outbox.flush(&socket, &mut stats);
+        let mut take = || {
+            let datagram = peer.receive();
+            assert!(datagram.len() <= ALWAYS_PASSES);
+            joiner.take(now, relay, &relay::parse_part(&datagram).unwrap())
+        };
+        assert_eq!((take(), take()), (None, Some(packet.clone())));
+    }
+    outbox.push(&socket, &mut stats, path, 1224, |slot| slot.fill(1));
+    outbox.set_whole(path, true);
+    outbox.push(&socket, &mut stats, path, 1444, |slot| slot.fill(2));
+    outbox.flush(&socket, &mut stats);
+    assert_eq!([peer.receive().len(), peer.receive().len()], [1232, 1452]);
+    outbox.set_whole(path, false);
+    outbox.push(&socket, &mut stats, path, 1225, |slot| slot.fill(3));
+    outbox.flush(&socket, &mut stats);
+    assert_eq!([peer.receive().len(), peer.receive().len()], [625, 624]);
+}

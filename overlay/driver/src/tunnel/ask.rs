@@ -15,7 +15,7 @@ use super::Detour;
 use crate::socket::Socket;
 use crate::view::Seen;
 
-/// Between questions to one who does not answer, as long as somebody waits for it.
+/// Before a question that is not answered is asked again; then twice as long each time.
 const AGAIN: Duration = Duration::from_millis(300);
 
 /// By which way a question goes.
@@ -38,11 +38,13 @@ impl Asking {
     /// Completes when there is an answer.
     pub(super) async fn until_answered(self) {
         let mut questions = Questions::new(&self);
+        let mut patience = AGAIN;
         loop {
             questions.ask(rand::random());
-            if timeout(AGAIN, questions.answers.recv()).await.is_ok() {
+            if timeout(patience, questions.answers.recv()).await.is_ok() {
                 return;
             }
+            patience *= 2;
         }
     }
 

@@ -226,6 +226,7 @@ fn carry_out(now: Instant, plane: &mut Plane, output: Output) {
         }
         Output::Announce(candidates) => plane.announce_candidates(candidates),
         Output::RelaysMeasured(measured) => plane.announce_relays(measured),
+        Output::RelayWidth { path, whole } => plane.net.set_whole(path, whole),
         Output::RelaySilent(relay) => plane.net.socket.detour().note_silence(relay),
         Output::PairChanged(session, state) => plane.pair_changed(session, state),
     }

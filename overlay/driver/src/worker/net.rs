@@ -41,6 +41,17 @@ impl Net {
         self.outbox.push(&self.socket, &mut self.stats, path, len, write);
     }
 
+    /// Long packets go whole on that path through a relay, or in two parts.
+    pub(super) fn set_whole(&mut self, path: Path, whole: bool) {
+        self.outbox.set_whole(path, whole);
+    }
+
+    /// Queues a packet that goes whole, come what may: it asks whether it does.
+    pub(super) fn push_whole(&mut self, path: Path, packet: &[u8]) {
+        let Self { socket, stats, outbox } = self;
+        outbox.push_whole(socket, stats, path, packet.len(), |slot| slot.copy_from_slice(packet));
+    }
+
     /// Queues a copy of a packet on `path`.
     pub(super) fn push_copy(&mut self, path: Path, packet: &[u8]) {
         self.push(path, packet.len(), |slot| slot.copy_from_slice(packet));

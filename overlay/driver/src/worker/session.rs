@@ -180,8 +180,12 @@ impl Session {
 
     /// Seals a probe and sends it on that path alone; without keys there is nothing to probe with.
     pub(super) fn probe(&mut self, net: &mut Net, via: Path, packet: &[u8]) {
-        if self.keyed && packet.len() <= SEGMENT_BYTES {
-            self.seal(net, Selected { primary: via, also: None }, packet);
+        if !self.keyed || packet.len() > SEGMENT_BYTES {
+            return;
+        }
+        let mut buffer = [0u8; SEGMENT_BYTES + OVERHEAD];
+        if let TunnResult::WriteToNetwork(sealed) = self.tunn.encapsulate(packet, &mut buffer) {
+            net.push_whole(via, sealed);
         }
     }
 

@@ -31,7 +31,8 @@ pub struct TunnelConfig {
     pub server: String,
     /// An HTTP proxy that takes CONNECT, such as `http://user:password@proxy.example:3128`.
     pub proxy: Option<String>,
-    /// When a better way is tried again for the first time while a worse one is in use; then more rarely.
+    /// When a better way is tried again for the first time while a worse one is in use; then more rarely. The
+    /// one in use is looked at as often, or every ten seconds if that is more often.
     pub recheck: Duration,
 }
 

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::sync::Arc;
@@ -390,6 +392,66 @@ async fn where_udp_reaches_the_coordinator_alone_relay_frames_go_in_quic_datagra
     }
     a.send_until_received(&b, b"by UDP").await;
     b.send_until_received(&a, b"and back").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn udp_that_loses_a_third_of_a_jobs_packets_is_left_for_quic_datagrams() {
+    let coordinator = Coordinator::new();
+    let _server = coordinator.serve().await;
+    let relay = thinned(coordinator.relay_address()).await;
+    *coordinator.advertised.lock().unwrap() = relay;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let recheck = Duration::from_secs(1);
+    let mut nodes = Vec::new();
+    for index in 0..2u8 {
+        let tunnel = TunnelConfig { recheck, ..TunnelConfig::new(closed.to_string(), None) };
+        let (bind, server) = ("127.0.0.1:0", coordinator.address);
+        let overlay = coordinator.node_with(index + 1, bind, server, Some(tunnel)).await;
+        nodes.push(join(overlay, u16::from(index)).await);
+    }
+    for node in &mut nodes {
+        while !matches!(node.mesh.event().await, MeshEvent::Open { .. }) {}
+    }
+    let [a, b] = nodes.try_into().ok().unwrap();
+    let by_quic = async || {
+        for _ in 0..10 {
+            a.send(&b, &[7; 1000]).await;
+        }
+        [&a, &b].iter().all(|node| node.overlay.way().rung == Some(Rung::Quic))
+    };
+    wait_for("both have measured it", by_quic).await;
+    let report = &a.mesh.pairs().await[0];
+    assert!(report.explain.contains("QUIC datagrams"), "{}", report.explain);
+}
+
+/// Passes datagrams on to `target` and back, all but every third.
+async fn thinned(target: SocketAddr) -> SocketAddr {
+    let near = Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let address = near.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut fars = HashMap::new();
+        let (mut buffer, mut count) = ([0; 2048], 0u32);
+        loop {
+            let (len, from) = near.recv_from(&mut buffer).await.unwrap();
+            if let Entry::Vacant(place) = fars.entry(from) {
+                let far = Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                far.connect(target).await.unwrap();
+                place.insert(Arc::clone(&far));
+                let near = Arc::clone(&near);
+                tokio::spawn(async move {
+                    let mut buffer = [0; 2048];
+                    while let Ok(len) = far.recv(&mut buffer).await {
+                        near.send_to(&buffer[..len], from).await.unwrap();
+                    }
+                });
+            }
+            count += 1;
+            if !count.is_multiple_of(3) {
+                fars[&from].send(&buffer[..len]).await.unwrap();
+            }
+        }
+    });
+    address
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -106,6 +106,7 @@ pub(crate) struct Site {
     /// To be measured when they are there.
     compared: Vec<Rung>,
     is_measuring: bool,
+    look_every: Duration,
     looked_at: Instant,
     carried: u64,
 }
@@ -161,6 +162,7 @@ impl Site {
             links_made: 0,
             compared: Vec::new(),
             is_measuring: false,
+            look_every: LOOK.min(retry),
             looked_at: now,
             carried: 0,
         };
@@ -172,10 +174,8 @@ impl Site {
         let mut effects = self.ladder.handle_wakeup(Instant::now());
         loop {
             effects.into_iter().for_each(|effect| self.carry_out(effect));
-            let wakeup = self
-                .ladder
-                .next_wakeup()
-                .map_or(self.looked_at + LOOK, |at| at.min(self.looked_at + LOOK));
+            let look = self.looked_at + self.look_every;
+            let wakeup = self.ladder.next_wakeup().map_or(look, |at| at.min(look));
             let detour = Arc::clone(&self.detour);
             effects = tokio::select! {
                 Some(done) = self.tasks.join_next() => self.on_done(done),
@@ -363,7 +363,7 @@ impl Site {
     /// Measures the way in use while jobs use it.
     async fn look(&mut self) {
         let now = Instant::now();
-        if now < self.looked_at + LOOK {
+        if now < self.looked_at + self.look_every {
             return;
         }
         self.looked_at = now;

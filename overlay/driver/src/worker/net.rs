@@ -48,8 +48,14 @@ impl Net {
 
     /// Queues a packet that goes whole, come what may: it asks whether it does.
     pub(super) fn push_whole(&mut self, path: Path, packet: &[u8]) {
-        let Self { socket, stats, outbox } = self;
-        outbox.push_whole(socket, stats, path, packet.len(), |slot| slot.copy_from_slice(packet));
+        let copied = |slot: &mut [u8]| slot.copy_from_slice(packet);
+        match path {
+            Path::Direct(_) => self.push(path, packet.len(), copied),
+            Path::Relayed { .. } => {
+                let (socket, stats) = (&self.socket, &mut self.stats);
+                self.outbox.push_whole(socket, stats, path, packet.len(), copied);
+            }
+        }
     }
 
     /// Queues a copy of a packet on `path`.

@@ -243,15 +243,19 @@ mod tests {
         let mut endpoints = [None; MAX_CANDIDATES];
         endpoints[0] = Some("192.0.2.7:9000".parse().unwrap());
         endpoints[7] = Some("[2001:db8::1]:9000".parse().unwrap());
-        for purpose in
-            [Purpose::Here, Purpose::PassOn(NodeId([2; 32])), Purpose::About(NodeId([3; 32]))]
-        {
+        for purpose in [
+            Purpose::Here,
+            Purpose::PassOn(NodeId([2; 32])),
+            Purpose::About(NodeId([3; 32])),
+            Purpose::OfferChance,
+            Purpose::AcceptChance,
+        ] {
             let hint = Probe::Hint { purpose, endpoints };
             let bytes = hint.encode();
             assert_eq!((bytes.len(), Probe::decode(&bytes)), (HINT_LEN, Ok(hint)));
         }
         let mut bad = Probe::Hint { purpose: Purpose::Here, endpoints }.encode();
-        bad[BODY] = 3;
+        bad[BODY] = 5;
         assert_eq!(Probe::decode(&bad), Err(DecodeProbeError::UnknownFormat));
     }
 

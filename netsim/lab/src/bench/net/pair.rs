@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use coordinator_api::mesh::MeshPair;
+use netsim_sim::{LinkProfile, Loss, OneWay, Rate};
+use netsim_wire::{Cable, LineId, LineSpec, Wires};
 use nix::mount::{MsFlags, mount};
 use nix::unistd::Pid;
 
-use super::tunnels::{End, Tunnel};
+use super::tunnels::{End, Tunnel, Way};
 use crate::program::Place;
 use crate::wait;
 use crate::world::{Programs, Submission, World};
@@ -17,14 +19,26 @@ use netsim_scenario::Preset;
 use netsim_scenario::resolved::Coordinator;
 
 /// The wire's name at both ends.
-const WIRE: &str = "bench0";
+pub(super) const WIRE: &str = "bench0";
 /// The machines' addresses on the wire.
 pub(super) const ADDRESSES: [Ipv4Addr; 2] =
     [Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2)];
+/// The distant wire's name at both ends.
+pub(super) const FAR_WIRE: &str = "bench1";
+/// The machines' addresses on the distant wire.
+pub(super) const FAR_ADDRESSES: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(10, 99, 1, 1), Ipv4Addr::new(10, 99, 1, 2)];
+/// How long the distant wire is, there or back.
+const FAR: Duration = Duration::from_millis(10);
+/// How fast it is: what the thread that carries its frames does with ease. Its queue holds one round
+/// trip's worth.
+const FAR_RATE: Rate = Rate { bits_per_s: 300_000_000, queue_bytes: 750_000 };
 /// How long commands and starts may take.
 const SOON: Duration = Duration::from_secs(60);
 /// How long our tunnel may take until it has settled on the wire.
 const SETTLED: Duration = Duration::from_secs(20);
+/// How long until it has given UDP up.
+const GIVEN_UP: Duration = Duration::from_secs(90);
 /// The job lasts longer than any run.
 const WALLTIME: Duration = Duration::from_secs(6 * 3600);
 
@@ -32,6 +46,13 @@ const WALLTIME: Duration = Duration::from_secs(6 * 3600);
 pub(super) struct Pair {
     world: World,
     job: u64,
+    far: Option<FarWire>,
+}
+
+/// The distant wire, while it is there.
+struct FarWire {
+    wires: Wires,
+    line: LineId,
 }
 
 impl Pair {
@@ -47,7 +68,7 @@ impl Pair {
             world.add_volunteer(Preset::None, 1)?;
         }
         world.enrol()?;
-        let this = Self { world, job: 0 };
+        let this = Self { world, job: 0, far: None };
         this.lay_wire()?;
         let mut world = this.world;
         (0..ADDRESSES.len()).try_for_each(|index| world.start_agent(index))?;
@@ -60,7 +81,7 @@ impl Pair {
         let job = world.scientist().submit(&idle)?;
         let running = coordinator_api::job::JobState::Running;
         world.scientist().wait_for_job(job, "its start", SOON, |job| job.state == running)?;
-        let this = Self { world, job };
+        let mut this = Self { world, job, far: None };
         this.wait_for_wire()?;
         Ok(this)
     }
@@ -96,11 +117,7 @@ impl Pair {
 
     /// The left agent's resident memory.
     pub(super) fn memory_kib(&mut self) -> anyhow::Result<u64> {
-        let pid = self.world.volunteers[0].agent()?.pid();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
-            .context("the kernel tells no memory of the agent")
+        resident_kib(self.world.volunteers[0].agent()?.pid())
     }
 
     /// Ends everything; what is left behind is an error.
@@ -132,16 +149,55 @@ impl Pair {
     }
 
     /// Our tunnel uses the wire, as the others do.
-    fn wait_for_wire(&self) -> anyhow::Result<()> {
-        self.wait_for_path("the wire", |pair| {
+    fn wait_for_wire(&mut self) -> anyhow::Result<()> {
+        self.wait_for_path("the wire", SETTLED, |pair| {
             let via = pair.via.as_deref().unwrap_or_default();
             ADDRESSES.iter().any(|address| via.starts_with(&address.to_string()))
         })
     }
 
-    /// Closes the wire to UDP, waits until our tunnel goes over the relay, and returns the process
-    /// that the relay runs in.
-    pub(super) fn block_direct(&self) -> anyhow::Result<Pid> {
+    /// Leaves our tunnel no better way than that. To be called in the order of [`Way::ALL`]; the first
+    /// ones may be left out.
+    pub(super) fn open(&mut self, way: Way) -> anyhow::Result<()> {
+        match way {
+            Way::Distant => {
+                self.close_wire()?;
+                self.lay_far_wire()?;
+                self.wait_for_path("the distant wire", SETTLED, |pair| {
+                    let via = pair.via.as_deref().unwrap_or_default();
+                    FAR_ADDRESSES.iter().any(|address| via.starts_with(&address.to_string()))
+                })
+            }
+            Way::Lossy => {
+                let far = self.far.as_ref().context("there is no distant wire")?;
+                Ok(far.wires.set_profile(far.line, distant(0.01))?)
+            }
+            Way::Relay => {
+                if self.far.take().is_none() {
+                    self.close_wire()?;
+                }
+                self.wait_for_path("the relay", SETTLED, |pair| pair.path == "relayed")
+            }
+            Way::Tls => {
+                let rules = "table inet benchudp { chain in \
+                             { type filter hook input priority 0; meta l4proto udp drop; }; }";
+                for side in 0..ADDRESSES.len() {
+                    self.place(side).expect("nft", &self.tool("nft")?, [rules], SOON)?;
+                }
+                self.wait_for_path("TLS", GIVEN_UP, |pair| {
+                    pair.path == "relayed" && pair.explain.contains("over TLS")
+                })
+            }
+        }
+    }
+
+    /// The process that the relay runs in.
+    pub(super) fn relay(&self) -> anyhow::Result<Pid> {
+        self.world.coordinator_pid().context("the coordinator does not run")
+    }
+
+    /// Closes the wire to UDP.
+    fn close_wire(&self) -> anyhow::Result<()> {
         let rules = format!(
             "add chain ip bench out {{ type filter hook output priority 0; }}; \
              add rule ip bench out oifname {WIRE} udp dport != 0 drop"
@@ -149,13 +205,46 @@ impl Pair {
         for side in 0..ADDRESSES.len() {
             self.place(side).expect("nft", &self.tool("nft")?, [&rules], SOON)?;
         }
-        self.wait_for_path("the relay", |pair| pair.path == "relayed")?;
-        self.world.coordinator_pid().context("the coordinator does not run")
+        Ok(())
     }
 
-    fn wait_for_path(&self, what: &str, holds: impl Fn(&MeshPair) -> bool) -> anyhow::Result<()> {
+    /// Joins the machines by another wire, whose frames a thread of this process carries.
+    fn lay_far_wire(&mut self) -> anyhow::Result<()> {
+        let wires = Wires::new()?;
+        let [near, far] = [0, 1].map(|side| &self.world.volunteers[side].machine.netns);
+        let there = format!("/proc/{}/fd/{}", std::process::id(), far.descriptor());
+        let ip = self.tool("ip")?;
+        let run =
+            |side: usize, args: &[&str]| self.place(side).expect("ip", &ip, args, SOON).map(drop);
+        run(
+            0,
+            &["link", "add", FAR_WIRE, "type", "veth", "peer", "name", FAR_WIRE, "netns", &there],
+        )?;
+        let cable = Cable { near: near.borrowed(), name: FAR_WIRE, far: far.borrowed() };
+        let spliced = cable.splice(None).context("cannot lay the distant wire")?;
+        let spec = LineSpec { profile: distant(0.0), seed: 1, ..LineSpec::default() };
+        let line = wires.add(spec, spliced)?;
+        for (side, address) in FAR_ADDRESSES.iter().enumerate() {
+            run(side, &["address", "add", &format!("{address}/24"), "dev", FAR_WIRE])?;
+            run(side, &["link", "set", FAR_WIRE, "up"])?;
+        }
+        self.far = Some(FarWire { wires, line });
+        Ok(())
+    }
+
+    /// Waits while packets are sent: an idle pair does not find out that its path is gone.
+    fn wait_for_path(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        holds: impl Fn(&MeshPair) -> bool,
+    ) -> anyhow::Result<()> {
+        let (ping, [from, to]) = (self.tool("ping")?, self.own_ends()?);
+        let to = to.address.to_string();
         let mut seen = Vec::new();
-        let waited = wait::until_every(Duration::from_millis(500), what, SETTLED, || {
+        let waited = wait::until_every(Duration::from_millis(500), what, limit, || {
+            let args = ["-n", "-c", "1", "-W", "1", &to];
+            from.place.run("ping", &ping, args, SOON).ok()?;
             seen = self.world.scientist().mesh(self.job).ok()?.pairs;
             (seen.len() == 2 && seen.iter().all(&holds)).then_some(())
         });
@@ -164,6 +253,21 @@ impl Pair {
             Err(_) => bail!("our tunnel does not use {what}: {seen:?}"),
         }
     }
+}
+
+/// A process's resident memory.
+pub(super) fn resident_kib(pid: Pid) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
+        .context("the kernel tells no memory of the agent")
+}
+
+/// A link of [`FAR`] that loses that share of the packets, both ways.
+fn distant(loss: f64) -> LinkProfile {
+    let loss = if loss > 0.0 { Loss::Independent(loss) } else { Loss::None };
+    let way = OneWay { delay: FAR, rate: Some(FAR_RATE), loss, ..OneWay::PERFECT };
+    LinkProfile { up: way, down: way }
 }
 
 /// A program in `first`, in PATH, or where the system's programs are.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nix::unistd::Pid;
 
-use super::pair::{ADDRESSES, Pair, find};
+use super::pair::{ADDRESSES, FAR_ADDRESSES, FAR_WIRE, Pair, WIRE, find};
 use crate::program::{Place, Program};
 use crate::wait;
 
@@ -23,8 +23,18 @@ pub(super) enum Kind {
     Bare,
     /// The agents' tunnel.
     Ours,
-    /// The same through the relay.
+    /// A wire of 20 ms there and back alone.
+    DistantBare,
+    /// Ours over that.
+    Distant,
+    /// The same wire, with a packet in a hundred lost.
+    LossyBare,
+    /// Ours over that.
+    Lossy,
+    /// Ours through the relay.
     Relayed,
+    /// Ours where no UDP gets through.
+    OverTls,
     /// WireGuard's own in Go.
     WireguardGo,
     /// The command of the library that our tunnel uses.
@@ -37,6 +47,33 @@ pub(super) enum Kind {
     Tinc,
     /// n2n's edge.
     N2n,
+}
+
+/// What our tunnel is led over when the bare wire has been measured, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Another wire, 20 ms long there and back.
+    Distant,
+    /// The same with losses.
+    Lossy,
+    /// The coordinator's relay.
+    Relay,
+    /// The same without UDP.
+    Tls,
+}
+
+impl Way {
+    pub(super) const ALL: [Self; 4] = [Self::Distant, Self::Lossy, Self::Relay, Self::Tls];
+
+    /// What is measured there.
+    pub(super) fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Distant => &[Kind::DistantBare, Kind::Distant],
+            Self::Lossy => &[Kind::LossyBare, Kind::Lossy],
+            Self::Relay => &[Kind::Relayed],
+            Self::Tls => &[Kind::OverTls],
+        }
+    }
 }
 
 /// One side of a tunnel.
@@ -63,10 +100,15 @@ pub(super) struct Tunnel {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Bare,
         Self::Ours,
+        Self::DistantBare,
+        Self::Distant,
+        Self::LossyBare,
+        Self::Lossy,
         Self::Relayed,
+        Self::OverTls,
         Self::WireguardGo,
         Self::BoringtunCli,
         Self::GotatunCli,
@@ -79,7 +121,12 @@ impl Kind {
         match self {
             Self::Bare => "bare wire",
             Self::Ours => "Clouds@home",
+            Self::DistantBare => "bare, 20 ms",
+            Self::Distant => "Clouds@home, 20 ms",
+            Self::LossyBare => "bare, 20 ms, 1 % loss",
+            Self::Lossy => "Clouds@home, 20 ms, 1 % loss",
             Self::Relayed => "Clouds@home, relayed",
+            Self::OverTls => "Clouds@home, over TLS",
             Self::WireguardGo => "wireguard-go",
             Self::BoringtunCli => "boringtun-cli",
             Self::GotatunCli => "gotatun-cli",
@@ -91,7 +138,7 @@ impl Kind {
 
     /// Whether a run goes on without it.
     pub(super) fn is_compared(self) -> bool {
-        !matches!(self, Self::Bare | Self::Ours | Self::Relayed)
+        self >= Self::WireguardGo
     }
 }
 
@@ -99,8 +146,11 @@ impl Tunnel {
     /// Sets a tunnel up and waits until packets pass.
     pub(super) fn start(kind: Kind, pair: &mut Pair, tools: &Path) -> anyhow::Result<Self> {
         let (ends, programs, version) = match kind {
-            Kind::Bare => (wire(pair), Vec::new(), String::new()),
-            Kind::Ours | Kind::Relayed => {
+            Kind::Bare => (wire(pair, WIRE, ADDRESSES), Vec::new(), String::new()),
+            Kind::DistantBare | Kind::LossyBare => {
+                (wire(pair, FAR_WIRE, FAR_ADDRESSES), Vec::new(), String::new())
+            }
+            Kind::Ours | Kind::Distant | Kind::Lossy | Kind::Relayed | Kind::OverTls => {
                 (pair.own_ends()?, Vec::new(), env!("CARGO_PKG_VERSION").to_owned())
             }
             Kind::WireguardGo => {
@@ -115,7 +165,8 @@ impl Tunnel {
             Kind::Tinc => tinc(pair)?,
             Kind::N2n => n2n(pair)?,
         };
-        let relay = if kind == Kind::Relayed { Some(pair.block_direct()?) } else { None };
+        let is_relayed = matches!(kind, Kind::Relayed | Kind::OverTls);
+        let relay = if is_relayed { Some(pair.relay()?) } else { None };
         let tunnel = Self { kind, version, ends, relay, _programs: programs };
         tunnel.wait_until_up(pair)?;
         Ok(tunnel)
@@ -140,11 +191,11 @@ impl Tunnel {
 
 type Started = ([End; 2], Vec<Program>, String);
 
-fn wire(pair: &Pair) -> [End; 2] {
+fn wire(pair: &Pair, device: &str, addresses: [Ipv4Addr; 2]) -> [End; 2] {
     [0, 1].map(|side| End {
         place: pair.place(side).clone(),
-        address: ADDRESSES[side],
-        device: "bench0".to_owned(),
+        address: addresses[side],
+        device: device.to_owned(),
         processes: Vec::new(),
     })
 }

@@ -25,7 +25,7 @@ demo: prepare build doctor ## install what is missing, build, run the main job o
 test: prepare-test build doctor ## the same for the whole test suite
 	$(CARGO) test --release --workspace
 
-bench-net: prepare-bench build doctor ## measure the data plane beside its peers; writes docs/benchmarks.md (about 20 minutes)
+bench-net: prepare-bench build doctor ## measure the data plane beside its peers; writes docs/benchmarks.md (about a quarter of an hour)
 	$(RELEASE)/netsim bench net --tools $(TARGET)/tools/bin --page docs/benchmarks.md
 
 build: ## build all programs into target/release, with OAR's names beside `oar`

@@ -28,6 +28,7 @@ mod scenery;
 mod scientist;
 mod volunteers;
 
+pub(crate) use coordinator::RENDEZVOUS_PORT;
 pub use networks::JobNetwork;
 use relays::LoneRelay;
 pub use scientist::{Scientist, Submission};

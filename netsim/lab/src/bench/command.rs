@@ -182,3 +182,38 @@ fn write_part(page: &Path, name: &str, part: &str) -> anyhow::Result<()> {
     fs::write(page, format!("{before}{open}\n{part}\n{close}{after}"))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::{Better, Figure, Header};
+    use super::*;
+
+    fn results(value: f64, short: bool) -> Results {
+        let figure = Figure::new("ratio", "x", Better::Higher, vec![value]).require(3.0, 4.0);
+        let header = Header { bench: "net".to_owned(), short, ..Header::default() };
+        Results { header, figures: vec![figure] }
+    }
+
+    #[test]
+    fn what_was_reached_must_be_reached_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, page) = (dir.path().join("net.json"), dir.path().join("page.md"));
+        fs::write(&page, "above\n<!-- net -->\nold\n<!-- /net -->\nbelow\n").unwrap();
+        let run = |value, short| {
+            let before = Results::read(&file).unwrap();
+            tell(&results(value, short), before.as_ref(), &file, Some(&page)).unwrap()
+        };
+        assert_eq!(run(2.0, false), 0, "it was never reached");
+        assert_eq!(run(3.5, false), 0);
+        assert_eq!(run(2.5, false), 1, "it is lost");
+        let kept = Results::read(&file).unwrap().unwrap();
+        assert_eq!(kept.figures[0].value, Some(3.5), "the run that reached it stays");
+        assert!(file.with_extension("lost.json").exists());
+        assert_eq!(run(2.9, true), 1, "the short form holds its floors");
+        let page = fs::read_to_string(&page).unwrap();
+        assert!(
+            page.starts_with("above\n<!-- net -->\n") && page.ends_with("<!-- /net -->\nbelow\n")
+        );
+        assert!(page.contains("| ratio | 2.90x |") && !page.contains("old"), "{page}");
+    }
+}

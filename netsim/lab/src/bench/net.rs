@@ -98,6 +98,9 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
         progress.begin(format!("round {} of {}: the limit of one core", number + 1, plan.rounds));
         seals.push(seal::bits_per_second(plan.each.min(Duration::from_secs(1))));
     }
+    let mut versions: Vec<_> = versions(&tunnels).collect();
+    // The others' addresses would be direct ways for ours.
+    tunnels.retain(|tunnel| !tunnel.kind.is_compared());
     if !plan.short {
         for way in Way::ALL {
             // What fails here shall not cost what was measured before.
@@ -107,12 +110,15 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
             }
         }
     }
-    let versions = tunnels.iter().map(|t| (t.kind.name().to_owned(), t.version.clone()));
-    let versions = versions.filter(|(_, version)| !version.is_empty()).collect();
+    versions.retain(|(_, version)| !version.is_empty());
+    let versions = versions.into_iter().collect();
     let header =
         Header { bench: "net".to_owned(), machine: machine(), versions, short: plan.short };
     let memory_kib = pair.memory_kib()?;
-    pair.stop(tunnels)?;
+    if let Err(error) = pair.stop(tunnels) {
+        // A peer that does not end is no reason to lose what it was compared in.
+        progress.note(&format!("not all ended: {error:#}"));
+    }
     let crowd = if plan.short || !plan.only.is_empty() && !plan.only.iter().any(|n| n == CROWD) {
         Vec::new()
     } else {
@@ -121,6 +127,11 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
     let gathered =
         rows::Gathered { rounds: &rounds, seals: &seals, memory_kib, missing: &missing, crowd };
     Ok(Results { header, figures: rows::figures(plan, gathered) })
+}
+
+/// The names and versions of what is measured.
+fn versions(tunnels: &[Tunnel]) -> impl Iterator<Item = (String, String)> {
+    tunnels.iter().map(|tunnel| (tunnel.kind.name().to_owned(), tunnel.version.clone()))
 }
 
 /// What `--only` calls the figures of many nodes.

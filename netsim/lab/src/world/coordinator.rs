@@ -13,7 +13,7 @@ use netsim_scenario::resolved::Coordinator;
 /// Its machine's name, where that has addresses of both families.
 const NAME: &str = "coordinator.test";
 /// Where its control channel and its relay listen, by UDP.
-const RENDEZVOUS_PORT: u16 = 6443;
+pub(crate) const RENDEZVOUS_PORT: u16 = 6443;
 const RELAY_PORT: u16 = 6444;
 
 /// From the start of an empty data directory to `ready`.

@@ -119,7 +119,9 @@ fn try_measure(
     let (centre, _) = star(&networks)?;
     let kib = resident_kib(agent_of(&mut world, &centre.host)?)?;
     end(&world, job)?;
-    world.stop()?;
+    if let Err(error) = world.stop() {
+        progress.note(&format!("not all ended: {error:#}"));
+    }
     Ok(kib as f64 / 1024.0)
 }
 

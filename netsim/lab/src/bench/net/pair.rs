@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::tunnels::{End, Tunnel, Way};
 use crate::program::Place;
 use crate::wait;
-use crate::world::{Programs, Submission, World};
+use crate::world::{Programs, RENDEZVOUS_PORT, Submission, World};
 use netsim_scenario::Preset;
 use netsim_scenario::resolved::Coordinator;
 
@@ -28,6 +28,8 @@ pub(super) const FAR_WIRE: &str = "bench1";
 /// The machines' addresses on the distant wire.
 pub(super) const FAR_ADDRESSES: [Ipv4Addr; 2] =
     [Ipv4Addr::new(10, 99, 1, 1), Ipv4Addr::new(10, 99, 1, 2)];
+/// Where the other tunnels' addresses are.
+const TUNNELS: &str = "10.98.0.0/16";
 /// How long the distant wire is, there or back.
 const FAR: Duration = Duration::from_millis(10);
 /// How fast it is: what the thread that carries its frames does with ease. Its queue holds one round
@@ -178,12 +180,14 @@ impl Pair {
                 }
                 self.wait_for_path("the relay", SETTLED, |pair| pair.path == "relayed")
             }
+            Way::Quic => {
+                self.stop_udp(&format!("udp sport != {RENDEZVOUS_PORT}"))?;
+                self.wait_for_path("QUIC datagrams", GIVEN_UP, |pair| {
+                    pair.path == "relayed" && pair.explain.contains("in QUIC datagrams")
+                })
+            }
             Way::Tls => {
-                let rules = "table inet benchudp { chain in \
-                             { type filter hook input priority 0; meta l4proto udp drop; }; }";
-                for side in 0..ADDRESSES.len() {
-                    self.place(side).expect("nft", &self.tool("nft")?, [rules], SOON)?;
-                }
+                self.stop_udp("meta l4proto udp")?;
                 self.wait_for_path("TLS", GIVEN_UP, |pair| {
                     pair.path == "relayed" && pair.explain.contains("over TLS")
                 })
@@ -191,16 +195,30 @@ impl Pair {
         }
     }
 
+    /// Drops what matches as it arrives at the machines.
+    fn stop_udp(&self, what: &str) -> anyhow::Result<()> {
+        let rules = format!(
+            "add table inet benchudp; \
+             add chain inet benchudp in {{ type filter hook input priority 0; }}; \
+             add rule inet benchudp in {what} drop"
+        );
+        for side in 0..ADDRESSES.len() {
+            self.place(side).expect("nft", &self.tool("nft")?, [&rules], SOON)?;
+        }
+        Ok(())
+    }
+
     /// The process that the relay runs in.
     pub(super) fn relay(&self) -> anyhow::Result<Pid> {
         self.world.coordinator_pid().context("the coordinator does not run")
     }
 
-    /// Closes the wire to UDP.
+    /// Closes the wire to UDP, and the other tunnels, which would be direct ways, too.
     fn close_wire(&self) -> anyhow::Result<()> {
         let rules = format!(
             "add chain ip bench out {{ type filter hook output priority 0; }}; \
-             add rule ip bench out oifname {WIRE} udp dport != 0 drop"
+             add rule ip bench out oifname {WIRE} udp dport != 0 drop; \
+             add rule ip bench out ip daddr {TUNNELS} udp dport != 0 drop"
         );
         for side in 0..ADDRESSES.len() {
             self.place(side).expect("nft", &self.tool("nft")?, [&rules], SOON)?;

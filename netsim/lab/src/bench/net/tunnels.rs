@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Lossy,
     /// Ours through the relay.
     Relayed,
+    /// Ours where UDP reaches the coordinator's control channel only.
+    OverQuic,
     /// Ours where no UDP gets through.
     OverTls,
     /// WireGuard's own in Go.
@@ -58,12 +60,15 @@ pub(super) enum Way {
     Lossy,
     /// The coordinator's relay.
     Relay,
+    /// The same where UDP reaches its control channel only.
+    Quic,
     /// The same without UDP.
     Tls,
 }
 
 impl Way {
-    pub(super) const ALL: [Self; 4] = [Self::Distant, Self::Lossy, Self::Relay, Self::Tls];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Distant, Self::Lossy, Self::Relay, Self::Quic, Self::Tls];
 
     /// What is measured there.
     pub(super) fn kinds(self) -> &'static [Kind] {
@@ -71,6 +76,7 @@ impl Way {
             Self::Distant => &[Kind::DistantBare, Kind::Distant],
             Self::Lossy => &[Kind::LossyBare, Kind::Lossy],
             Self::Relay => &[Kind::Relayed],
+            Self::Quic => &[Kind::OverQuic],
             Self::Tls => &[Kind::OverTls],
         }
     }
@@ -100,7 +106,7 @@ pub(super) struct Tunnel {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Bare,
         Self::Ours,
         Self::DistantBare,
@@ -108,6 +114,7 @@ impl Kind {
         Self::LossyBare,
         Self::Lossy,
         Self::Relayed,
+        Self::OverQuic,
         Self::OverTls,
         Self::WireguardGo,
         Self::BoringtunCli,
@@ -126,6 +133,7 @@ impl Kind {
             Self::LossyBare => "bare, 20 ms, 1 % loss",
             Self::Lossy => "Clouds@home, 20 ms, 1 % loss",
             Self::Relayed => "Clouds@home, relayed",
+            Self::OverQuic => "Clouds@home, in QUIC datagrams",
             Self::OverTls => "Clouds@home, over TLS",
             Self::WireguardGo => "wireguard-go",
             Self::BoringtunCli => "boringtun-cli",
@@ -150,9 +158,12 @@ impl Tunnel {
             Kind::DistantBare | Kind::LossyBare => {
                 (wire(pair, FAR_WIRE, FAR_ADDRESSES), Vec::new(), String::new())
             }
-            Kind::Ours | Kind::Distant | Kind::Lossy | Kind::Relayed | Kind::OverTls => {
-                (pair.own_ends()?, Vec::new(), env!("CARGO_PKG_VERSION").to_owned())
-            }
+            Kind::Ours
+            | Kind::Distant
+            | Kind::Lossy
+            | Kind::Relayed
+            | Kind::OverQuic
+            | Kind::OverTls => (pair.own_ends()?, Vec::new(), env!("CARGO_PKG_VERSION").to_owned()),
             Kind::WireguardGo => {
                 wireguard(pair, kind, &find("wireguard-go", Some(tools))?, &["-f"])?
             }
@@ -165,7 +176,7 @@ impl Tunnel {
             Kind::Tinc => tinc(pair)?,
             Kind::N2n => n2n(pair)?,
         };
-        let is_relayed = matches!(kind, Kind::Relayed | Kind::OverTls);
+        let is_relayed = matches!(kind, Kind::Relayed | Kind::OverQuic | Kind::OverTls);
         let relay = if is_relayed { Some(pair.relay()?) } else { None };
         let tunnel = Self { kind, version, ends, relay, _programs: programs };
         tunnel.wait_until_up(pair)?;

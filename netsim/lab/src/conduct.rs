@@ -151,13 +151,15 @@ fn check_strangers(world: &World) -> anyhow::Result<()> {
 }
 
 fn describe_nodes(resolved: &Resolved, recorder: &Recorder) {
+    let regions = resolved.topology.regions_by_name();
+    let region = |name: &str| regions.get(name).map(|&region| region.to_owned());
     for router in &resolved.topology.routers {
         recorder.record(What::Node {
             node: router.name.clone(),
             role: Role::Router,
             behind: router.nat.profile().map_or("no NAT", |_| "NAT").to_owned(),
             router: router.behind.clone(),
-            region: router.region.clone(),
+            region: region(&router.name),
             cores: None,
         });
     }
@@ -179,7 +181,7 @@ fn describe_nodes(resolved: &Resolved, recorder: &Recorder) {
             role,
             behind: behind.unwrap_or_default(),
             router: host.behind.clone(),
-            region: host.region.clone(),
+            region: region(&host.name),
             cores: volunteer.and_then(|v| u16::try_from(v.cores).ok()),
         });
     }

@@ -11,7 +11,9 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
-    // SAFETY: nothing before this line starts a thread.
+    // SAFETY: nothing before this line starts a thread; here and below.
+    unsafe { find_system_programs() };
+    // SAFETY: as above.
     match unsafe { execute(Args::parse()) } {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
         Err(error) => {
@@ -20,5 +22,29 @@ fn main() -> ExitCode {
             eprintln!("netsim: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Where Debian has `nft`, `ip` and others. An ordinary user's PATH does not name them.
+const SYSTEM: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// Looks for programs there, too, after where the user looks.
+///
+/// # Safety
+///
+/// The process must have a single thread.
+unsafe fn find_system_programs() {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<_> = std::env::split_paths(&path).collect();
+    folders.extend(
+        SYSTEM
+            .map(Into::into)
+            .into_iter()
+            .filter(|folder| !folders.contains(folder))
+            .collect::<Vec<_>>(),
+    );
+    if let Ok(path) = std::env::join_paths(folders) {
+        // SAFETY: by this function's contract.
+        unsafe { std::env::set_var("PATH", path) };
     }
 }

@@ -94,7 +94,14 @@ pub fn execute(args: SweepArgs) -> anyhow::Result<i32> {
     if names.contains("seed") {
         bail!("the seed is not set but counted: use --seed FIRST and --seeds COUNT");
     }
-    let seeds: Vec<u64> = (0..args.seeds).map(|more| args.seed.saturating_add(more)).collect();
+    let seeds: Option<Vec<u64>> = (0..args.seeds).map(|more| args.seed.checked_add(more)).collect();
+    let Some(seeds) = seeds else {
+        bail!(
+            "{} seeds from {} on are more than there are: take a smaller --seed",
+            args.seeds,
+            args.seed
+        );
+    };
     let all = combine::all(&args.set, &seeds);
     if all.len() > MOST {
         bail!("{} runs are more than a sweep may have ({MOST}): take fewer values", all.len());

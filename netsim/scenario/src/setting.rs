@@ -25,6 +25,24 @@ pub enum SettingError {
     /// There is no `=`, or nothing before it.
     #[error("`{0}` sets nothing: write PATH=VALUE, such as volunteers.count=50")]
     Form(String),
+    /// The path ends at a part of a list, which is no value.
+    #[error("`{path}`: name one of its keys, as in `{of}.count`")]
+    Whole {
+        /// All of it.
+        path: String,
+        /// The part of the list.
+        of: String,
+    },
+    /// A list is shorter.
+    #[error("`{path}`: the scenario has {count} of `{list}`, counted from 0")]
+    Few {
+        /// All of it.
+        path: String,
+        /// The list.
+        list: String,
+        /// How many there are.
+        count: usize,
+    },
     /// The path leads nowhere.
     #[error("`{path}`: the scenario has no `{part}`{hint}")]
     Nowhere {
@@ -121,11 +139,11 @@ fn set(table: &mut dyn TableLike, setting: &Setting, path: &[String]) -> Result<
         return match index {
             None => tables.iter_mut().try_for_each(|table| set(table, setting, rest)),
             Some(index) => match tables.get_mut(index) {
-                Some(table) => set(table, setting, &rest[1..]),
-                None => {
-                    let part = format!("{key}.{index}` (it has {count}, from 0) `");
-                    Err(setting.nowhere(&part, []))
+                Some(_) if rest.len() == 1 => {
+                    Err(SettingError::Whole { path: setting.path(), of: format!("{key}.{index}") })
                 }
+                Some(table) => set(table, setting, &rest[1..]),
+                None => Err(SettingError::Few { path: setting.path(), list: key.clone(), count }),
             },
         };
     }

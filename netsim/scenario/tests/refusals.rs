@@ -161,13 +161,14 @@ const WRONG: [(&str, &str, &str); 36] = [
 ];
 
 /// What is wrong with a job, and a part of what is said.
-const WRONG_JOBS: [(&str, &str); 6] = [
+const WRONG_JOBS: [(&str, &str); 7] = [
     ("name = \"a/b\"\ncommand = \"true\"", "cannot use \"a/b\" as a name"),
     ("command = \"true \\u0000\"", "holds a NUL"),
     ("command = \"true\"\ntypes = [\"mush\"]", "unknown job type: mush"),
     ("command = \"true\"\nfiles = [\"./no-such.pov\"]", "no file `./no-such.pov`"),
     ("command = \"true\"\nfiles = [\"a\\u0000\"]", "there is no file"),
     ("command = \"true\"\ncollect = [\"a\"]\nthen = \"\\u0000\"", "cannot hold a NUL"),
+    ("command = \"true\"\ncount = 2\ncollect = [\"r{i}.txt\"]", "write `*` for `{i}`"),
 ];
 
 #[test]
@@ -252,7 +253,8 @@ fn values_are_set_from_outside() {
     for (setting, said) in [
         ("volunteers", "write PATH=VALUE"),
         ("volunteer.count=2", "did you mean `volunteers`?"),
-        ("volunteers.7.count=2", "it has 2"),
+        ("volunteers.7.count=2", "the scenario has 2 of `volunteers`"),
+        ("volunteers.0=3", "as in `volunteers.0.count`"),
         ("volunteers.cuont=2", "did you mean `count`?"),
         ("seed.x=2", "expected u64"),
         ("volunteers.count=many", "invalid type"),

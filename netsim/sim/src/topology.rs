@@ -5,6 +5,7 @@
 
 mod build;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,24 @@ pub struct Topology {
     pub hosts: Vec<HostSpec>,
     /// What happens to them.
     pub events: Vec<TimedEvent>,
+}
+
+impl Topology {
+    /// The regions of routers and machines by their names: each one's own, or that of the outermost router
+    /// that it is behind. Those that are in none are not there.
+    pub fn regions_by_name(&self) -> BTreeMap<&str, &str> {
+        let mut regions = BTreeMap::new();
+        let routers = self.routers.iter().map(|r| (&r.name, &r.region, &r.behind));
+        let hosts = self.hosts.iter().map(|h| (&h.name, &h.region, &h.behind));
+        // Routers stand behind earlier ones, and machines behind routers.
+        for (name, own, behind) in routers.chain(hosts) {
+            let outside = || behind.as_deref().and_then(|behind| regions.get(behind).copied());
+            if let Some(region) = own.as_deref().or_else(outside) {
+                regions.insert(name.as_str(), region);
+            }
+        }
+        regions
+    }
 }
 
 /// What lies between two regions, the same both ways.

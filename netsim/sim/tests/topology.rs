@@ -276,3 +276,17 @@ fn text_and_back_is_the_same() {
     assert_eq!(once, again);
     assert!(once.build::<u32>(1, END).is_ok());
 }
+
+#[test]
+fn a_machine_is_in_the_region_of_the_router_that_it_is_behind_at_last() {
+    let topology = topology(
+        r#"{"regions": ["us", "eu"],
+            "routers": [{"name": "carrier", "region": "eu"}, {"name": "home", "behind": "carrier"}],
+            "hosts": [{"name": "a", "behind": "home"}, {"name": "b", "region": "us"}, {"name": "c"}]}"#,
+    );
+
+    let regions = topology.regions_by_name();
+
+    let found = ["carrier", "home", "a", "b", "c"].map(|name| regions.get(name).copied());
+    assert_eq!(found, [Some("eu"), Some("eu"), Some("eu"), Some("us"), None]);
+}

@@ -288,13 +288,15 @@ impl<'a> Run<'a> {
     /// The first events: which machines there are.
     fn introduce_everybody(&mut self) {
         let resolved = self.resolved;
+        let regions = resolved.topology.regions_by_name();
+        let region = |name: &str| regions.get(name).map(|&region| region.to_owned());
         for router in &resolved.topology.routers {
             self.tell(What::Node {
                 node: router.name.clone(),
                 role: Role::Router,
-                behind: String::new(),
+                behind: router.nat.profile().map_or("no NAT", |_| "NAT").to_owned(),
                 router: router.behind.clone(),
-                region: router.region.clone(),
+                region: region(&router.name),
                 cores: None,
             });
         }
@@ -315,7 +317,7 @@ impl<'a> Run<'a> {
                 role,
                 behind: volunteer.map(|it| it.behind.clone()).unwrap_or_default(),
                 router: host.behind.clone(),
-                region: host.region.clone(),
+                region: region(&host.name),
                 cores: volunteer.map(|it| u16::try_from(it.cores).unwrap_or(u16::MAX)),
             });
         }

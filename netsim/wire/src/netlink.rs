@@ -135,6 +135,15 @@ impl Netlink {
         self.order(RouteNetlinkMessage::DelLink(message), 0)
     }
 
+    /// Sets how many packets an interface keeps for who reads them. The older way, an ioctl, is refused to
+    /// those who are root in a namespace of users only.
+    pub fn set_queue(&self, index: u32, packets: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::TxQueueLen(packets));
+        self.order(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
     /// Makes an interface a port of a bridge.
     pub fn plug(&self, index: u32, bridge: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();

@@ -62,6 +62,7 @@ impl Cable<'_> {
             let tap = Tap::new(&port.name, port.hardware)?;
             let netlink = Netlink::new()?;
             let index = netlink.interface(&port.name)?.index;
+            netlink.set_queue(index, tap::QUEUE)?;
             if let Some(bridge) = port.bridge {
                 netlink.plug(index, bridge)?;
             }
@@ -71,9 +72,11 @@ impl Cable<'_> {
         })?;
         let near = within(near, || {
             let tap = Tap::new(name, old.hardware)?;
-            tap::set_up(name, true)?;
             let netlink = Netlink::new()?;
-            netlink.settle(netlink.interface(name)?.index, settings)?;
+            let index = netlink.interface(name)?.index;
+            netlink.set_queue(index, tap::QUEUE)?;
+            tap::set_up(name, true)?;
+            netlink.settle(index, settings)?;
             if let Some(address) = disowned {
                 netlink.disown(address)?;
                 // What comes back through a hairpin has that address for its source.

@@ -13,7 +13,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// Frames that the kernel keeps for this process while it is busy. Chosen: 300 Mbit/s of full
 /// packets for 160 ms; the default (1000) lasts 40 ms.
-const QUEUE: libc::c_int = 4096;
+pub(crate) const QUEUE: u32 = 4096;
 
 /// A TAP device. It vanishes when this is dropped.
 #[derive(Debug)]
@@ -35,11 +35,6 @@ impl Tap {
         check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) })?;
         // Any socket will do for what is asked of the interface by its name.
         let control = control()?;
-        request.ifr_ifru.ifru_metric = QUEUE;
-        // SAFETY: as above.
-        check(unsafe {
-            libc::ioctl(control.as_raw_fd(), libc::SIOCSIFTXQLEN as _, &raw mut request)
-        })?;
         let mut address: libc::sockaddr = request_address(hardware);
         address.sa_family = libc::ARPHRD_ETHER;
         request.ifr_ifru.ifru_hwaddr = address;

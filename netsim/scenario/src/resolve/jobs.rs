@@ -152,6 +152,11 @@ fn check(job: &file::Job, volunteers: usize) -> Result<(), Fault> {
             let message = format!("`{pattern}` is not a path inside the job's directory");
             return Err(Fault::new(at!["collect", i], message));
         }
+        if pattern.contains("{i}") {
+            let message =
+                "what is collected is named once for all jobs of a campaign: write `*` for `{i}`";
+            return Err(Fault::new(at!["collect", i], message));
+        }
     }
     let is_mesh = job.types.iter().any(|kind| kind == "mesh");
     for (key, is_asked) in [

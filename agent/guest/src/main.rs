@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -24,8 +24,8 @@ fn main() -> ExitCode {
     match agent::cli::dispatch(agent::cli::Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
-            // The last words go out plain: they are for a person.
-            eprintln!("agent: {error:#}");
+            // The last words go out plain: they are for a person. The disk that they are written to may be full.
+            let _ = writeln!(std::io::stderr(), "agent: {error:#}");
             ExitCode::FAILURE
         }
     }

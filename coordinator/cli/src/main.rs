@@ -11,6 +11,7 @@ mod progress;
 mod results;
 mod scratch;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("oar: cannot start: {error}");
+            let _ = writeln!(io::stderr(), "oar: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -27,7 +28,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) if failure.is_silent() => failure.exit_code(),
         Err(failure) => {
-            eprintln!("oar: {failure}");
+            // The disk that it is written to may be full.
+            let _ = writeln!(io::stderr(), "oar: {failure}");
             failure.exit_code()
         }
     }

@@ -5,18 +5,21 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use netsim_report::model::Run;
 use netsim_report::{RunState, read};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::confine;
 
 /// Runs a scenario with its run directory at `dir`, which is made anew, and waits for its end. What it says
 /// goes to [`log_of`] that directory. Whether it passed stands in the directory; whether it did not even begin,
 /// in its log.
 ///
 /// # Errors
-/// When it cannot be started.
+/// When it cannot be started, or was interrupted together with this process.
 pub(crate) fn run(
     scenario: &str,
     seed: u64,
@@ -41,8 +44,17 @@ pub(crate) fn run(
     command.stdin(Stdio::null()).stdout(output.try_clone().with_context(failed)?).stderr(output);
     // SAFETY: between fork and exec only a system call is made.
     unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGTERM)?)) };
-    command.status().context("cannot start `netsim run`")?;
-    Ok(())
+    let child = command.spawn().context("cannot start `netsim run`")?;
+    // A signal to this process is the run's, which takes everything down before it ends.
+    let status = confine::accompany(Pid::from_raw(child.id().cast_signed()), &[]);
+    confine::end_with_signals();
+    match confine::interrupted_by(status) {
+        // Somebody else's doing, as the kernel's when there is no memory: a run that broke.
+        None | Some(Signal::SIGKILL) => Ok(()),
+        Some(signal) => {
+            bail!("interrupted by {signal}: runs that have ended are kept in its folder")
+        }
+    }
 }
 
 /// Where the output of the run in that directory is: beside it.

@@ -245,6 +245,11 @@ pub(crate) fn accompany(child: Pid, ignored: &[Signal]) -> i32 {
     wait_for(child, Some(child))
 }
 
+/// Undoes what [`accompany`] did: signals end this process again.
+pub(crate) fn end_with_signals() {
+    on_signals(SigHandler::SigDfl, &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+}
+
 fn on_signals(handler: SigHandler, signals: &[Signal]) {
     let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
     for signal in signals {

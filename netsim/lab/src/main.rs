@@ -1,5 +1,6 @@
 //! `netsim`: the whole system in network namespaces on one machine.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -9,7 +10,11 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     rustls::crypto::ring::default_provider().install_default().ok();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 
     // SAFETY: nothing before this line starts a thread; here and below.
     unsafe { find_system_programs() };
@@ -19,7 +24,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // The chain of causes is part of the message.
             tracing::debug!(?error, "netsim failed");
-            eprintln!("netsim: {error:#}");
+            // The disk that it is written to may be full.
+            let _ = writeln!(std::io::stderr(), "netsim: {error:#}");
             ExitCode::FAILURE
         }
     }

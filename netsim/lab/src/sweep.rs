@@ -200,6 +200,7 @@ fn prepare(out: &Path, plan: &Plan) -> anyhow::Result<()> {
 
 fn run_one(plan: &Plan, combination: &Combination, dir: &Path) -> anyhow::Result<()> {
     children::run(&plan.scenario, combination.seed, &combination.settings, dir, &plan.run)
+        .context("the sweep has not ended: the same command goes on with it")
 }
 
 fn look(combination: &Combination, dir: &Path) -> Point {

@@ -289,3 +289,28 @@ fn a_full_disk_ends_a_run_with_a_word_and_leaves_nothing() {
         desk.assert_nothing_left(&format!("{kib} KiB"));
     }
 }
+
+/// The signal reaches the sweep alone, as from a batch system.
+#[test]
+fn a_sweep_that_is_interrupted_ends_its_run_first() {
+    let desk = Desk::new();
+    let [scenario, out] =
+        ["scenario.toml", "sweep"].map(|name| desk.0.path().join(name).display().to_string());
+    let args = ["sweep", &scenario, "--out", &out, "--set", "volunteers.count=2,3"];
+    let log = File::create(desk.0.path().join("log")).unwrap();
+    let mut command = netsim(&desk.runs(), &args);
+    let mut sweep = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let of_run = Path::new(&out).join("points/volunteers.count=2,seed=1.log");
+    let begun = wait::until("enrolment", SOON, || {
+        assert!(sweep.try_wait().unwrap().is_none(), "{}", desk.log());
+        let said = fs::read_to_string(&of_run).unwrap_or_default();
+        said.contains("enrolling").then_some(())
+    });
+    begun.unwrap();
+
+    end(&sweep, Signal::SIGINT);
+    let status = wait::until("the sweep's end", SOON, || sweep.try_wait().unwrap()).unwrap();
+
+    desk.assert_nothing_left("after the sweep");
+    assert!(!status.success() && desk.log().contains("interrupted by SIGINT"), "{}", desk.log());
+}

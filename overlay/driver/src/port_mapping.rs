@@ -81,7 +81,13 @@ pub(crate) async fn keep(
             && now >= retry_at
             && lease.as_ref().is_none_or(Lease::is_half_over)
         {
-            lease = lease::ask(place, port, leases.lifetime, lease.take()).await;
+            let is_held = lease.is_some();
+            lease = tokio::select! {
+                given = lease::ask(place, port, leases.lifetime, lease.take()) => given,
+                // Most routers never answer, which takes seconds to know. What one gives too late
+                // ends by itself.
+                _ = stopping.wait_for(|stopping| *stopping), if !is_held => break,
+            };
             retry_at = now + if lease.is_some() { leases.least_pause } else { leases.retry };
         }
         let outer = lease.as_ref().map(Lease::outer);

@@ -60,15 +60,24 @@ pub struct Serve {
     /// The largest stage-in archive, in bytes or as in 500MiB.
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
     pub max_stagein: u64,
+    /// Where its counters are told.
+    #[command(flatten)]
+    pub metrics: Metrics,
+}
+
+/// Where a relay tells its counters.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Metrics {
     /// Where the relay's counters are told in Prometheus' format, at /metrics; this machine's port 6445 when
     /// no address follows.
     #[arg(
-        long,
+        id = "metrics",
+        long = "metrics",
         value_name = "ADDR:PORT",
         num_args = 0..=1,
         default_missing_value = "127.0.0.1:6445"
     )]
-    pub metrics: Option<SocketAddr>,
+    pub address: Option<SocketAddr>,
 }
 
 /// `coordinator relay`.
@@ -90,15 +99,9 @@ pub struct Relay {
     /// The coordinator's control channel; the host and port of the token's address when not given.
     #[arg(long, value_name = "HOST:PORT")]
     pub rendezvous: Option<String>,
-    /// Where the relay's counters are told in Prometheus' format, at /metrics; this machine's port 6445 when
-    /// no address follows.
-    #[arg(
-        long,
-        value_name = "ADDR:PORT",
-        num_args = 0..=1,
-        default_missing_value = "127.0.0.1:6445"
-    )]
-    pub metrics: Option<SocketAddr>,
+    /// Where its counters are told.
+    #[command(flatten)]
+    pub metrics: Metrics,
 }
 
 /// `coordinator token`.

@@ -46,7 +46,7 @@ pub async fn run(arguments: args::Relay) -> anyhow::Result<()> {
     let mut place = Place::open(&arguments.state)?;
     let token = place.enrol(token, arguments.rendezvous.as_deref(), server_of)?;
     let mut serving = Serving::new(&arguments).await?;
-    let metrics = match arguments.metrics {
+    let metrics = match arguments.metrics.address {
         Some(at) => Some(MetricsPort::open(at, serving.meter.subscribe()).await?),
         None => None,
     };

@@ -127,7 +127,7 @@ impl Server {
 
         let keys = pki.relay_keys();
         let relay = Relay::spawn(relay, keys.clone())?;
-        let metrics = match arguments.metrics {
+        let metrics = match arguments.metrics.address {
             Some(at) => {
                 // The same relay for as long as this runs.
                 let (_, meter) = watch::channel(relay.meter());

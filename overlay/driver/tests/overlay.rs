@@ -317,13 +317,7 @@ async fn where_udp_is_swallowed_everything_goes_over_tls_until_udp_is_back() {
     *coordinator.advertised.lock().unwrap() = advertised;
     let tls = coordinator.serve_tunnels().await.to_string();
     let recheck = Duration::from_millis(100);
-    let mut nodes = Vec::new();
-    for index in 0..2u8 {
-        let tunnel = TunnelConfig { recheck, ..TunnelConfig::new(tls.clone(), None) };
-        let bind = "127.0.0.1:0";
-        let overlay = coordinator.node_with(index + 1, bind, server, Some(tunnel)).await;
-        nodes.push(join(overlay, u16::from(index)).await);
-    }
+    let mut nodes = two_with_other_ways(&coordinator, server, &tls, recheck).await;
     for node in &mut nodes {
         while !matches!(node.mesh.event().await, MeshEvent::Open { .. }) {}
         assert!(node.overlay.tunnelled());
@@ -360,13 +354,7 @@ async fn where_udp_reaches_the_coordinator_alone_relay_frames_go_in_quic_datagra
     // The API's port is closed: there is no other way.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let recheck = Duration::from_millis(100);
-    let mut nodes = Vec::new();
-    for index in 0..2u8 {
-        let tunnel = TunnelConfig { recheck, ..TunnelConfig::new(closed.to_string(), None) };
-        let (bind, server) = ("127.0.0.1:0", coordinator.address);
-        let overlay = coordinator.node_with(index + 1, bind, server, Some(tunnel)).await;
-        nodes.push(join(overlay, u16::from(index)).await);
-    }
+    let mut nodes = two_with_other_ways(&coordinator, coordinator.address, &closed, recheck).await;
     for node in &mut nodes {
         while !matches!(node.mesh.event().await, MeshEvent::Open { .. }) {}
         assert!(!node.overlay.tunnelled(), "the control session goes by UDP");
@@ -394,6 +382,22 @@ async fn where_udp_reaches_the_coordinator_alone_relay_frames_go_in_quic_datagra
     b.send_until_received(&a, b"and back").await;
 }
 
+/// Two nodes of one mesh that know the control channel's address, and the API's for tunnels.
+async fn two_with_other_ways(
+    coordinator: &Coordinator,
+    server: SocketAddr,
+    api: &impl ToString,
+    recheck: Duration,
+) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for index in 0..2u8 {
+        let tunnel = TunnelConfig { recheck, ..TunnelConfig::new(api.to_string(), None) };
+        let overlay = coordinator.node_with(index + 1, "127.0.0.1:0", server, Some(tunnel)).await;
+        nodes.push(join(overlay, u16::from(index)).await);
+    }
+    nodes
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn udp_that_loses_a_third_of_a_jobs_packets_is_left_for_quic_datagrams() {
     let coordinator = Coordinator::new();
@@ -402,13 +406,7 @@ async fn udp_that_loses_a_third_of_a_jobs_packets_is_left_for_quic_datagrams() {
     *coordinator.advertised.lock().unwrap() = relay;
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let recheck = Duration::from_secs(1);
-    let mut nodes = Vec::new();
-    for index in 0..2u8 {
-        let tunnel = TunnelConfig { recheck, ..TunnelConfig::new(closed.to_string(), None) };
-        let (bind, server) = ("127.0.0.1:0", coordinator.address);
-        let overlay = coordinator.node_with(index + 1, bind, server, Some(tunnel)).await;
-        nodes.push(join(overlay, u16::from(index)).await);
-    }
+    let mut nodes = two_with_other_ways(&coordinator, coordinator.address, &closed, recheck).await;
     for node in &mut nodes {
         while !matches!(node.mesh.event().await, MeshEvent::Open { .. }) {}
     }

@@ -140,22 +140,23 @@ fn main() {
     assert!(met, "three attempts in a row: once in 200,000");
 }
 
+/// The coordinator and its relay, for as long as the second part lives.
+fn coordinate(outside: &Runtime) -> (Arc<Coordinator>, impl Sized) {
+    outside.block_on(async {
+        let coordinator = Coordinator::new();
+        coordinator.share_candidates();
+        let server = coordinator.serve_at("11.77.1.1:6443".parse().unwrap()).await;
+        let relay = coordinator.relay_at("11.77.1.1:6444".parse().unwrap());
+        *coordinator.advertised.lock().unwrap() = relay.local_addr();
+        (coordinator, (relay, server))
+    })
+}
+
 /// Both volunteers allow to try many ports. Whether the pair went direct.
 fn a_pair_behind_random_ports_and_a_home_meets_by_chance() -> bool {
     let homes = [Home::build(1, RANDOM), Home::build(2, "")];
     let outside = Runtime::new().unwrap();
-    let (coordinator, server) = outside.block_on(async {
-        let coordinator = Coordinator::new();
-        coordinator.share_candidates();
-        let server = coordinator.serve_at("11.77.1.1:6443".parse().unwrap()).await;
-        (coordinator, server)
-    });
-    let relay = {
-        let _inside = outside.enter();
-        let relay = coordinator.relay_at("11.77.1.1:6444".parse().unwrap());
-        *coordinator.advertised.lock().unwrap() = relay.local_addr();
-        relay
-    };
+    let (coordinator, serving) = coordinate(&outside);
     let nodes = [0, 1].map(|index: usize| homes[index].node(&coordinator, Some(Offers::Chance)));
     let is_direct = |node: &Node| {
         let path = path_of(&node.runtime.block_on(node.mesh.pairs()));
@@ -175,7 +176,7 @@ fn a_pair_behind_random_ports_and_a_home_meets_by_chance() -> bool {
     for node in nodes {
         node.runtime.block_on(node.overlay.shutdown());
     }
-    drop((relay, server));
+    drop(serving);
     met
 }
 
@@ -183,18 +184,7 @@ fn a_pair_behind_random_ports_goes_direct_by_a_port_that_the_router_opens(offers
     let homes = [Home::build(1, RANDOM), Home::build(2, RANDOM)];
     let daemon = homes[0].offer(offers);
     let outside = Runtime::new().unwrap();
-    let (coordinator, server) = outside.block_on(async {
-        let coordinator = Coordinator::new();
-        coordinator.share_candidates();
-        let server = coordinator.serve_at("11.77.1.1:6443".parse().unwrap()).await;
-        (coordinator, server)
-    });
-    let relay = {
-        let _inside = outside.enter();
-        let relay = coordinator.relay_at("11.77.1.1:6444".parse().unwrap());
-        *coordinator.advertised.lock().unwrap() = relay.local_addr();
-        relay
-    };
+    let (coordinator, serving) = coordinate(&outside);
     let nodes = [homes[0].node(&coordinator, Some(offers)), homes[1].node(&coordinator, None)];
 
     let kind = match offers {
@@ -235,7 +225,7 @@ fn a_pair_behind_random_ports_goes_direct_by_a_port_that_the_router_opens(offers
         let rules = homes[0].rules();
         assert!(!rules.contains(&endpoint.port().to_string()), "{rules}");
     }
-    drop((relay, server, daemon));
+    drop((serving, daemon));
 }
 
 /// An IPv4 packet of the job, UDP to a port where nobody listens, with the header that a device wants.

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod actor;
 mod array;
 mod bits;
 mod cluster;
@@ -31,6 +32,7 @@ mod request;
 mod resources;
 mod usage;
 
+pub use actor::Actor;
 pub use array::{Array, ArrayRefusal, MAX_ARRAY};
 pub use cluster::{Change, Cluster, Counters, Policy};
 pub use draft::{

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coordinator_core::{Job, JobId, NodeNumber, Policy};
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -11,7 +12,9 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::ledger::{self, Ledger, LedgerError};
 use crate::networks;
+use crate::password::PasswordDesk;
 use crate::rendezvous::{RendezvousEvent, RendezvousHandle};
+use crate::revocations;
 use crate::roster::Roster;
 use crate::stage::StageStore;
 use crate::store::{Store, StoreError};
@@ -30,6 +33,10 @@ pub struct App {
     pub roster: Arc<Roster>,
     /// The time.
     pub clock: Arc<Clock>,
+    /// Who asks with a password.
+    pub passwords: Arc<PasswordDesk>,
+    /// Who may speak for users: proxies that have asked them who they are.
+    pub proxies: Arc<[IpNet]>,
     /// Stage-in and stage-out archives.
     pub stage: StageStore,
     /// Where jobs' networks are made; none where no job has one, as in tests of the API alone.
@@ -50,6 +57,10 @@ pub struct Parts {
     pub clock: Arc<Clock>,
     /// Time limits.
     pub policy: Policy,
+    /// Who asks with a password.
+    pub passwords: PasswordDesk,
+    /// Proxies that may speak for users.
+    pub proxies: Vec<IpNet>,
     /// Who is who; filled at the start.
     pub roster: Arc<Roster>,
     /// Where jobs' networks are made, with its events.
@@ -74,7 +85,8 @@ impl App {
     ///
     /// The rows cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, stage, clock, policy, roster, rendezvous, announced } = parts;
+        let Parts { store, stage, clock, policy, passwords, proxies, .. } = parts;
+        let (roster, rendezvous, announced) = (parts.roster, parts.rendezvous, parts.announced);
         let (cluster, nodes) = store.load(clock.now(), &policy).await?;
         tracing::info!(nodes = nodes.len(), jobs = cluster.jobs().len(), "state loaded");
         nodes.into_iter().for_each(|row| roster.insert(row));
@@ -94,6 +106,8 @@ impl App {
             ledger,
             roster,
             clock,
+            passwords: Arc::new(passwords),
+            proxies: proxies.into(),
             stage,
             rendezvous: handle.clone(),
             announced: Arc::new(announced),
@@ -101,6 +115,7 @@ impl App {
             stopping,
         };
         ticker::spawn(&app, policy);
+        revocations::spawn(&app);
         if let (Some(handle), Some(events)) = (handle, events) {
             networks::follow(&app, handle, events);
         }

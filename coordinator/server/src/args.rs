@@ -1,10 +1,14 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use coordinator_core::NodeNumber;
+use ipnet::IpNet;
+
+use crate::role::Role;
 
 /// The coordinator of Clouds@home.
 #[derive(Debug, Parser)]
@@ -25,9 +29,14 @@ pub enum Command {
     /// Join tokens: each makes one node, or one relay.
     #[command(subcommand)]
     Token(Token),
-    /// Scientists.
+    /// Users: scientists, operators, administrators.
     #[command(subcommand)]
     User(User),
+    /// Volunteers' machines that have joined.
+    #[command(subcommand)]
+    Node(Node),
+    /// Show who changed what about users, nodes and other users' jobs.
+    Audit(Audit),
 }
 
 /// `coordinator serve`.
@@ -60,6 +69,10 @@ pub struct Serve {
     /// The largest stage-in archive, in bytes or as in 500MiB.
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
     pub max_stagein: u64,
+    /// A proxy in front that asks users who they are: its X-REMOTE-IDENT is believed. An address or a
+    /// network, as in 192.0.2.0/28.
+    #[arg(long, value_name = "IP_OR_NETWORK", value_parser = network)]
+    pub trusted_proxy: Vec<IpNet>,
     /// Where its counters are told.
     #[command(flatten)]
     pub metrics: Metrics,
@@ -145,25 +158,106 @@ pub enum Token {
 /// `coordinator user`.
 #[derive(Debug, Subcommand)]
 pub enum User {
-    /// Add a scientist and print the login string for `oar login`.
+    /// Add a user and print the login string for `oar login`.
     Add {
+        /// The user's name.
+        name: String,
+        /// What they may do.
+        #[arg(long, value_enum, default_value_t = Role::User)]
+        role: Role,
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Show all users: roles, passwords, who is revoked.
+    List {
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Give a user another role.
+    Role {
+        /// The user's name.
+        name: String,
+        /// What they may do.
+        #[arg(value_enum)]
+        role: Role,
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Set a user's password, for clients that know Basic authentication only: asked for on the terminal, or
+    /// the first line of standard input.
+    Password {
+        /// The user's name.
+        name: String,
+        /// Take the password away instead.
+        #[arg(long)]
+        remove: bool,
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Print a new login string; the old one ends. It lets a revoked user in again.
+    Token {
         /// The user's name.
         name: String,
         /// Data directory.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
-    /// Show all users.
-    List {
+    /// End a user's login and password; their jobs and results stay.
+    Revoke {
+        /// The user's name.
+        name: String,
         /// Data directory.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
 }
 
+/// `coordinator node`.
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// Show all nodes that have joined: program, date, who is revoked.
+    List {
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Turn nodes out: their jobs go elsewhere, and only a new join token lets them in again.
+    Revoke {
+        /// The node's name, as in vol-3.
+        #[arg(value_name = "NODE", required = true)]
+        nodes: Vec<NodeNumber>,
+        /// Data directory.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+}
+
+/// `coordinator audit`.
+#[derive(Args, Clone, Debug)]
+pub struct Audit {
+    /// Data directory.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// How many, the last ones.
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub last: u32,
+    /// Print a JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
 fn positive_time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time.is_zero() { Err("must be more than 0".to_owned()) } else { Ok(time) }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(address).ok_or_else(|| "write an address, or a network".to_owned())
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -1,14 +1,21 @@
-//! `coordinator token` and `coordinator user`: work on the database, whether the server runs or not.
+//! Commands on the database, whether the server runs or not; `coordinator token` is here.
+
+mod audit;
+mod node;
+mod user;
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use coordinator_client::{JoinToken, Login};
+use coordinator_client::JoinToken;
 use coordinator_core::UnixMillis;
 
-use crate::args::{Token, User};
+pub use self::audit::audit;
+pub use self::node::node;
+pub use self::user::user;
+use crate::args::Token;
 use crate::clock::Clock;
 use crate::pki::Pki;
 use crate::secret::make_secret;
@@ -35,6 +42,8 @@ pub async fn token(command: Token) -> anyhow::Result<()> {
             for _ in 0..count {
                 texts.push(add_token(&store, &data, makes, now, expires).await?.to_string());
             }
+            let what = if relay { "relays" } else { "nodes" };
+            note(&store, now, "join tokens made", &format!("{count} for {what}")).await?;
             store.close().await;
             if json { print_lines([serde_json::to_string(&texts)?]) } else { print_lines(texts) }
         }
@@ -44,6 +53,7 @@ pub async fn token(command: Token) -> anyhow::Result<()> {
                 if !store.revoke_token(&id, now).await? && !store.revoke_relay(&id, now).await? {
                     bail!("no unused join token has the id {id}: see `coordinator token list`");
                 }
+                note(&store, now, "join token revoked", &id).await?;
             }
             store.close().await;
             Ok(())
@@ -59,31 +69,6 @@ pub async fn token(command: Token) -> anyhow::Result<()> {
                 };
                 format!("{}  expires {}  {}{kind}", token.id, date(token.expires), token.state)
             }))
-        }
-    }
-}
-
-/// Runs `coordinator user`.
-///
-/// # Errors
-///
-/// A sentence for the operator.
-pub async fn user(command: User) -> anyhow::Result<()> {
-    let now = Clock::default().now();
-    match command {
-        User::Add { name, data } => {
-            let store = open(&data).await?;
-            let (url, root) = address(&store, &data).await?;
-            let (token, hash) = make_secret().context("the system has no randomness")?;
-            store.add_user(&name, hash, now).await?;
-            store.close().await;
-            print_lines([Login { url, root, user: name, token }])
-        }
-        User::List { data } => {
-            let store = open(&data).await?;
-            let users = store.users().await?;
-            store.close().await;
-            print_lines(users.iter().map(|(name, added)| format!("{name}  added {}", date(*added))))
         }
     }
 }
@@ -125,6 +110,14 @@ async fn open(data: &Path) -> anyhow::Result<Store> {
     Ok(Store::open(data).await?)
 }
 
+/// Notes in the audit log that the account that runs this has done something.
+async fn note(store: &Store, now: UnixMillis, action: &str, subject: &str) -> anyhow::Result<()> {
+    let account = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    let account = account.map_or_else(|| nix::unistd::getuid().to_string(), |it| it.name);
+    let actor = format!("{account} on the server");
+    Ok(store.audit(now, &actor, action, subject).await?)
+}
+
 fn date(time: UnixMillis) -> String {
     let time = std::time::UNIX_EPOCH + Duration::from_millis(time.0);
     humantime::format_rfc3339_seconds(time).to_string()
@@ -145,20 +138,5 @@ impl Store {
     /// No node has joined and no token was ever made.
     pub(crate) async fn is_new(&self, now: UnixMillis) -> Result<bool, StoreError> {
         Ok(self.tokens(now).await?.is_empty())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_folder_that_is_no_data_directory_stays_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        for data in [folder.path().to_owned(), folder.path().join("missing")] {
-            let refused = user(User::List { data }).await.unwrap_err().to_string();
-            assert!(refused.contains("is no coordinator's data directory"), "{refused}");
-        }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -8,10 +8,12 @@ mod agents;
 mod answer;
 mod archives;
 mod body;
+mod doors;
 mod format;
 mod identity;
 mod jobs;
 mod links;
+mod notes;
 mod objects;
 mod pages;
 mod render;
@@ -95,6 +97,7 @@ pub fn router(app: App) -> Router {
         .route(&format!("{PREFIX}/"), get(root::links))
         .layer(axum::middleware::from_fn(format::require))
         .with_state(app.clone());
+    let guard = axum::middleware::from_fn_with_state(app.clone(), doors::guard);
     let rooted = start
         .nest(PREFIX, all.with_state(app))
         .fallback(answer::no_route)
@@ -102,8 +105,10 @@ pub fn router(app: App) -> Router {
     // The suffix goes before anything is matched: matching happens inside this outer router's fallback.
     Router::new()
         .fallback_service(rooted)
+        .layer(guard)
         .layer(axum::middleware::from_fn(answer::dress))
         .layer(axum::middleware::from_fn(suffix::strip))
         .layer(axum::middleware::from_fn(format::negotiate))
+        .layer(axum::middleware::from_fn(doors::lead))
         .layer(tower_http::trace::TraceLayer::new_for_http())
 }

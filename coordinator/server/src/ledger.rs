@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use coordinator_api::resource::ResourceState;
 use coordinator_core::{Change, Cluster, Draft, Job, NodeNumber, Policy, UnixMillis};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -203,7 +204,14 @@ impl Task {
             }
         };
         let mut draft = Draft::new(&old, now, &self.policy);
-        let number = known.unwrap_or_else(|| draft.enrol(cores, asked.memory_mib));
+        let number = match known {
+            Some(known) => known.number,
+            None => draft.enrol(cores, asked.memory_mib),
+        };
+        if known.is_some_and(|known| known.was_revoked) {
+            // It is there: a node's row is never taken away.
+            let _let_in = draft.set_node_state(number, ResourceState::Alive);
+        }
         let (cluster, changes) = draft.finish(&old);
         if let Some(node) = cluster.node(number) {
             write_enrolled(&mut transaction, &asked, node, now).await?;

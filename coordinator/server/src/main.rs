@@ -28,6 +28,8 @@ fn main() -> ExitCode {
                     Command::Relay(arguments) => relay::run(arguments).await,
                     Command::Token(token) => commands::token(token).await,
                     Command::User(user) => commands::user(user).await,
+                    Command::Node(node) => commands::node(node).await,
+                    Command::Audit(audit) => commands::audit(audit).await,
                 }
             })
         });

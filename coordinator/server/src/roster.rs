@@ -36,6 +36,18 @@ impl Roster {
         known.keys.insert(row.number, row.key);
     }
 
+    /// Forgets a node: neither its credential nor its key opens anything any more.
+    pub fn remove(&self, number: NodeNumber) {
+        let mut known = self.known();
+        if let Some(credential) = known.credentials.remove(&number) {
+            known.by_credential.remove(&credential);
+        }
+        if let Some(key) = known.keys.remove(&number) {
+            known.by_key.remove(&key);
+        }
+        known.heard.remove(&number);
+    }
+
     /// The node whose credential has this hash.
     pub fn node_of_credential(&self, credential: &SecretHash) -> Option<NodeNumber> {
         let known = self.known();

@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::commands::{PKI_FOLDER, PUBLIC_URL, add_token, print_lines};
 use crate::http;
 use crate::metrics::MetricsPort;
+use crate::password::PasswordDesk;
 use crate::pki::Pki;
 use crate::relay_desk::RelayDesk;
 use crate::rendezvous::{Rendezvous, RendezvousConfig, RendezvousHandle};
@@ -165,6 +166,8 @@ impl Server {
             stage,
             clock,
             policy,
+            passwords: PasswordDesk::new().context("cannot make a secret")?,
+            proxies: arguments.trusted_proxy.clone(),
             roster,
             rendezvous: rendezvous_and_events,
             announced,
@@ -176,7 +179,9 @@ impl Server {
         let acceptor = Tunnels::new(acceptor, gateway);
         let mut server = axum_server::from_tcp(api)?.acceptor(acceptor).handle(https.clone());
         limit_silence(server.http_builder());
-        let serving = tokio::spawn(server.serve(http::router(app.clone()).into_make_service()));
+        let service = http::router(app.clone());
+        let service = service.into_make_service_with_connect_info::<SocketAddr>();
+        let serving = tokio::spawn(server.serve(service));
         let root = pki.root_pin();
         Ok(Self {
             url,

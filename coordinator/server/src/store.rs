@@ -4,7 +4,9 @@
 //! `synchronous=FULL`: a job number that was given out and a token that was used up must survive a power
 //! cut, and commits are rare here (polls do not write).
 
+mod audit;
 mod jobs;
+mod nodes;
 mod relays;
 pub(crate) mod rows;
 mod tokens;
@@ -13,14 +15,17 @@ mod users;
 use std::path::Path;
 use std::time::Duration;
 
+use coordinator_core::UnixMillis;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+pub use self::audit::AuditRow;
 pub use self::jobs::JobFilter;
+pub use self::nodes::EnrolledNode;
 pub use self::rows::{EnrolRefusal, EnrolRow, NodeRow};
 pub use self::tokens::{TokenMakes, TokenRow, TokenState};
-pub use self::users::AddUserError;
+pub use self::users::{AddUserError, UserRow};
 
 /// The database's file in the data directory.
 pub(crate) const DATABASE: &str = "coordinator.sqlite";
@@ -155,6 +160,11 @@ fn make_private_file(path: &Path) -> std::io::Result<()> {
 /// SQLite's integers are signed; ours never get near the limit.
 fn to_sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A stored time.
+fn time_from_sql(value: i64) -> Result<UnixMillis, StoreError> {
+    u64::try_from(value).map(UnixMillis).map_err(|_| StoreError::Column("time"))
 }
 
 fn hash_from_sql(bytes: &[u8]) -> Result<[u8; 32], StoreError> {

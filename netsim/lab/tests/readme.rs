@@ -123,6 +123,11 @@ fn every_command_does_what_it_says() {
 
     // An agent works until it is stopped, and so does the coordinator.
     stop(&agents);
+    let finished = type_in(&public, "administrator-users", &take("administrator-users"));
+    assert_shows(
+        &finished,
+        &["user's password set  olga", "user revoked  olga", "node revoked  vol-1"],
+    );
     for (name, program) in [("relay", &mut relay), ("serve", &mut coordinator)] {
         stop(&running(&format!("coordinator {name}")));
         let status = program.wait_for_end(SOON).unwrap();

@@ -4,6 +4,7 @@ use coordinator_api::job::JobState;
 use coordinator_api::resource::ResourceState;
 
 use super::Draft;
+use crate::actor::Actor;
 use crate::event::EventKind;
 use crate::ids::{JobId, NodeNumber};
 
@@ -56,15 +57,15 @@ pub enum SetNodeRefusal {
 }
 
 impl Draft<'_> {
-    /// A user holds a job that waits; `anybody` is for operators.
-    pub fn hold(&mut self, user: &str, anybody: bool, id: JobId) -> Result<(), HoldRefusal> {
-        let job = self.cluster.job(id).filter(|job| anybody || job.owner == user);
+    /// A user holds a job that waits.
+    pub fn hold(&mut self, actor: &Actor, id: JobId) -> Result<(), HoldRefusal> {
+        let job = self.cluster.job(id).filter(|job| actor.may(&job.owner));
         match job.map(|job| job.state) {
             None => return Err(HoldRefusal::NotYours(id)),
             Some(JobState::Waiting) => {}
             Some(_) => return Err(HoldRefusal::NotWaiting(id)),
         }
-        self.log(id, EventKind::HoldWaitingJob, format!("User {user} holds the job"));
+        self.log(id, EventKind::HoldWaitingJob, format!("User {} holds the job", actor.name));
         if let Some(job) = self.job_mut(id) {
             job.state = JobState::Hold;
         }
@@ -73,14 +74,14 @@ impl Draft<'_> {
     }
 
     /// A user lets a held job go on.
-    pub fn resume(&mut self, user: &str, anybody: bool, id: JobId) -> Result<(), ResumeRefusal> {
-        let job = self.cluster.job(id).filter(|job| anybody || job.owner == user);
+    pub fn resume(&mut self, actor: &Actor, id: JobId) -> Result<(), ResumeRefusal> {
+        let job = self.cluster.job(id).filter(|job| actor.may(&job.owner));
         match job.map(|job| job.state) {
             None => return Err(ResumeRefusal::NotYours(id)),
             Some(JobState::Hold) => {}
             Some(_) => return Err(ResumeRefusal::NotHeld(id)),
         }
-        self.log(id, EventKind::ResumeJob, format!("User {user} resumes the job"));
+        self.log(id, EventKind::ResumeJob, format!("User {} resumes the job", actor.name));
         if let Some(job) = self.job_mut(id) {
             job.state = JobState::Waiting;
         }
@@ -94,12 +95,11 @@ impl Draft<'_> {
     /// The first refusal, when none of them could be held.
     pub fn hold_array(
         &mut self,
-        user: &str,
-        anybody: bool,
+        actor: &Actor,
         array: JobId,
     ) -> Result<Vec<(JobId, Option<HoldRefusal>)>, HoldRefusal> {
         let jobs = self.jobs_of_array(array);
-        let each = |id| (id, self.hold(user, anybody, id).err());
+        let each = |id| (id, self.hold(actor, id).err());
         let outcomes = jobs.into_iter().map(each).collect();
         one_at_least(outcomes, HoldRefusal::NotYours(array))
     }
@@ -110,12 +110,11 @@ impl Draft<'_> {
     /// The first refusal, when none of them could be resumed.
     pub fn resume_array(
         &mut self,
-        user: &str,
-        anybody: bool,
+        actor: &Actor,
         array: JobId,
     ) -> Result<Vec<(JobId, Option<ResumeRefusal>)>, ResumeRefusal> {
         let jobs = self.jobs_of_array(array);
-        let each = |id| (id, self.resume(user, anybody, id).err());
+        let each = |id| (id, self.resume(actor, id).err());
         let outcomes = jobs.into_iter().map(each).collect();
         one_at_least(outcomes, ResumeRefusal::NotYours(array))
     }

@@ -8,6 +8,7 @@ use coordinator_api::resource::ResourceState;
 
 use super::Draft;
 use super::order::one_at_least;
+use crate::actor::Actor;
 use crate::array::Array;
 use crate::event::EventKind;
 use crate::expression::Expression;
@@ -183,24 +184,24 @@ impl Draft<'_> {
     /// A user deletes the jobs of an array that have not ended; the answer is what became of each.
     pub fn delete_array(
         &mut self,
-        user: &str,
+        actor: &Actor,
         array: JobId,
     ) -> Result<Vec<(JobId, Option<DeleteRefusal>)>, DeleteRefusal> {
         let jobs = self.jobs_of_array(array);
-        let each = |id| (id, self.delete(user, id).err());
+        let each = |id| (id, self.delete(actor, id).err());
         let outcomes = jobs.into_iter().map(each).collect();
         one_at_least(outcomes, DeleteRefusal::NotYours(array))
     }
 
     /// A user deletes a job. A job that has ended is for the caller to look up.
-    pub fn delete(&mut self, user: &str, id: JobId) -> Result<(), DeleteRefusal> {
-        let job = self.cluster.job(id).filter(|job| job.owner == user);
+    pub fn delete(&mut self, actor: &Actor, id: JobId) -> Result<(), DeleteRefusal> {
+        let job = self.cluster.job(id).filter(|job| actor.may(&job.owner));
         let job = job.ok_or(DeleteRefusal::NotYours(id))?;
         if job.verdict.is_some() {
             return Err(DeleteRefusal::AlreadyKilled(id));
         }
         let waiting = job.launch.is_none();
-        let text = format!("User {user} requested to frag the job {id}");
+        let text = format!("User {} requested to frag the job {id}", actor.name);
         self.log(id, EventKind::FragJobRequest, text);
         if waiting {
             self.end_job(id, Verdict::Killed);

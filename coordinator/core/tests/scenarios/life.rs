@@ -1,7 +1,7 @@
 //! From the submission to the running job.
 
 use coordinator_api::job::JobState;
-use coordinator_core::{DeleteRefusal, JobId, Report, ReportRefusal, SubmitRefusal};
+use coordinator_core::{Actor, DeleteRefusal, JobId, Report, ReportRefusal, SubmitRefusal};
 
 use crate::world::{OK, World, exit};
 
@@ -171,7 +171,7 @@ fn a_node_speaks_only_of_its_own_jobs_and_launches() {
 fn only_the_owner_deletes_and_only_once() {
     let mut world = World::new(1);
     let job = world.submit(1, &[]);
-    let other = world.decide(|draft| draft.delete("bob", job));
+    let other = world.decide(|draft| draft.delete(&Actor::user("bob"), job));
     assert_eq!(other, Err(DeleteRefusal::NotYours(job)));
     assert_eq!(world.delete(JobId(9)), Err(DeleteRefusal::NotYours(JobId(9))));
     world.acknowledge(job, [1]);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use coordinator_api::agent::Fault;
 use coordinator_api::job::{JobState, OneOrMany};
 use coordinator_core::{
-    Depth, EventKind, HoldRefusal, JobId, NodeNumber, Plan, Request, ResumeRefusal, SubmitRefusal,
-    Wait, plan,
+    Actor, Depth, EventKind, HoldRefusal, JobId, NodeNumber, Plan, Request, ResumeRefusal,
+    SubmitRefusal, Wait, plan,
 };
 use proptest::prelude::*;
 
@@ -105,14 +105,14 @@ fn a_held_job_waits_until_its_user_resumes_it() {
     let mut world = World::new(1);
     let job = world.submit_as("alice", "nodes=1", |job| job.hold = Some(1)).unwrap();
     assert_eq!((world.state(job), wait(&world, job)), (JobState::Hold, Wait::Held));
-    let refused = world.decide(|draft| draft.resume("bob", false, job));
+    let refused = world.decide(|draft| draft.resume(&Actor::user("bob"), job));
     assert_eq!(refused, Err(ResumeRefusal::NotYours(job)));
-    world.decide(|draft| draft.resume("alice", false, job)).unwrap();
+    world.decide(|draft| draft.resume(&Actor::user("alice"), job)).unwrap();
     assert!(launched(&world, job));
-    let refused = world.decide(|draft| draft.hold("alice", false, job));
+    let refused = world.decide(|draft| draft.hold(&Actor::user("alice"), job));
     assert_eq!(refused, Err(HoldRefusal::NotWaiting(job)));
     let second = world.submit(1, &[]);
-    world.decide(|draft| draft.hold("oar", true, second)).unwrap();
+    world.decide(|draft| draft.hold(&Actor::operator("oar"), second)).unwrap();
     world.delete(second).unwrap();
     assert_eq!(world.state(second), JobState::Error);
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use coordinator_api::agent::Fault;
 use coordinator_api::job::{JobState, OneOrMany, SubmitJob};
 use coordinator_core::{
-    Change, Cluster, Counters, DeleteRefusal, Depth, Draft, EventKind, Job, JobId, MeshBlock, Node,
-    NodeNumber, PartState, Policy, Report, ReportRefusal, Request, SubmitRefusal, UnixMillis,
-    Usage, UsageKey, Used, plan,
+    Actor, Change, Cluster, Counters, DeleteRefusal, Depth, Draft, EventKind, Job, JobId,
+    MeshBlock, Node, NodeNumber, PartState, Policy, Report, ReportRefusal, Request, SubmitRefusal,
+    UnixMillis, Usage, UsageKey, Used, plan,
 };
 
 pub(crate) const OK: Report = Report::Terminated { exit_code: Some(0) };
@@ -178,7 +178,7 @@ impl World {
     }
 
     pub(crate) fn delete(&mut self, id: JobId) -> Result<(), DeleteRefusal> {
-        self.decide(|draft| draft.delete("alice", id))
+        self.decide(|draft| draft.delete(&Actor::user("alice"), id))
     }
 
     /// The report of a node on the current generation of a job.

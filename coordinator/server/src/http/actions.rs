@@ -16,7 +16,7 @@ use super::answer::ApiError;
 use super::body::Sent;
 use super::identity::Identity;
 use super::jobs::{order_deletion, parse_id};
-use super::links;
+use super::{links, notes};
 use crate::app::App;
 
 /// The most of a client's word that an error repeats, characters.
@@ -28,9 +28,11 @@ pub(super) async fn hold(
     identity: Identity,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let user = identity.user("holding jobs")?;
+    let actor = identity.user("holding jobs")?.actor();
     let id = parse_id(&id).ok_or_else(ApiError::no_job)?;
-    app.ledger.decide(move |draft: &mut Draft<'_>| draft.hold(&user, false, id)).await??;
+    let by = actor.clone();
+    app.ledger.decide(move |draft: &mut Draft<'_>| draft.hold(&by, id)).await??;
+    notes::of_job(&app, &actor, "job held", id).await?;
     Ok(registered(&app, id, "Hold", &sent(id, "Hold")))
 }
 
@@ -40,9 +42,11 @@ pub(super) async fn resume(
     identity: Identity,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let user = identity.user("resuming jobs")?;
+    let actor = identity.user("resuming jobs")?.actor();
     let id = parse_id(&id).ok_or_else(ApiError::no_job)?;
-    app.ledger.decide(move |draft: &mut Draft<'_>| draft.resume(&user, false, id)).await??;
+    let by = actor.clone();
+    app.ledger.decide(move |draft: &mut Draft<'_>| draft.resume(&by, id)).await??;
+    notes::of_job(&app, &actor, "job resumed", id).await?;
     Ok(registered(&app, id, "Resume", &sent(id, "Resume")))
 }
 
@@ -52,10 +56,12 @@ pub(super) async fn hold_array(
     identity: Identity,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let user = identity.user("holding jobs")?;
+    let actor = identity.user("holding jobs")?.actor();
     let id = parse_id(&id).ok_or_else(ApiError::no_job)?;
-    let decision = move |draft: &mut Draft<'_>| draft.hold_array(&user, false, id);
+    let by = actor.clone();
+    let decision = move |draft: &mut Draft<'_>| draft.hold_array(&by, id);
     let outcomes = app.ledger.decide(decision).await??;
+    notes::of_array(&app, &actor, "job held", &outcomes).await?;
     Ok(registered(&app, id, "Hold", &each("Hold", &outcomes)))
 }
 
@@ -65,10 +71,12 @@ pub(super) async fn resume_array(
     identity: Identity,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let user = identity.user("resuming jobs")?;
+    let actor = identity.user("resuming jobs")?.actor();
     let id = parse_id(&id).ok_or_else(ApiError::no_job)?;
-    let decision = move |draft: &mut Draft<'_>| draft.resume_array(&user, false, id);
+    let by = actor.clone();
+    let decision = move |draft: &mut Draft<'_>| draft.resume_array(&by, id);
     let outcomes = app.ledger.decide(decision).await??;
+    notes::of_array(&app, &actor, "job resumed", &outcomes).await?;
     Ok(registered(&app, id, "Resume", &each("Resume", &outcomes)))
 }
 

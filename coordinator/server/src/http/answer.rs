@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{Extension, Request};
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use coordinator_api::ErrorBody;
@@ -24,6 +25,12 @@ const MAX_WORDS: usize = 4_096;
 
 /// The longest error body, bytes: the longest that repeats a client's words, several times over.
 const MAX_ERROR: usize = 64 * 1024;
+
+/// What proves who asks (RFC 6750, 3).
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer realm=\"OAR API\"");
+
+/// When to try again, seconds. Chosen: longer than a burst of work, shorter than an agent's poll interval.
+const SOON: HeaderValue = HeaderValue::from_static("5");
 
 /// An error answer: status, title, message.
 #[derive(Debug)]
@@ -71,7 +78,13 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Self { status, title, message } = self;
         let body = ErrorBody { code: status.as_u16(), title: title.into_owned(), message };
-        (status, Json(body)).into_response()
+        let mut answer = (status, Json(body)).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+        } else if status == StatusCode::SERVICE_UNAVAILABLE {
+            answer.headers_mut().insert(RETRY_AFTER, SOON);
+        }
+        answer
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) async fn stagein(
     let job = app.find_job(&id).await?;
     match &identity {
         Identity::Node(node) if part_of(&job, *node).is_none() => return Err(ApiError::no_job()),
-        Identity::User(user) if *user != job.owner => return Err(not_yours()),
+        Identity::User(user) if user.name != job.owner => return Err(not_yours()),
         Identity::Node(_) | Identity::User(_) | Identity::Anonymous => {}
     }
     let Some(hash) = job.request.stagein_sha256 else { return Err(no_file("stage-in")) };
@@ -97,7 +97,7 @@ pub(super) async fn result(
 ) -> Result<Response, ApiError> {
     let user = identity.user("looking at jobs")?;
     let job = app.find_job(&id).await?;
-    if job.owner != user {
+    if job.owner != user.name {
         return Err(not_yours());
     }
     let stored = app.stage.result(job.id.0).await?;

@@ -17,9 +17,10 @@ use super::answer::ApiError;
 use super::body::Sent;
 use super::identity::Identity;
 use super::pages::Asked;
-use super::{PREFIX, links, objects};
+use super::{PREFIX, links, notes, objects};
 use crate::app::App;
 use crate::networks;
+use crate::role::ADMINISTRATOR;
 use crate::stage::{ContentHash, StageinState};
 use crate::store::JobFilter;
 
@@ -45,7 +46,10 @@ pub(super) async fn submit(
     identity: Identity,
     Sent(submission): Sent<SubmitJob>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let owner = identity.user("posting jobs")?;
+    let owner = identity.user("posting jobs")?.name;
+    if owner == ADMINISTRATOR {
+        return Err(ApiError::forbidden("root and oar users are not allowed to submit jobs."));
+    }
     let (request, array) = (Request::admit(&submission)?, Array::admit(&submission)?);
     check_stagein(&app, &request).await?;
     let mut cmd_output = request.remarks(&submission);
@@ -202,10 +206,12 @@ pub(super) async fn delete_array(
     identity: Identity,
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let user = identity.user("deleting jobs")?;
+    let actor = identity.user("deleting jobs")?.actor();
     let array = parse_id(&id).ok_or_else(ApiError::no_job)?;
-    let decision = move |draft: &mut Draft<'_>| draft.delete_array(&user, array);
+    let by = actor.clone();
+    let decision = move |draft: &mut Draft<'_>| draft.delete_array(&by, array);
     let decided = app.ledger.decide(decision).await??;
+    notes::of_array(&app, &actor, "job deleted", &decided).await?;
     let (mut output, mut deleted) = (String::new(), Vec::new());
     for (job, refusal) in decided {
         match refusal {
@@ -239,16 +245,18 @@ pub(super) async fn order_deletion(
     identity: Identity,
     id: &str,
 ) -> Result<(JobId, String), ApiError> {
-    let user = identity.user("deleting jobs")?;
+    let actor = identity.user("deleting jobs")?.actor();
     let id = parse_id(id).ok_or_else(ApiError::no_job)?;
     if app.ledger.cluster().job(id).is_none() {
         let ended = app.store.job(id).await?;
-        return Err(match ended.filter(|job| job.owner == user) {
+        return Err(match ended.filter(|job| actor.may(&job.owner)) {
             Some(_) => DeleteRefusal::AlreadyKilled(id).into(),
             None => DeleteRefusal::NotYours(id).into(),
         });
     }
-    app.ledger.decide(move |draft| draft.delete(&user, id)).await??;
+    let by = actor.clone();
+    app.ledger.decide(move |draft| draft.delete(&by, id)).await??;
+    notes::of_job(app, &actor, "job deleted", id).await?;
     let output = format!(
         "Deleting the job = {id} ...REGISTERED.\nThe job(s) [ {id} ] will be deleted in the near future.\n"
     );

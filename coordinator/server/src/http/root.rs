@@ -65,7 +65,7 @@ fn versions(app: &App) -> Value {
 pub(super) async fn whoami(State(app): State<App>, identity: Identity) -> Json<Value> {
     let name = match identity {
         Identity::Anonymous => String::new(),
-        Identity::User(name) => name,
+        Identity::User(user) => user.name,
         Identity::Node(node) => node.to_string(),
     };
     Json(json!({ "authenticated_user": name, "api_timestamp": app.clock.now().seconds() }))

@@ -218,13 +218,22 @@ async fn write_job(connection: &mut SqliteConnection, job: &Job) -> Result<(), S
     Ok(())
 }
 
+/// The node that a key already is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KnownNode {
+    pub(crate) number: NodeNumber,
+    /// It was turned out, and comes back with a new token.
+    pub(crate) was_revoked: bool,
+}
+
 /// Uses a join token up for a key. The node that the key already is, if it is one.
 pub(crate) async fn use_token(
     connection: &mut SqliteConnection,
     asked: &EnrolRow,
     now: UnixMillis,
-) -> Result<Result<Option<NodeNumber>, EnrolRefusal>, StoreError> {
+) -> Result<Result<Option<KnownNode>, EnrolRefusal>, StoreError> {
     let key = asked.key.0.to_vec();
+    let known = known_node(connection, &key).await?;
     let select = "SELECT token_sha256, expires, revoked, used_by FROM join_token \
                   WHERE token_sha256 = ? AND makes = 'node'";
     let query = sqlx::query(select).bind(asked.token.0.to_vec());
@@ -236,7 +245,10 @@ pub(crate) async fn use_token(
         return Ok(Err(EnrolRefusal::Unknown));
     }
     match row.try_get::<Option<Vec<u8>>, _>("used_by")? {
-        // The answer was lost: the same key may ask again, however late.
+        // The answer was lost: the same key may ask again, however late, unless it was turned out since.
+        Some(used_by) if used_by == key && known.is_some_and(|node| node.was_revoked) => {
+            return Ok(Err(EnrolRefusal::Used));
+        }
         Some(used_by) if used_by == key => {}
         Some(_) => return Ok(Err(EnrolRefusal::Used)),
         None if row.try_get::<i64, _>("expires")? <= to_sql(now.0) => {
@@ -251,9 +263,19 @@ pub(crate) async fn use_token(
                 .await?;
         }
     }
-    let query = sqlx::query_scalar("SELECT number FROM node WHERE key = ?").bind(&key);
-    let number: Option<i64> = query.fetch_optional(&mut *connection).await?;
-    Ok(Ok(number.and_then(|number| u64::try_from(number).ok()).map(NodeNumber)))
+    Ok(Ok(known))
+}
+
+async fn known_node(
+    connection: &mut SqliteConnection,
+    key: &[u8],
+) -> Result<Option<KnownNode>, StoreError> {
+    let query = sqlx::query("SELECT number, revoked FROM node WHERE key = ?").bind(key);
+    let Some(row) = query.fetch_optional(connection).await? else { return Ok(None) };
+    let number = u64::try_from(row.try_get::<i64, _>("number")?);
+    let number = NodeNumber(number.map_err(|_| StoreError::Column("node number"))?);
+    let was_revoked = row.try_get::<Option<i64>, _>("revoked")?.is_some();
+    Ok(Some(KnownNode { number, was_revoked }))
 }
 
 /// Adds a node's row, or gives a known node its new credential.
@@ -266,7 +288,8 @@ pub(crate) async fn write_enrolled(
     let insert = "INSERT INTO node \
                   (number, key, credential_sha256, software, memory_mib, enrolled, body) \
                   VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET \
-                  credential_sha256 = excluded.credential_sha256, software = excluded.software";
+                  credential_sha256 = excluded.credential_sha256, software = excluded.software, \
+                  revoked = NULL";
     sqlx::query(insert)
         .bind(to_sql(node.number.0))
         .bind(asked.key.0.to_vec())

@@ -7,7 +7,7 @@ use coordinator_core::{NodeNumber, UnixMillis};
 use data_encoding::HEXLOWER;
 use sqlx::Row;
 
-use super::{Store, StoreError, hash_from_sql, to_sql};
+use super::{Store, StoreError, hash_from_sql, time_from_sql, to_sql};
 use crate::secret::SecretHash;
 
 /// A join token as the operator sees it.
@@ -104,10 +104,7 @@ impl Store {
         let rows = sqlx::query(select).fetch_all(&self.pool).await?;
         rows.iter()
             .map(|row| {
-                let time = |column| -> Result<UnixMillis, StoreError> {
-                    let value = u64::try_from(row.try_get::<i64, _>(column)?);
-                    value.map(UnixMillis).map_err(|_| StoreError::Column("time"))
-                };
+                let time = |column| time_from_sql(row.try_get(column)?);
                 let node = row.try_get::<Option<i64>, _>("number")?;
                 let node = node.and_then(|number| u64::try_from(number).ok()).map(NodeNumber);
                 let state = if row.try_get::<Option<Vec<u8>>, _>("used_by")?.is_some() {

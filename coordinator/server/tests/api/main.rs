@@ -6,6 +6,7 @@ mod arrays;
 mod deadlines;
 mod enrolment;
 mod formats;
+mod identity;
 mod lives;
 mod refusals;
 mod restart;

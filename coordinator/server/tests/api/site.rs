@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use coordinator::args::{Arguments, Command, Serve};
 use coordinator::clock::Clock;
+use coordinator::role::Role;
 use coordinator::secret::make_secret;
 use coordinator::serve::Server;
 use coordinator::store::TokenMakes;
@@ -25,7 +26,7 @@ pub(crate) struct Site {
     pub(crate) server: Server,
     pub(crate) clock: Arc<Clock>,
     pub(crate) alice: String,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     _data: tempfile::TempDir,
 }
 
@@ -38,7 +39,7 @@ pub(crate) struct Agent {
 
 pub(crate) type Answer = (StatusCode, Value);
 
-fn serve_arguments(data: &Path) -> Serve {
+fn serve_arguments(data: &Path, more: &[&str]) -> Serve {
     let data = data.to_str().unwrap();
     let local = "127.0.0.1:0";
     let line = [
@@ -55,20 +56,27 @@ fn serve_arguments(data: &Path) -> Serve {
         "--public-address",
         "127.0.0.1",
     ];
-    match Arguments::parse_from(line).command {
+    match Arguments::parse_from(line.iter().chain(more)).command {
         Command::Serve(serve) => serve,
-        Command::Relay(_) | Command::Token(_) | Command::User(_) => {
-            unreachable!("the line says serve")
-        }
+        Command::Relay(_)
+        | Command::Token(_)
+        | Command::User(_)
+        | Command::Node(_)
+        | Command::Audit(_) => unreachable!("the line says serve"),
     }
 }
 
 impl Site {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With more options.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
         rustls::crypto::ring::default_provider().install_default().ok();
         let data = tempfile::tempdir().unwrap();
         let clock = Arc::new(Clock::default());
-        let arguments = serve_arguments(data.path());
+        let arguments = serve_arguments(data.path(), options);
         let server = Server::start(&arguments, clock.clone()).await.unwrap();
         let http = client(server.root);
         let mut site = Self { server, clock, alice: String::new(), http, _data: data };
@@ -88,8 +96,12 @@ impl Site {
     }
 
     pub(crate) async fn add_user(&self, name: &str) -> String {
+        self.add_user_as(name, Role::User).await
+    }
+
+    pub(crate) async fn add_user_as(&self, name: &str, role: Role) -> String {
         let (token, hash) = make_secret().unwrap();
-        self.server.app.store.add_user(name, hash, self.clock.now()).await.unwrap();
+        self.server.app.store.add_user(name, role, hash, self.clock.now()).await.unwrap();
         token
     }
 

@@ -33,8 +33,7 @@ const fn row(
 
 const NO_ROUTES: &str =
     "links lead only to routes that there are: tables, configuration and rules come later";
-const NO_BASIC: &str =
-    "passwords and the prefix of Basic authentication come with the users' roles";
+const API_REFUSES: &str = "in OAR the web server asks for the password and refuses with a page; here the API does, in its format";
 const ANYTHING: &str =
     "an Accept that allows JSON is refused by OAR: curl and every browser would need a suffix";
 
@@ -75,19 +74,8 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "the url that the coordinator prints and logins carry has no slash: it shows the start page",
         &["status 404, here 200"],
     ),
-    row(21, Kind::Missing, NO_BASIC, &["status 200, here 404"]),
-    row(
-        22,
-        Kind::Missing,
-        NO_BASIC,
-        &["status 401, here 404", "type text/html, here application/json"],
-    ),
-    row(
-        23,
-        Kind::Missing,
-        NO_BASIC,
-        &["status 401, here 404", "type text/html, here application/json"],
-    ),
+    row(22, Kind::Extension, API_REFUSES, &["type text/html, here application/json"]),
+    row(23, Kind::Extension, API_REFUSES, &["type text/html, here application/json"]),
     row(
         29,
         Kind::Strictness,

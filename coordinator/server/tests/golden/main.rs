@@ -1,9 +1,8 @@
 //! Exchanges recorded with a real OAR 2.5.9 server, replayed against the coordinator.
 //!
-//! One exchange is one line of a `.jsonl` file: the request (`user` is who asked, in whatever way that server
-//! let them prove it; here it is their token), the status, the content type, and the body as a value. YAML has
-//! no types in OAR, so its leaves are text there; of an HTML page the text is kept, of an error page title and
-//! message. `null` is a body that is not OAR's own (Apache's) or none. Values are compared, and only the types
+//! One exchange is one line of a `.jsonl` file: the request (`user` is who asked, by their token), the status,
+//! the content type, and the body as a value. YAML has no types in OAR, so its leaves are text there; of an
+//! HTML page the text is kept, of an error page title and message. `null` is a body that is not OAR's own (Apache's) or none. Values are compared, and only the types
 //! of those that change with time. What differs stands in [`differences`], with a reason; the test fails on any
 //! other difference, and on one that is no more.
 
@@ -16,6 +15,7 @@ mod replay;
 #[allow(dead_code, reason = "shared with the tests of the API")]
 mod site;
 
+use coordinator::password::hash_password;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -40,7 +40,10 @@ struct Exchange {
 }
 
 async fn replay_all(recorded: &str) {
-    let site = Site::start().await;
+    // Users are named by a proxy's word, tokens and a password: this is the proxy, and alice has one.
+    let site = Site::start_with(&["--trusted-proxy", "127.0.0.1"]).await;
+    let password = hash_password("alicepw").unwrap();
+    site.server.app.store.set_password("alice", Some(&password)).await.unwrap();
     let mut wrong = Vec::new();
     for line in recorded.lines() {
         let exchange: Exchange = serde_json::from_str(line).unwrap();

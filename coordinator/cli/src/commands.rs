@@ -1,11 +1,13 @@
 //! The commands, their options, and the names that they answer to.
 
 mod account;
+mod accounting;
 mod delete;
 mod hold;
 mod install;
 mod job;
 mod nodes;
+mod nodesetting;
 mod outcome;
 mod stat;
 mod submit;
@@ -20,8 +22,8 @@ use crate::failure::{EXIT_CODES, Failure};
 
 /// Submits and follows jobs on a Clouds@home cluster.
 ///
-/// Called as oarsub, oarstat, oardel, oarhold, oarresume or oarnodes (by a link of that name), it is that
-/// command.
+/// Called as oarsub, oarstat, oardel, oarhold, oarresume, oarnodes, oarnodesetting or oaraccounting (by a
+/// link of that name), it is that command.
 #[derive(Debug, Parser)]
 #[command(name = "oar", version, after_help = EXIT_CODES)]
 struct Oar {
@@ -53,6 +55,12 @@ pub(crate) enum Command {
     /// Shows nodes and their resources (oarnodes).
     #[command(visible_alias = "oarnodes")]
     Nodes(nodes::Nodes),
+    /// Takes nodes away, gives them back, sets their properties; for operators (oarnodesetting).
+    #[command(visible_alias = "oarnodesetting")]
+    Nodesetting(nodesetting::NodeSetting),
+    /// Shows what users asked for and used (oaraccounting).
+    #[command(visible_alias = "oaraccounting")]
+    Accounting(accounting::Accounting),
     /// Waits for a job's end and exits with its exit code.
     Wait(outcome::Wait),
     /// Fetches a job's results and unpacks them, one folder per rank.
@@ -80,6 +88,8 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Command {
         Some("oarhold") => Command::Hold(hold::Hold::parse_from(args)),
         Some("oarresume") => Command::Resume(hold::Resume::parse_from(args)),
         Some("oarnodes") => Command::Nodes(nodes::Nodes::parse_from(args)),
+        Some("oarnodesetting") => Command::Nodesetting(nodesetting::NodeSetting::parse_from(args)),
+        Some("oaraccounting") => Command::Accounting(accounting::Accounting::parse_from(args)),
         _ => Oar::parse_from(args).command,
     }
 }
@@ -95,6 +105,8 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Hold(hold) => hold.run().await.map(|()| done),
         Command::Resume(resume) => resume.run().await.map(|()| done),
         Command::Nodes(nodes) => nodes.run().await.map(|()| done),
+        Command::Nodesetting(setting) => setting.run().await.map(|()| done),
+        Command::Accounting(accounting) => accounting.run().await.map(|()| done),
         Command::Wait(wait) => wait.run().await,
         Command::Fetch(fetch) => fetch.run().await.map(|()| done),
         Command::Logs(logs) => logs.run().await.map(|()| done),

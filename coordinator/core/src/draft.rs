@@ -20,7 +20,7 @@ use crate::usage::{UsageKey, Used};
 pub use launch::{MAX_FAILED_LAUNCHES, MAX_REQUEUES};
 pub use order::{HoldRefusal, ResumeRefusal, SetNodeRefusal};
 pub use report::{Report, ReportRefusal, judge_late_report};
-pub use submission::{DeleteRefusal, SubmitRefusal};
+pub use submission::{DeleteRefusal, ResubmitRefusal, SubmitRefusal};
 pub use tick::MeshBlock;
 
 /// The most events that a job keeps; the oldest go. Chosen: an idempotent job may start again for ever.

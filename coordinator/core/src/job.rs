@@ -55,6 +55,9 @@ pub struct Job {
     /// The resources that an advance reservation keeps for it.
     #[serde(default)]
     pub reserved: Option<Vec<PlannedShare>>,
+    /// The job that it repeats.
+    #[serde(default)]
+    pub resubmit_of: Option<JobId>,
     /// Its place in its array; none for a single job.
     #[serde(default)]
     pub array: Option<ArrayPlace>,

@@ -37,7 +37,8 @@ pub use array::{Array, ArrayRefusal, MAX_ARRAY};
 pub use cluster::{Change, Cluster, Counters, Policy};
 pub use draft::{
     DeleteRefusal, Draft, HoldRefusal, MAX_FAILED_LAUNCHES, MAX_REQUEUES, MeshBlock, Report,
-    ReportRefusal, ResumeRefusal, SetNodeRefusal, SubmitRefusal, judge_late_report,
+    ReportRefusal, ResubmitRefusal, ResumeRefusal, SetNodeRefusal, SubmitRefusal,
+    judge_late_report,
 };
 pub use event::{Event, EventKind};
 pub use expression::Expression;

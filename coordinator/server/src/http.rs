@@ -13,6 +13,7 @@ mod format;
 mod identity;
 mod jobs;
 mod links;
+mod nodes;
 mod notes;
 mod objects;
 mod pages;
@@ -52,6 +53,7 @@ pub fn router(app: App) -> Router {
         .route("/stress_factor", get(root::stress_factor))
         .route("/jobs", get(jobs::list).post(jobs::submit))
         .route("/jobs/details", get(jobs::details))
+        .route("/jobs/table", get(jobs::table))
         .route(
             "/jobs/{id}",
             get(jobs::show).post(actions::update).put(actions::update).delete(jobs::delete),
@@ -64,6 +66,7 @@ pub fn router(app: App) -> Router {
         .route("/jobs/{id}/deletions/new", post(jobs::delete_by_post))
         .route("/jobs/{id}/holds/new", post(actions::hold))
         .route("/jobs/{id}/resumptions/new", post(actions::resume))
+        .route("/jobs/{id}/resubmissions/new", post(jobs::resubmit))
         .route("/jobs/{id}/why", get(actions::why))
         .route("/jobs/array/{id}/deletions/new", post(jobs::delete_array))
         .route("/jobs/array/{id}/holds/new", post(actions::hold_array))
@@ -75,9 +78,11 @@ pub fn router(app: App) -> Router {
         .route("/resources/details", get(resources::details))
         .route("/resources/full", get(resources::details))
         .route("/resources/{id}", get(resources::show))
-        .route("/resources/{id}/jobs", get(resources::jobs_of_resource))
+        .route("/resources/{id}/jobs", get(resources::jobs))
+        .route("/resources/{id}/state", post(nodes::set_state))
         .route("/resources/nodes/{node}", get(resources::of_node))
         .route("/resources/nodes/{node}/jobs", get(agents::jobs_of_node))
+        .route("/resources/nodes/{node}/properties", post(nodes::set_properties))
         .route("/agents", post(agents::enrol))
         .layer(axum::middleware::from_fn(answer::time_limit))
         .layer(axum::middleware::from_fn(format::require))

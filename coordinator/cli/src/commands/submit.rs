@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use coordinator_api::job::{OneOrMany, SubmitJob};
+use coordinator_api::job::{OneOrMany, SubmitJob, Submitted};
 use coordinator_client::Client;
 use coordinator_client::transfer::sha256_of_file;
 
@@ -55,17 +55,23 @@ pub(crate) struct Sub {
     /// comment; `-` is the standard input)
     #[arg(long, value_name = "FILE")]
     array_param_file: Option<PathBuf>,
+    /// Submit this job, which has ended, once more as it was
+    #[arg(long, value_name = "ID", conflicts_with = "command")]
+    resubmit: Option<u64>,
     /// Print the answer as JSON
     #[arg(short = 'J', long)]
     json: bool,
     /// The command, given to `sh -c`: one quoted text, or words that are joined with spaces
-    #[arg(required = true, trailing_var_arg = true)]
+    #[arg(required_unless_present = "resubmit", trailing_var_arg = true)]
     command: Vec<String>,
 }
 
 impl Sub {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let client = login::client()?;
+        if let Some(id) = self.resubmit {
+            return show(&client.resubmit(id).await?, self.json);
+        }
         let stagein = match &self.stagein {
             Some(path) => Some(send(&client, path).await?),
             None => None,
@@ -86,17 +92,21 @@ impl Sub {
             array: self.array,
             param_file,
         };
-        let submitted = client.submit(&job).await?;
-        if self.json {
-            return output::print_json(&submitted);
-        }
-        let mut text = output::plain(submitted.cmd_output.trim_end());
-        let line = format!("OAR_JOB_ID={}", submitted.id);
-        if !text.lines().any(|printed| printed == line) {
-            text = format!("{text}\n{line}");
-        }
-        output::print(&format!("{}\n", text.trim_start()))
+        show(&client.submit(&job).await?, self.json)
     }
+}
+
+/// Prints what the coordinator said, and the job's number however it said it.
+fn show(submitted: &Submitted, json: bool) -> Result<(), Failure> {
+    if json {
+        return output::print_json(submitted);
+    }
+    let mut text = output::plain(submitted.cmd_output.trim_end());
+    let line = format!("OAR_JOB_ID={}", submitted.id);
+    if !text.lines().any(|printed| printed == line) {
+        text = format!("{text}\n{line}");
+    }
+    output::print(&format!("{}\n", text.trim_start()))
 }
 
 /// A text file, or the standard input for `-`.

@@ -25,7 +25,17 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["oar", "oarsub", "oarstat", "oardel", "oarhold", "oarresume", "oarnodes"] {
+        for name in [
+            "oar",
+            "oarsub",
+            "oarstat",
+            "oardel",
+            "oarhold",
+            "oarresume",
+            "oarnodes",
+            "oarnodesetting",
+            "oaraccounting",
+        ] {
             symlink(env!("CARGO_BIN_EXE_oar"), dir.path().join(name)).unwrap();
         }
         Self { dir }
@@ -400,7 +410,17 @@ fn mesh_is_a_table_or_json() {
 #[test]
 fn help_texts() {
     let desk = Desk::new();
-    for tool in ["oar", "oarsub", "oarstat", "oardel", "oarhold", "oarresume", "oarnodes"] {
+    for tool in [
+        "oar",
+        "oarsub",
+        "oarstat",
+        "oardel",
+        "oarhold",
+        "oarresume",
+        "oarnodes",
+        "oarnodesetting",
+        "oaraccounting",
+    ] {
         insta::assert_snapshot!(format!("help-{tool}"), desk.output(tool, &["--help"]));
     }
     for command in ["login", "wait", "fetch", "logs", "mesh", "events"] {
@@ -424,9 +444,18 @@ fn shells_complete_every_name_and_the_manual_has_a_page_for_it() {
     assert!(said.starts_with("--why") && said.contains(" oarresume"), "{said}");
 
     desk.output("oar", &["man", "man/man1"]);
-    for page in
-        ["oar", "oar-login", "oarsub", "oarstat", "oardel", "oarhold", "oarresume", "oarnodes"]
-    {
+    for page in [
+        "oar",
+        "oar-login",
+        "oarsub",
+        "oarstat",
+        "oardel",
+        "oarhold",
+        "oarresume",
+        "oarnodes",
+        "oarnodesetting",
+        "oaraccounting",
+    ] {
         let text = std::fs::read_to_string(desk.path(&format!("man/man1/{page}.1"))).unwrap();
         assert!(text.contains(&format!(".TH {page} 1")), "{page}: {text}");
     }

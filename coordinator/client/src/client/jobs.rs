@@ -104,22 +104,37 @@ impl Client {
 
     /// `POST /jobs/ID/holds/new`: what oarhold prints.
     pub async fn hold(&self, id: u64) -> Result<String, ClientError> {
-        let url = self.at(&["jobs", &id.to_string(), "holds", "new.json"]);
-        let done: Done = self.json(self.post(url)).await?;
-        Ok(done.cmd_output)
+        self.order(&["jobs", &id.to_string(), "holds", "new.json"]).await
     }
 
     /// `POST /jobs/ID/resumptions/new`: what oarresume prints.
     pub async fn resume(&self, id: u64) -> Result<String, ClientError> {
-        let url = self.at(&["jobs", &id.to_string(), "resumptions", "new.json"]);
-        let done: Done = self.json(self.post(url)).await?;
-        Ok(done.cmd_output)
+        self.order(&["jobs", &id.to_string(), "resumptions", "new.json"]).await
     }
 
     /// `POST /jobs/array/ID/deletions/new`: what oardel prints.
     pub async fn delete_array(&self, id: u64) -> Result<String, ClientError> {
-        let url = self.at(&["jobs", "array", &id.to_string(), "deletions", "new.json"]);
-        let done: Done = self.json(self.post(url)).await?;
+        self.order(&["jobs", "array", &id.to_string(), "deletions", "new.json"]).await
+    }
+
+    /// `POST /jobs/array/ID/holds/new`: what oarhold prints.
+    pub async fn hold_array(&self, id: u64) -> Result<String, ClientError> {
+        self.order(&["jobs", "array", &id.to_string(), "holds", "new.json"]).await
+    }
+
+    /// `POST /jobs/array/ID/resumptions/new`: what oarresume prints.
+    pub async fn resume_array(&self, id: u64) -> Result<String, ClientError> {
+        self.order(&["jobs", "array", &id.to_string(), "resumptions", "new.json"]).await
+    }
+
+    /// `POST /jobs/ID/resubmissions/new`: what oarsub prints.
+    pub async fn resubmit(&self, id: u64) -> Result<Submitted, ClientError> {
+        let url = self.at(&["jobs", &id.to_string(), "resubmissions", "new.json"]);
+        self.json(self.post(url)).await
+    }
+
+    async fn order(&self, segments: &[&str]) -> Result<String, ClientError> {
+        let done: Done = self.json(self.post(self.at(segments))).await?;
         Ok(done.cmd_output)
     }
 

@@ -12,6 +12,25 @@ use crate::ids::{JobId, NodeNumber};
 const MAX_PROPERTIES: usize = 100;
 const MAX_PROPERTY: usize = 200;
 
+/// Columns of OAR's table of resources that no condition looks at, and that are not the operator's to write.
+const COLUMNS: [&str; 15] = [
+    "api_timestamp",
+    "available_upto",
+    "expiry_date",
+    "finaud_decision",
+    "last_available_upto",
+    "last_job_date",
+    "links",
+    "next_finaud_decision",
+    "next_state",
+    "scheduler_priority",
+    "state",
+    "state_num",
+    "status",
+    "suspended_jobs",
+    "jobs",
+];
+
 /// Why a job is not held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HoldRefusal {
@@ -168,7 +187,8 @@ impl Draft<'_> {
         if !starts || name.len() > MAX_PROPERTY || !name.chars().all(allowed) {
             return Err(SetNodeRefusal::Name(name.chars().take(MAX_PROPERTY).collect()));
         }
-        if name != "drain" && crate::park::BUILT_IN.contains(&&*name) {
+        let mut reserved = crate::park::BUILT_IN.iter().chain(&COLUMNS);
+        if name != "drain" && reserved.any(|reserved| *reserved == name) {
             return Err(SetNodeRefusal::System(name));
         }
         let node = self.cluster.node(number).ok_or(SetNodeRefusal::NoNode(number))?;

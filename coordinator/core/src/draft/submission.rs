@@ -57,6 +57,20 @@ pub enum DeleteRefusal {
     AlreadyKilled(JobId),
 }
 
+/// Why a job is not submitted once more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResubmitRefusal {
+    /// It waits or runs.
+    #[error("The job must be in Error or Terminated state.")]
+    NotEnded,
+    /// Its time is over.
+    #[error("Interactive jobs and advance reservations cannot be resubmitted.")]
+    Reservation,
+    /// It is not taken any more.
+    #[error(transparent)]
+    Submit(#[from] SubmitRefusal),
+}
+
 impl Draft<'_> {
     /// A volunteer's machine joins.
     pub fn enrol(&mut self, cores: u16, memory_mib: u64) -> NodeNumber {
@@ -112,6 +126,21 @@ impl Draft<'_> {
     pub fn submit(&mut self, owner: &str, request: Request) -> Result<JobId, SubmitRefusal> {
         self.check(&request)?;
         self.add(owner, request)
+    }
+
+    /// A user submits a job that has ended once more.
+    pub fn resubmit(&mut self, old: &Job) -> Result<JobId, ResubmitRefusal> {
+        if !old.state.is_final() {
+            return Err(ResubmitRefusal::NotEnded);
+        }
+        if old.request.reservation.is_some() {
+            return Err(ResubmitRefusal::Reservation);
+        }
+        let id = self.submit(&old.owner, old.request.clone())?;
+        if let Some(job) = self.job_mut(id) {
+            job.resubmit_of = Some(old.id);
+        }
+        Ok(id)
     }
 
     /// What can be said of a request without a plan.
@@ -170,6 +199,7 @@ impl Draft<'_> {
             requeues: 0,
             alternative,
             reserved,
+            resubmit_of: None,
             array: None,
             avoid: BTreeSet::new(),
             verdict: None,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Path, State};
 use coordinator_api::List;
+use coordinator_api::accounting::{Consumptions, ProjectUse};
 use coordinator_core::{UnixMillis, UsageKey};
-use serde_json::{Value, json};
 
 use super::answer::ApiError;
 use super::pages::Asked;
@@ -16,7 +16,7 @@ use crate::app::App;
 pub(super) async fn all(
     State(app): State<App>,
     asked: Asked,
-) -> Result<Json<List<Value>>, ApiError> {
+) -> Result<Json<List<ProjectUse>>, ApiError> {
     consumptions(&app, &asked, None).await
 }
 
@@ -25,7 +25,7 @@ pub(super) async fn of_user(
     State(app): State<App>,
     asked: Asked,
     Path(user): Path<String>,
-) -> Result<Json<List<Value>>, ApiError> {
+) -> Result<Json<List<ProjectUse>>, ApiError> {
     consumptions(&app, &asked, Some(&user)).await
 }
 
@@ -36,7 +36,7 @@ async fn consumptions(
     app: &App,
     asked: &Asked,
     user: Option<&str>,
-) -> Result<Json<List<Value>>, ApiError> {
+) -> Result<Json<List<ProjectUse>>, ApiError> {
     let (first, last) = (day(asked, "from")?.unwrap_or(0), day(asked, "to")?.unwrap_or(u64::MAX));
     let mut projects: BTreeMap<String, (ByUser, ByUser)> = BTreeMap::new();
     for (key, work) in app.store.accounting(first, last).await? {
@@ -48,10 +48,11 @@ async fn consumptions(
         *used.entry(key.user).or_default() += work.used;
     }
     // Numbers are strings here, as in OAR.
-    let texts = |sums: ByUser| -> Value {
-        sums.into_iter().map(|(user, seconds)| (user, json!(seconds.to_string()))).collect()
+    let texts = |sums: ByUser| sums.into_iter().map(|(user, s)| (user, s.to_string())).collect();
+    let project = |(project, (asked, used))| {
+        let consumptions = Consumptions { asked: texts(asked), used: texts(used) };
+        ProjectUse { project, consumptions }
     };
-    let project = |(project, (asked, used))| json!({ "project": project, "consumptions": { "ASKED": texts(asked), "USED": texts(used) } });
     Ok(asked.whole(projects.into_iter().map(project).collect(), app.clock.now()))
 }
 

@@ -12,7 +12,7 @@ use data_encoding::BASE64;
 use super::answer::ApiError;
 use crate::app::App;
 use crate::password::Busy;
-use crate::role::User;
+use crate::role::{Role, User};
 use crate::secret::SecretHash;
 
 /// What a proxy names the user with: OAR's name for it, and the spelling that some of its clients use.
@@ -37,6 +37,17 @@ impl Identity {
             Self::Anonymous => Err(ApiError::anonymous(before)),
             Self::Node(_) => Err(ApiError::forbidden("A node's credential is not a user's")),
         }
+    }
+
+    /// An operator; `before` and `only` end the sentences that refuse others.
+    pub(super) fn operator(self, before: &str, only: &str) -> Result<User, ApiError> {
+        let user = self.user(before)?;
+        if user.role >= Role::Operator {
+            return Ok(user);
+        }
+        // 401 for somebody who is known, as in OAR.
+        let message = format!("Only the oar user can {only}");
+        Err(ApiError::new(StatusCode::UNAUTHORIZED, "Permission denied", message))
     }
 
     /// A node; `before` ends the sentence that refuses others.

@@ -105,6 +105,49 @@ pub(super) async fn details(
     Ok(asked.list(items.collect(), total, now))
 }
 
+/// `GET /jobs/table`: the columns of OAR's own table.
+pub(super) async fn table(
+    State(app): State<App>,
+    asked: Asked,
+) -> Result<Json<List<Value>>, ApiError> {
+    let now = app.clock.now();
+    let (jobs, total) = find(&app, &asked).await?;
+    let items = jobs.iter().map(|job| objects::job_row(job, now)).collect();
+    Ok(asked.list(items, total, now))
+}
+
+/// `POST /jobs/ID/resubmissions/new`: 201 with the new job's number; 400 for a job that has not ended, or is
+/// another user's.
+pub(super) async fn resubmit(
+    State(app): State<App>,
+    identity: Identity,
+    Path(id): Path<String>,
+) -> Result<impl IntoResponse, ApiError> {
+    let user = identity.user("resubmitting jobs")?.name;
+    let refused = |why: &str| {
+        let message = format!("Resubmitting job {id}...[ERROR] {why}\n");
+        ApiError::new(StatusCode::BAD_REQUEST, "Oar error", message)
+    };
+    let old = app.look_up_job(&id).await?.ok_or_else(|| refused("There is no such job."))?;
+    if old.owner != user {
+        return Err(refused("You are not the right user."));
+    }
+    check_stagein(&app, &old.request).await?;
+    let parent = old.id;
+    let decided = app.ledger.decide(move |draft: &mut Draft<'_>| draft.resubmit(&old)).await?;
+    let id = decided.map_err(|refusal| refused(&refusal.to_string()))?;
+    tracing::info!(job = %id, %parent, "job resubmitted");
+    let path = format!("/jobs/{id}");
+    let body = json!({
+        "id": id.0,
+        "status": "submitted",
+        "cmd_output": format!("Resubmitting job {parent}...DONE\nOAR_JOB_ID={id}\n"),
+        "links": [links::itself(path.clone()), links::parent(parent)],
+        "api_timestamp": app.clock.now().seconds(),
+    });
+    Ok((StatusCode::CREATED, [(header::LOCATION, format!("{PREFIX}{path}"))], Json(body)))
+}
+
 /// `GET /jobs/ID`, for any user; a node sees the jobs that it has a part in.
 pub(super) async fn show(
     State(app): State<App>,

@@ -18,6 +18,11 @@ pub(super) fn collection(path: &str, title: &str) -> Link {
     link("collection", path.to_owned(), Some(title))
 }
 
+/// The job that another one repeats.
+pub(super) fn parent(id: JobId) -> Link {
+    link("parent", format!("/jobs/{id}"), None)
+}
+
 pub(super) fn of_job(id: JobId) -> Vec<Link> {
     vec![
         itself(format!("/jobs/{id}")),

@@ -59,13 +59,50 @@ pub(super) fn job(job: &Job, now: UnixMillis) -> JobObject {
         array_id: job.array_id().0,
         array_index: Some(u64::from(job.array_index())),
         dependencies: job.request.dependencies.iter().map(|id| id.0).collect(),
-        resubmit_job_id: Some(0),
+        resubmit_job_id: Some(job.resubmit_of.map_or(0, |id| id.0)),
         cpuset_name: None,
         events: events(job),
         links: links::of_job(job.id),
         api_timestamp: now.seconds(),
         assignment: None,
     }
+}
+
+/// An item of `GET /jobs/table`: OAR's columns, where file names still hold `%jobid%`.
+pub(super) fn job_row(job: &Job, now: UnixMillis) -> Value {
+    let object = self::job(job, now);
+    let file = |kind| match &job.request.name {
+        Some(name) => format!("OAR.{name}.%jobid%.{kind}"),
+        None => format!("OAR.%jobid%.{kind}"),
+    };
+    json!({
+        "id": object.id,
+        "Job_Id": object.id,
+        "job_id": object.id,
+        "job_name": object.name,
+        "job_type": object.kind,
+        "job_user": object.owner,
+        "state": object.state,
+        "project": object.project,
+        "queue_name": object.queue,
+        "command": object.command,
+        "initial_request": object.initial_request,
+        "launching_directory": object.launching_directory,
+        "stdout_file": file("stdout"),
+        "stderr_file": file("stderr"),
+        "properties": object.properties,
+        "reservation": object.reservation,
+        "message": object.message,
+        "walltime": job.started.and(object.walltime),
+        "submission_time": object.submission_time,
+        "start_time": object.start_time,
+        "stop_time": object.stop_time,
+        "exit_code": object.exit_code,
+        "array_id": object.array_id,
+        "assigned_moldable_job": job.started.map_or(0, |_| object.id),
+        "links": object.links,
+        "api_timestamp": object.api_timestamp,
+    })
 }
 
 /// The condition on resources after the admission rules.

@@ -82,12 +82,15 @@ impl Asked {
     /// A list that has no pages: its link is the path alone.
     pub(super) fn whole<T>(&self, items: Vec<T>, now: UnixMillis) -> Json<List<T>> {
         let total = items.len();
-        let href = self.path.clone();
-        let itself = Link { rel: "self".to_owned(), href, title: None };
         let filled = !items.is_empty();
-        let links = if filled { vec![itself] } else { Vec::new() };
+        let links = if filled { vec![self.itself()] } else { Vec::new() };
         let api_timestamp = filled.then(|| now.seconds());
         Json(List { items, total, offset: 0, links, api_timestamp })
+    }
+
+    /// The path as it was asked for.
+    pub(super) fn itself(&self) -> Link {
+        Link { rel: "self".to_owned(), href: self.path.clone(), title: None }
     }
 
     fn link(&self, rel: &str, offset: usize) -> Link {

@@ -1,8 +1,11 @@
 //! Resources: public, as in OAR.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use coordinator_api::List;
 use coordinator_api::resource::ResourceItem;
 use coordinator_core::{Node, NodeNumber};
@@ -38,17 +41,43 @@ pub(super) async fn show(
     rows.find(|row| row["id"] == id).map(Json).ok_or_else(no_resource)
 }
 
-/// `GET /resources/ID/jobs`: the job that the resource works for.
-pub(super) async fn jobs_of_resource(
-    State(app): State<App>,
-    asked: Asked,
-    Path(id): Path<String>,
-) -> Json<List<Value>> {
+/// `GET /resources/ID/jobs`, or `/resources/PROPERTY/jobs`: names of properties are no numbers.
+pub(super) async fn jobs(State(app): State<App>, asked: Asked, Path(id): Path<String>) -> Response {
+    match id.parse::<u64>() {
+        Ok(_) => jobs_of_resource(&app, &asked, &id).into_response(),
+        Err(_) => jobs_by_property(&app, &asked, &id).into_response(),
+    }
+}
+
+/// The job that the resource works for.
+fn jobs_of_resource(app: &App, asked: &Asked, id: &str) -> Json<List<Value>> {
     let (cluster, now) = (app.ledger.cluster(), app.clock.now());
-    let found = find(cluster.nodes().map(|node| &**node), &id);
+    let found = find(cluster.nodes().map(|node| &**node), id);
     let job = found.and_then(|(node, resource)| node.job_of(resource));
     let item = |id: coordinator_core::JobId| json!({ "id": id.0, "links": links::of_job(id), "api_timestamp": now.seconds() });
     asked.whole(job.map(item).into_iter().collect(), now)
+}
+
+/// For each value of the property the jobs on it, one a resource. A property
+/// that nothing has: an empty list, as in OAR.
+fn jobs_by_property(app: &App, asked: &Asked, name: &str) -> Json<Value> {
+    let (cluster, now) = (app.ledger.cluster(), app.clock.now());
+    let mut values: BTreeMap<String, (Value, Vec<u64>)> = BTreeMap::new();
+    for node in cluster.nodes() {
+        for (id, row) in node.resources().zip(objects::resource_rows(node, now)) {
+            let Some(value) = row.get(name).filter(|value| !value.is_array()) else { continue };
+            let (_, jobs) = values.entry(value.to_string()).or_insert((value.clone(), Vec::new()));
+            jobs.extend(node.job_of(id).map(|job| job.0));
+        }
+    }
+    let item = |(value, jobs): (Value, Vec<u64>)| json!({ name: value, "jobs": jobs });
+    let items: Vec<Value> = values.into_values().map(item).collect();
+    // Neither a total nor an offset, as in OAR.
+    Json(json!({
+        "items": items,
+        "links": [asked.itself()],
+        "api_timestamp": now.seconds(),
+    }))
 }
 
 /// `GET /resources/nodes/NAME`. Unknown node: an empty list, where OAR breaks.
@@ -68,6 +97,6 @@ fn find<'a>(mut nodes: impl Iterator<Item = &'a Node>, id: &str) -> Option<(&'a 
     nodes.find(|node| node.resources().contains(&id)).map(|node| (node, id))
 }
 
-fn no_resource() -> ApiError {
+pub(super) fn no_resource() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "Resource not found", "Resource not found")
 }

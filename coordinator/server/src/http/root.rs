@@ -29,6 +29,7 @@ pub(super) async fn links(State(app): State<App>) -> Json<Value> {
         links::collection("/resources/details", "full_resources"),
         links::collection("/jobs", "jobs"),
         links::collection("/jobs/details", "detailed_jobs"),
+        links::collection("/jobs/table", "jobs_table"),
     ];
     let mut body = versions(&app);
     body["links"] = json!(links);

@@ -8,6 +8,7 @@ mod enrolment;
 mod formats;
 mod identity;
 mod lives;
+mod operators;
 mod refusals;
 mod restart;
 mod shapes;

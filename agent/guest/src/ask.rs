@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use coordinator_client::client::Wanted;
 use coordinator_client::{Client, ClientError};
 use overlay_driver::Overlay;
@@ -18,8 +18,8 @@ use crate::identity::Identity;
 use crate::local::client::ask;
 use crate::local::protocol::{Answer, Ask, Over, Pong};
 use crate::mesh::overlay_config;
-use crate::proxy::{api_address, proxy_of, without_password};
-use crate::state_dir::{OpenStateError, StateDir, read_json};
+use crate::proxy::{api_address, proxy_of, useless_proxy, without_password};
+use crate::state_dir::{OpenStateError, StateDir, read_json, unreadable};
 use crate::status::network::{NetworkStatus, PairStatus, milliseconds};
 
 /// What `agent ping` was told.
@@ -159,6 +159,8 @@ pub struct Netcheck {
     pub proxy: Option<String>,
     /// The API does not answer without the proxy.
     pub proxy_needed: bool,
+    /// What is configured as a proxy and is no proxy's address.
+    pub proxy_ignored: Option<String>,
 }
 
 impl fmt::Display for Netcheck {
@@ -167,7 +169,12 @@ impl fmt::Display for Netcheck {
         let via = match (&self.proxy, self.proxy_needed) {
             (Some(proxy), true) => format!(" (through the proxy {proxy}, which is needed)"),
             (Some(proxy), false) => format!(" (a proxy is set, {proxy}, but not needed)"),
-            (None, _) => String::new(),
+            (None, _) => match &self.proxy_ignored {
+                Some(text) => format!(
+                    " (without the proxy {text:?}, which is no address: HTTPS_PROXY=http://HOST:PORT)"
+                ),
+                None => String::new(),
+            },
         };
         match &self.api_error {
             None => writeln!(f, "HTTPS: the coordinator answers{via}"),
@@ -181,7 +188,8 @@ impl fmt::Display for Netcheck {
 /// # Errors
 /// This machine is no node, or the state directory cannot be used.
 pub async fn netcheck(state: &Path, lifetime: bool) -> anyhow::Result<Netcheck> {
-    let Some(membership) = read_json::<Membership>(&state.join(MEMBERSHIP_FILE))? else {
+    let read = read_json::<Membership>(&state.join(MEMBERSHIP_FILE));
+    let Some(membership) = read.with_context(|| unreadable(state))? else {
         bail!("this machine is not a node yet, so nobody is known to ask: `agent join TOKEN`");
     };
     let api = api(&membership);
@@ -194,6 +202,7 @@ pub async fn netcheck(state: &Path, lifetime: bool) -> anyhow::Result<Netcheck> 
         api: api.is_none(),
         api_error: api,
         proxy_needed: proxy.is_some() && !direct,
+        proxy_ignored: useless_proxy(&membership.url).map(|proxy| without_password(&proxy)),
         proxy,
     })
 }

@@ -208,33 +208,37 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Join { token, state, offer } => {
             let token = parse_token(&token)?;
             let joined = runtime()?.block_on(run::join(&state.path()?, &token, offer.offer()))?;
-            writeln!(std::io::stdout().lock(), "{}", joined.hostname)?;
+            say(&joined.hostname)?;
         }
         Command::Status { state, json } => {
-            let status = runtime()?.block_on(status::read_and_ask(&state.path()?))?;
+            let state = state.path()?;
+            let read = runtime()?.block_on(status::read_and_ask(&state));
+            let status = read.with_context(|| state_dir::unreadable(&state))?;
             let text = if json { serde_json::to_string(&status)? } else { status.to_string() };
-            writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
+            say(text.trim_end())?;
         }
         Command::Ping { node, state, count, interval, size, json } => {
             let options = PingOptions { count, interval, size, json };
             let state = state.path()?;
             let pinging = ask::ping(&state, &node, &options, std::io::stdout());
-            if !runtime()?.block_on(pinging)? {
-                return Ok(ExitCode::FAILURE);
+            match runtime()?.block_on(pinging) {
+                Ok(true) => {}
+                Ok(false) => return Ok(ExitCode::FAILURE),
+                Err(error) => unless_nobody_reads(error)?,
             }
         }
         Command::Explain { node, state, json } => {
             let text = runtime()?.block_on(ask::explain(&state.path()?, &node, json))?;
-            writeln!(std::io::stdout().lock(), "{text}")?;
+            say(&text)?;
         }
         Command::Netcheck { state, lifetime, json } => {
             let found = runtime()?.block_on(ask::netcheck(&state.path()?, lifetime))?;
             let text = if json { serde_json::to_string(&found)? } else { found.to_string() };
-            writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
+            say(text.trim_end())?;
         }
         Command::Metrics { state } => {
             let text = runtime()?.block_on(ask::metrics(&state.path()?))?;
-            writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
+            say(text.trim_end())?;
         }
         Command::Doctor { json } => {
             let findings = doctor::examine();
@@ -243,7 +247,7 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             } else {
                 findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
             };
-            writeln!(std::io::stdout().lock(), "{text}")?;
+            say(&text)?;
             if findings.iter().any(|finding| finding.needed && !finding.ok) {
                 return Ok(ExitCode::FAILURE);
             }
@@ -253,6 +257,17 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Shim { .. } => doctor::probe()?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line on standard output.
+fn say(text: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}").map_err(Into::into).or_else(unless_nobody_reads)
+}
+
+/// Who reads no further, as `head`, has seen enough: that is no failure.
+fn unless_nobody_reads(error: anyhow::Error) -> anyhow::Result<()> {
+    let broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    if error.downcast_ref().is_some_and(broken) { Ok(()) } else { Err(error) }
 }
 
 /// Done here because clap would quote a damaged token, which is a secret, in its message.

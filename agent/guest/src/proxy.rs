@@ -1,5 +1,7 @@
 //! Where the API is, and the proxy on the way, as the HTTP client sees them.
 
+use hyper_util::client::proxy::matcher::Matcher;
+
 /// Host and port of the API, for a connection of one's own.
 pub fn api_address(url: &str) -> Option<String> {
     let authority = url.strip_prefix("https://")?.split('/').next()?;
@@ -7,21 +9,25 @@ pub fn api_address(url: &str) -> Option<String> {
     Some(if has_port { authority.to_owned() } else { format!("{authority}:443") })
 }
 
-/// The proxy that the environment names for the API (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`).
+/// The variables that name a proxy for HTTPS, the first that is set counts.
+const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// The proxy that the environment names for the API (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`), as the HTTP
+/// client reads them.
 pub fn proxy_of(url: &str) -> Option<String> {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let proxy =
-        ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().find_map(set)?;
-    let exempt = ["NO_PROXY", "no_proxy"].into_iter().find_map(set).unwrap_or_default();
-    (!is_exempt(url, &exempt)).then_some(proxy)
+    let url = url.parse().ok()?;
+    named().filter(|_| Matcher::from_env().intercept(&url).is_some())
 }
 
-fn is_exempt(url: &str, exempt: &str) -> bool {
-    let address = api_address(url).unwrap_or_default();
-    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
-    exempt.split(',').map(|name| name.trim().trim_start_matches('.')).any(|name| {
-        name == "*" || (!name.is_empty() && (host == name || host.ends_with(&format!(".{name}"))))
-    })
+/// What the environment names as a proxy although it is no proxy's address: the HTTP client goes without.
+pub fn useless_proxy(url: &str) -> Option<String> {
+    let url = url.parse().ok()?;
+    named().filter(|proxy| Matcher::builder().all(proxy.clone()).build().intercept(&url).is_none())
+}
+
+fn named() -> Option<String> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    VARIABLES.into_iter().find_map(set)
 }
 
 /// A proxy's URL as it may be shown.
@@ -55,16 +61,5 @@ mod tests {
             assert_eq!(api_address(url).as_deref(), Some(expected));
         }
         assert_eq!(api_address("http://c.example"), None);
-    }
-
-    #[test]
-    fn hosts_and_their_domains_are_exempt() {
-        let url = "https://c.lab.example:6443/oarapi";
-        for exempt in ["*", "c.lab.example", "x,lab.example", ".lab.example"] {
-            assert!(is_exempt(url, exempt), "{exempt}");
-        }
-        for needed in ["", "ab.example", "lab.example:6443", "c.lab"] {
-            assert!(!is_exempt(url, needed), "{needed}");
-        }
     }
 }

@@ -112,6 +112,14 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Opti
     }
 }
 
+/// What to say where a state directory cannot be looked into.
+pub fn unreadable(state: &Path) -> String {
+    format!(
+        "{} cannot be read: ask as the user whose agent it is, or name yours with --state",
+        state.display()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

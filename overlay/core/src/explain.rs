@@ -1,6 +1,6 @@
 //! One sentence that says why a pair is relayed.
 
-use crate::netmap::{NatTraits, ObservedMapping, ObservedPorts};
+use crate::netmap::{NatTraits, ObservedFiltering, ObservedMapping, ObservedPorts};
 
 /// What is known about the search for a direct path.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +30,17 @@ pub(crate) struct Evidence {
 pub(crate) fn explain(evidence: &Evidence) -> String {
     use ObservedMapping::EndpointDependent;
     let Evidence { endpoints, pings, small_only, .. } = *evidence;
+    if evidence.own_nat.filtering == ObservedFiltering::Nobody {
+        return "this node's network lets no UDP through".into();
+    }
     if !evidence.own_known {
         return "this node does not know its own endpoint yet".into();
     }
     if !evidence.peer_known {
         return "the peer has announced no endpoints yet".into();
+    }
+    if evidence.peer_nat.filtering == ObservedFiltering::Nobody {
+        return "the peer's network lets no UDP through".into();
     }
     if is_random(evidence.own_mapping, evidence.own_nat)
         && is_random(evidence.peer_mapping, evidence.peer_nat)
@@ -105,10 +111,10 @@ fn counted(number: usize, noun: &str) -> String {
 mod tests {
     use super::*;
 
-    const UNKNOWN: NatTraits = NatTraits {
-        ports: ObservedPorts::Unknown,
-        filtering: crate::netmap::ObservedFiltering::Unknown,
-    };
+    const UNKNOWN: NatTraits =
+        NatTraits { ports: ObservedPorts::Unknown, filtering: ObservedFiltering::Unknown };
+
+    const BLOCKED: NatTraits = NatTraits { filtering: ObservedFiltering::Nobody, ..UNKNOWN };
 
     const SEARCHED: Evidence = Evidence {
         own_mapping: ObservedMapping::EndpointIndependent,
@@ -142,6 +148,14 @@ mod tests {
             ),
             (Evidence { peer_known: false, ..SEARCHED }, "the peer has announced no endpoints"),
             (Evidence { own_known: false, ..SEARCHED }, "does not know its own endpoint"),
+            (
+                Evidence { own_known: false, own_nat: BLOCKED, ..SEARCHED },
+                "this node's network lets no UDP through",
+            ),
+            (
+                Evidence { own_mapping: hard, peer_nat: BLOCKED, ..SEARCHED },
+                "the peer's network lets no UDP through",
+            ),
             (Evidence { fell_silent: true, ..SEARCHED }, "fell silent"),
             (Evidence { resting: true, ..SEARCHED }, "idle"),
             (

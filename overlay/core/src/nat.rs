@@ -304,7 +304,9 @@ impl NatProbe {
     }
 
     pub(crate) fn traits(&self) -> NatTraits {
-        let filtering = self.filtering.answer.unwrap_or_default();
+        let blocked = ObservedFiltering::Nobody;
+        let filtering =
+            if self.blind { blocked } else { self.filtering.answer.unwrap_or_default() };
         NatTraits { ports: self.seen.ports(self.own_port), filtering }
     }
 }

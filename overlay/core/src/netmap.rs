@@ -158,6 +158,8 @@ pub enum ObservedFiltering {
     ByAddress,
     /// Only addresses and ports that were sent to.
     ByAddressAndPort,
+    /// Nobody: UDP does not get through at all.
+    Nobody,
     /// Not measured yet, or in a way that this version does not know.
     #[default]
     #[serde(other)]

@@ -31,6 +31,13 @@ async fn a_command_runs_and_its_output_is_captured() {
 }
 
 #[tokio::test]
+async fn a_job_may_ping_without_any_capability() {
+    let job = Job::new("cat /proc/sys/net/ipv4/ping_group_range; id -g");
+    assert_eq!(job.run().await.ending, exited(0));
+    assert_eq!(job.stdout(), "1000\t1000\n1000\n");
+}
+
+#[tokio::test]
 async fn exit_codes_are_raw_wait_statuses() {
     assert_eq!(Job::new("exit 3").run().await.ending, Ending::Exited { wait_status: 768 });
     assert_eq!(Job::new("kill -9 $$").run().await.ending, exited(137));

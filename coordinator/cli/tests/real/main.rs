@@ -69,10 +69,15 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    fn run(&self, args: &[&str]) -> assert_cmd::assert::Assert {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_oar"));
         let config = self.site.dir.path().join(format!("{}.json", self.user));
-        command.env("OAR_CONFIG", config).env("NO_PROXY", "*").args(args).assert()
+        command.env("OAR_CONFIG", config).env("NO_PROXY", "*").args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> assert_cmd::assert::Assert {
+        self.command(args).assert()
     }
 
     fn says(&self, args: &[&str]) -> String {
@@ -129,4 +134,28 @@ fn nothing_used_is_an_empty_account() {
     assert!(alice.says(&["oaraccounting"]).contains("Asked (s)"));
     assert_eq!(alice.json(&["oaraccounting", "-u", "bob", "-J"]), serde_json::json!([]));
     assert!(alice.is_refused(&["oaraccounting", "--from", "31.1.2026"]).contains("2026-01-31"));
+}
+
+#[test]
+fn what_a_proxy_refuses_is_said_in_words() {
+    use std::io::{Read, Write};
+
+    let site = Site::start();
+    let alice = site.desk("alice", Role::User);
+    for (answer, words) in
+        [("401 Unauthorized", "password is wrong"), ("407 Who", "wants a user name")]
+    {
+        let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = format!("http://user:wrong@{}", proxy.local_addr().unwrap());
+        let refusing = std::thread::spawn(move || {
+            let (mut stream, _) = proxy.accept().unwrap();
+            let _asked = stream.read(&mut [0; 1024]).unwrap();
+            stream.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes()).unwrap();
+        });
+        let done =
+            alice.command(&["oarnodes"]).env_remove("NO_PROXY").env("HTTPS_PROXY", at).assert();
+        let text = String::from_utf8(done.failure().get_output().stderr.clone()).unwrap();
+        assert!(text.contains(words), "{text}");
+        refusing.join().unwrap();
+    }
 }

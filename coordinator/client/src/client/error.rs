@@ -149,5 +149,19 @@ fn certificate_fault(error: &reqwest::Error) -> Option<String> {
 
 /// The innermost cause: the outer ones only repeat that a request failed.
 fn root_cause(error: &reqwest::Error) -> String {
-    causes(error).last().map(ToString::to_string).unwrap_or_default()
+    let cause = causes(error).last().map(ToString::to_string).unwrap_or_default();
+    of_proxy(&cause).map_or(cause, str::to_owned)
+}
+
+/// What a proxy's refusal means; the HTTP client's own words say it to those who know its code.
+fn of_proxy(cause: &str) -> Option<&'static str> {
+    Some(match cause.strip_prefix("tunnel error: ")? {
+        "proxy authorization required" => {
+            "the proxy wants a user name and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+        }
+        "unsuccessful" => {
+            "the proxy refuses to connect: its user name or password is wrong, or it does not let through there"
+        }
+        _ => "the proxy's answer cannot be understood: is it a proxy?",
+    })
 }

@@ -177,7 +177,7 @@ mod tests {
     fn only_what_is_not_direct_in_the_end_needs_a_reason() {
         let mut pair = Pair::default();
         let mut enter = |t, path, why: &str| pair.enter(t, path, None, None, why.to_owned());
-        enter(0.0, PathKind::None, "the relay does not answer");
+        enter(0.0, PathKind::None, "the relay has not answered yet");
         enter(1.0, PathKind::Relayed, "the search goes on");
         enter(2.0, PathKind::Relayed, "both routers map by destination");
         let mut other = pair.clone();

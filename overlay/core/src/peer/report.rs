@@ -58,7 +58,12 @@ impl Peer {
             None => (None, self.explain_silence()),
         };
         let is_direct = matches!(path, Some(Path::Direct(_)));
-        let sentence = if session.part_ended && !is_direct { PART_ENDED.into() } else { sentence };
+        let sentence = match &session.reported {
+            _ if is_direct || !session.part_ended => sentence,
+            // Why it was relayed while it mattered.
+            Some(PairState { path: Some(Path::Relayed { .. }), explain, .. }) => explain.clone(),
+            Some(_) | None => PART_ENDED.into(),
+        };
         PairState {
             established,
             settled: established && self.search.is_settled(),
@@ -76,7 +81,7 @@ impl Peer {
         if self.relays.is_empty() {
             "no relay channel to the peer yet".into()
         } else if self.relays.best().is_none() {
-            "the relay does not answer".into()
+            "the relay has not answered yet".into()
         } else {
             "the peer has not answered through the relay yet".into()
         }

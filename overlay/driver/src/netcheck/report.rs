@@ -82,10 +82,11 @@ impl NetReport {
 impl fmt::Display for NetReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.udp {
-            return writeln!(
+            writeln!(
                 f,
                 "UDP: blocked, no answer from the coordinator: jobs' networks cannot use direct paths"
-            );
+            )?;
+            return writeln!(f, "IPv6: {}", ipv6(self.ipv6));
         }
         write!(f, "UDP: works")?;
         match self.round_trip_us {
@@ -102,12 +103,7 @@ impl fmt::Display for NetReport {
         if let Some(lifetime) = self.mapping_lifetime {
             writeln!(f, "silent mappings live: {lifetime}")?;
         }
-        let ipv6 = match self.ipv6 {
-            Ipv6::None => "no global address",
-            Ipv6::AddressOnly => "a global address, but no answer from the coordinator by it",
-            Ipv6::Works => "works",
-        };
-        writeln!(f, "IPv6: {ipv6}")
+        writeln!(f, "IPv6: {}", ipv6(self.ipv6))
     }
 }
 
@@ -120,6 +116,14 @@ impl fmt::Display for Lifetime {
     }
 }
 
+fn ipv6(ipv6: Ipv6) -> &'static str {
+    match ipv6 {
+        Ipv6::None => "no global address",
+        Ipv6::AddressOnly => "a global address, but no answer from the coordinator by it",
+        Ipv6::Works => "works",
+    }
+}
+
 fn mapping(mapping: ObservedMapping) -> &'static str {
     match mapping {
         ObservedMapping::Unknown => "not known yet",
@@ -128,7 +132,8 @@ fn mapping(mapping: ObservedMapping) -> &'static str {
             "the same outer port for every destination: direct paths are likely"
         }
         ObservedMapping::EndpointDependent => {
-            "a new outer port for every destination: direct paths only to peers that let anybody in"
+            "a new outer port for every destination: direct paths only to peers that let in every \
+             port of an address that they sent to"
         }
     }
 }
@@ -139,6 +144,7 @@ fn filtering(filtering: ObservedFiltering) -> &'static str {
         ObservedFiltering::Open => "from everywhere",
         ObservedFiltering::ByAddress => "from every port of an address that was sent to",
         ObservedFiltering::ByAddressAndPort => "only from the address and port that was sent to",
+        ObservedFiltering::Nobody => "from nowhere",
     }
 }
 
@@ -175,6 +181,7 @@ mod tests {
         for expected in ["a new outer port for every destination", "28 s or more, less than 35 s"] {
             assert!(text.contains(expected), "{text}");
         }
-        assert!(NetReport::blocked().to_string().starts_with("UDP: blocked"));
+        let blocked = NetReport::blocked().to_string();
+        assert!(blocked.starts_with("UDP: blocked") && blocked.ends_with("no global address\n"));
     }
 }

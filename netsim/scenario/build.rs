@@ -9,9 +9,15 @@ use std::{env, fs, io};
 /// Where they are, from this crate.
 const FOLDER: &str = "../scenarios";
 
+/// What cargo calls the folder of this crate.
+const HERE: &str = "CARGO_MANIFEST_DIR";
+
 fn main() -> io::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER).canonicalize()?;
-    writeln!(io::stdout(), "cargo::rerun-if-changed={FOLDER}")?;
+    // Asked now and not when this was compiled: a tree that was moved, or copied with what was built in
+    // it, has its files elsewhere.
+    let here = env::var_os(HERE).ok_or_else(|| io::Error::other("this is not cargo"))?;
+    let root = Path::new(&here).join(FOLDER).canonicalize()?;
+    writeln!(io::stdout(), "cargo::rerun-if-changed={FOLDER}\ncargo::rerun-if-env-changed={HERE}")?;
     let mut files = Vec::new();
     list(&root, &mut files)?;
     files.sort();

@@ -52,6 +52,6 @@ pub use plan::{
 pub use reader::Unreadable;
 pub use request::{JobTypes, Request, RequestRefusal};
 pub use resources::{
-    Alternative, Count, DEFAULT_WALLTIME_S, Group, Level, ResourceRefusal, Resources,
+    Alternative, Count, DEFAULT_WALLTIME_S, Group, Level, MAX_NODES, ResourceRefusal, Resources,
 };
 pub use usage::{Usage, UsageKey, Used};

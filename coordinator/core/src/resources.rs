@@ -26,7 +26,7 @@ pub const DEFAULT_WALLTIME_S: u64 = 7_200;
 const MAX_WALLTIME_S: u64 = 60 * 24 * 3_600;
 
 /// The most nodes of a job: the limit of a mesh (`overlay_core::netmap::MAX_MEMBERS`).
-pub(crate) const MAX_NODES: usize = 1_024;
+pub const MAX_NODES: usize = 1_024;
 
 /// The largest number at a level. Chosen: more resources than any one job will get here.
 const MAX_COUNT: u32 = 100_000;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use netsim_report::{Recorder, Role, What};
 use netsim_scenario::Resolved;
+use netsim_scenario::file::Coordinator;
 
 use crate::disk;
 use crate::expect::{self, LanCounters};
@@ -74,11 +75,15 @@ fn build(
     Nodes::of(&world).publish(dir).context("cannot write the list of nodes")?;
     describe_nodes(resolved, recorder);
     when_built(&world)?;
-    step(progress, recorder, "starting the coordinator with an empty data directory");
-    world.start_coordinator(&resolved.coordinator)?;
-    recorder.record(What::Up { node: "coordinator".to_owned() });
-    if !world.coordinator_output().0.contains("join token: ") {
-        bail!("the coordinator's first start printed no join token");
+    for server in &mut world.servers {
+        let name = server.name().to_owned();
+        let whose = if name == Coordinator::NAME { "the coordinator" } else { &name };
+        step(progress, recorder, format!("starting {whose} with an empty data directory"));
+        server.start()?;
+        if !server.output().0.contains("join token: ") {
+            bail!("the first start of {whose} printed no join token");
+        }
+        recorder.record(What::Up { node: name });
     }
     for relay in &resolved.relays {
         step(progress, recorder, format!("starting the relay {}", relay.host));
@@ -141,17 +146,23 @@ fn step(progress: &mut Progress, recorder: &Recorder, name: impl Into<String>) {
     progress.begin(name);
 }
 
-/// A submission without identity must be refused.
+/// A submission without identity must be refused, by every coordinator.
 fn check_strangers(world: &World) -> anyhow::Result<()> {
-    match world.scientist().submit_anonymously()? {
-        Err(error) if error.status() == Some(401) => Ok(()),
-        Err(error) => Err(error).context("an anonymous submission got another answer than 401"),
-        Ok(()) => bail!("an anonymous submission was accepted"),
+    for scientist in world.first_scientists() {
+        match scientist.submit_anonymously()? {
+            Err(error) if error.status() == Some(401) => {}
+            Err(error) => {
+                let what = "an anonymous submission got another answer than 401";
+                return Err(error).context(what);
+            }
+            Ok(()) => bail!("an anonymous submission was accepted"),
+        }
     }
+    Ok(())
 }
 
 fn describe_nodes(resolved: &Resolved, recorder: &Recorder) {
-    let regions = resolved.topology.regions_by_name();
+    let (regions, clusters) = (resolved.topology.regions_by_name(), resolved.clusters());
     let region = |name: &str| regions.get(name).map(|&region| region.to_owned());
     for router in &resolved.topology.routers {
         recorder.record(What::Node {
@@ -160,6 +171,7 @@ fn describe_nodes(resolved: &Resolved, recorder: &Recorder) {
             behind: router.nat.profile().map_or("no NAT", |_| "NAT").to_owned(),
             router: router.behind.clone(),
             region: region(&router.name),
+            coordinator: None,
             cores: None,
         });
     }
@@ -169,7 +181,9 @@ fn describe_nodes(resolved: &Resolved, recorder: &Recorder) {
         let role = match (volunteer, scientist) {
             (Some(_), _) => Role::Volunteer,
             (None, Some(_)) => Role::Scientist,
-            (None, None) if host.name == "coordinator" => Role::Coordinator,
+            (None, None) if resolved.coordinators.iter().any(|it| it.name == host.name) => {
+                Role::Coordinator
+            }
             (None, None) if resolved.relays.iter().any(|r| r.host == host.name) => Role::Relay,
             (None, None) => Role::Machine,
         };
@@ -182,6 +196,7 @@ fn describe_nodes(resolved: &Resolved, recorder: &Recorder) {
             behind: behind.unwrap_or_default(),
             router: host.behind.clone(),
             region: region(&host.name),
+            coordinator: clusters.get(&host.name).cloned(),
             cores: volunteer.and_then(|v| u16::try_from(v.cores).ok()),
         });
     }

@@ -70,8 +70,8 @@ pub enum ConfineError {
 
 /// Moves the rest of this program into namespaces of its own, and returns inside.
 ///
-/// `run_dir` is made if it does not exist and becomes `TMPDIR`; what happens to it in the end is
-/// `keep`'s business, and outside of it nothing is written.
+/// `run_dir` is made if it does not exist (in a folder that does, unless it is to stay) and becomes
+/// `TMPDIR`; what happens to it in the end is `keep`'s business, and outside of it nothing is written.
 ///
 /// # Safety
 ///
@@ -94,7 +94,14 @@ pub unsafe fn enter_and_then(
     at_end: impl FnOnce(i32),
 ) -> Result<(), ConfineError> {
     let made = !run_dir.exists();
-    fs::create_dir_all(run_dir).map_err(step("make the run directory", "choose another one"))?;
+    if keep == Keep::Always {
+        fs::create_dir_all(run_dir)
+            .map_err(step("make the run directory", "choose another one"))?;
+    } else if made {
+        // Nobody would remove the folders around it.
+        let mend = "make the folder that it is in, or let TMPDIR name one that is there";
+        fs::create_dir(run_dir).map_err(step("make the run directory", mend))?;
+    }
     let failed = |error| {
         let _ = mark::take_off(run_dir);
         if made {

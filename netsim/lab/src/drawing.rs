@@ -28,6 +28,8 @@ const LEGEND: [&str; 3] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drawing {
     title: String,
+    /// How many there are.
+    coordinators: usize,
     /// The parts of the public network, each with what stands in it.
     regions: Vec<Region>,
     /// What lies between them.
@@ -71,6 +73,7 @@ impl Drawing {
         };
         Self {
             title: scenario.title.clone(),
+            coordinators: scenario.coordinators.len(),
             regions: names.into_iter().map(region).collect(),
             ways: topology.ways.iter().map(words::way).collect(),
             events: scenario.timeline.iter().map(happening).collect(),
@@ -203,6 +206,38 @@ mod tests {
             LEGEND[2],
         ];
         assert_eq!(lines, wanted);
+    }
+
+    #[test]
+    fn it_is_shown_whose_everything_is() {
+        let drawing = drawing(
+            "[[coordinators]]\nname = \"north\"\n[[volunteers]]\nbehind = \"none\"\n\
+             [[volunteers]]\nbehind = \"none\"\ncoordinator = \"north\"\n\
+             [[relays]]\ncoordinator = \"north\"\n\
+             [[event]]\nat = \"5s\"\ndo = \"coordinator-kill\"\ncoordinator = \"north\"",
+        );
+        let tree = drawing.to_string();
+
+        let lines: Vec<&str> = tree.lines().collect();
+        let wanted = [
+            "public network",
+            "├─ coordinator-r0 [no NAT, IPv6] ─ coordinator (and relay)",
+            "├─ north-r0 [no NAT, IPv6] ─ north (coordinator and relay)",
+            "├─ relay-1-r0 [no NAT] ─ relay-1 (relay, of north)",
+            "├─ scientist-r0 [EIM APDF] ─ scientist (alice, home)",
+            "├─ scientist-2-r0 [EIM APDF] ─ scientist-2 (alice, home, of north)",
+            "├─ vol-1-r0 [no NAT] ─ vol-1 (1 core, none)",
+            "└─ vol-2-r0 [no NAT] ─ vol-2 (1 core, none, of north)",
+            "5s: coordinator-kill north",
+        ];
+        assert_eq!(lines[..wanted.len()], wanted);
+        let picture = Svg(&drawing).to_string();
+        let [own, other] = ["vol-1", "vol-2"].map(|name| {
+            let before = picture.split(&format!(">{name}<")).next().unwrap();
+            let fill = before.rsplit("fill=\"").find(|part| part.starts_with('#')).unwrap();
+            fill[..7].to_owned()
+        });
+        assert_ne!(own, other, "both clusters have one colour");
     }
 
     #[test]

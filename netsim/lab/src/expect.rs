@@ -41,7 +41,7 @@ pub(crate) fn judge(
     let mut of_jobs = OfJobs::default();
     for report in jobs.iter().filter(|report| !report.was_repeated) {
         let wanted = &resolved.jobs[report.place];
-        let output = outcome.gathered.outputs.get(&report.id);
+        let output = outcome.gathered.outputs.get(&report.key());
         of_jobs.add(report, job::look(wanted, report, output.map(String::as_str)));
     }
     let expectations = of_jobs.checked();

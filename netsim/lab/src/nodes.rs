@@ -44,16 +44,17 @@ pub struct Node {
 impl Nodes {
     /// The nodes of this process's world.
     pub fn of(world: &World) -> Self {
-        let coordinator = node("coordinator", &world.public.netns, &world.dir.join("coordinator"));
-        let mut nodes = vec![coordinator];
-        nodes.extend(routers(&world.public, &world.dir));
+        let mut nodes = Vec::new();
+        let servers = world.servers.iter().map(|it| (&it.machine, &it.place, None));
         let scientists = world.scientists().iter().map(|s| (&s.machine, &s.place, None));
         // What the agent's own commands look for, as `agent status`.
         let state = |v: &Volunteer| (AGENT_STATE.to_owned(), v.state_dir().display().to_string());
         let volunteers = world.volunteers.iter().map(|v| (&v.machine, &v.place, Some(state(v))));
         let relays = world.relays().map(|relay| (&relay.machine, &relay.place, None));
         let proxies = world.proxies().map(|proxy| (&proxy.machine, &proxy.place, None));
-        for (machine, place, more) in scientists.chain(relays).chain(proxies).chain(volunteers) {
+        for (machine, place, more) in
+            servers.chain(scientists).chain(relays).chain(proxies).chain(volunteers)
+        {
             let env = env(place).into_iter().chain(more).collect();
             nodes.push(Node { env, ..node(&machine.name, &machine.netns, &place.dir) });
             nodes.extend(routers(machine, &world.dir));

@@ -12,8 +12,8 @@ use anyhow::{Context as _, bail};
 use netsim_report::agents::Agents;
 use netsim_report::record::names;
 use netsim_report::{Backend, Budget, Recorder, RunInfo, RunState, settle};
+use netsim_scenario::Resolved;
 use nix::time::{ClockId, clock_gettime};
-use serde::Serialize;
 
 use crate::topology::Machine;
 use crate::world::{Programs, World};
@@ -93,12 +93,13 @@ impl Out {
     pub fn begin(
         dir: &Path,
         about: About<'_>,
-        resolved: &impl Serialize,
+        resolved: &Resolved,
         worked_in: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let mut info = RunInfo::begin(about.title, about.scenario, about.seed, about.backend);
         info.overrides = about.overrides;
         info.versions = versions();
+        info.clusters = resolved.clusters();
         let recorder = Recorder::create(dir, info, resolved, about.text, Budget::default())?;
         let (now, since) = (clock_gettime(ClockId::CLOCK_MONOTONIC), recorder.now());
         let start =
@@ -129,9 +130,12 @@ impl Out {
     pub fn end(self, t: f64, outcome: Result<bool, String>) -> anyhow::Result<PathBuf> {
         let following = self.following.map(Following::finish);
         if following.is_some() {
-            let mut start = None;
-            self.recorder.amend(|info| start = info.started_mono_us);
-            let agents = Agents::read(&self.dir.join(names::LOGS)).unwrap_or_default();
+            let (mut start, mut clusters) = (None, BTreeMap::new());
+            self.recorder.amend(|info| {
+                (start, clusters) = (info.started_mono_us, info.clusters.clone());
+            });
+            let logs = self.dir.join(names::LOGS);
+            let agents = Agents::read(&logs, &clusters).unwrap_or_default();
             for event in agents.events(start.unwrap_or_default()) {
                 self.recorder.record_at(event.t.min(t), event.what);
             }
@@ -177,9 +181,12 @@ pub fn interrupted(
 
 /// All machines of a world, with their routers.
 pub fn machines(world: &World) -> Vec<&Machine> {
+    let servers = world.servers.iter().map(|server| &server.machine);
     let scientists = world.scientists().iter().map(|scientist| &scientist.machine);
+    let relays = world.relays().map(|relay| &relay.machine);
+    let proxies = world.proxies().map(|proxy| &proxy.machine);
     let volunteers = world.volunteers.iter().map(|volunteer| &volunteer.machine);
-    std::iter::once(&world.public).chain(scientists).chain(volunteers).collect()
+    servers.chain(scientists).chain(relays).chain(proxies).chain(volunteers).collect()
 }
 
 /// What the programs say about themselves.

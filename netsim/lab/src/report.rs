@@ -4,6 +4,7 @@ use std::fmt;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use coordinator_api::mesh::MeshPair;
+use netsim_report::JobKey;
 use netsim_sim::Prediction;
 use serde::Serialize;
 
@@ -27,7 +28,7 @@ pub struct Report {
     pub expectations: Vec<Checked>,
     /// The run's steps and how long they took.
     pub steps: Vec<Step>,
-    /// The jobs in the order of submission.
+    /// The jobs, each coordinator's in the order of submission.
     pub jobs: Vec<JobReport>,
 }
 
@@ -36,6 +37,8 @@ pub struct Report {
 pub struct JobReport {
     /// Its number.
     pub id: u64,
+    /// The coordinator that it was submitted to.
+    pub coordinator: String,
     /// Its name in the scenario.
     pub name: String,
     /// The name that it shares with all of its campaign.
@@ -147,7 +150,7 @@ impl fmt::Display for Report {
 
 impl fmt::Display for JobReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "job {}: {}", self.id, self.command)?;
+        writeln!(f, "job {}: {}", self.key(), self.command)?;
         write!(f, "  {}", self.state)?;
         if let Some(exit) = self.exit {
             write!(f, ", exit status {exit}")?;
@@ -174,6 +177,11 @@ impl fmt::Display for JobReport {
 }
 
 impl JobReport {
+    /// As logs name it.
+    pub fn key(&self) -> JobKey {
+        JobKey::new(&self.coordinator, self.id)
+    }
+
     fn pair_table(&self) -> Table {
         let mut table = table(["pair", "behind", "path", "via", "RTT", "sent →", "sent ←"]);
         for pair in &self.pairs {

@@ -1,7 +1,7 @@
 //! `netsim run --backend sim`: a scenario in virtual time, without programs, namespaces or rights.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use anyhow::Context as _;
@@ -10,7 +10,11 @@ use netsim_scenario::{Resolved, ScenarioFile};
 use netsim_virtual::Outcome;
 use nix::sys::signal::{SigSet, Signal};
 
+use crate::progress::Progress;
 use crate::record::{self, About, Out};
+
+/// How often it is told how far a run is, at most.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Runs a scenario; the events go to a run directory, if there shall be one. What to say of it, and
 /// whether all that is expected holds.
@@ -45,13 +49,23 @@ pub fn simulate(
     if let Some(dir) = recorder.dir() {
         complete_on(ending, &dir, recorder.clone()).context("cannot wait for signals")?;
     }
+    let mut progress = Progress::new();
+    progress.begin(format!("building the networks of {} volunteers", scenario.volunteers.len()));
     let start = Instant::now();
-    let mut last = 0.0;
+    let (mut last, mut looked) = (0.0, None::<Instant>);
     let ran = netsim_virtual::run(scenario, start, &mut |at, what: What| {
         last = at.as_secs_f64();
         recorder.record_at(last, what);
+        if looked.is_none() {
+            progress.begin("in virtual time");
+        }
+        if looked.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+            looked = Some(Instant::now());
+            progress.now(&format!("{last:.0} s"));
+        }
     });
     let took = start.elapsed().as_secs_f64();
+    progress.finish();
     let mut said = match &ran {
         Ok(outcome) => told(outcome, took),
         Err(_) => String::new(),

@@ -1,4 +1,4 @@
-//! The whole system at work: coordinator, volunteers and scientists, each on a machine of its own.
+//! The whole system at work: coordinators, volunteers and scientists, each on a machine of its own.
 //!
 //! Everything here goes through the real programs and the real API. Methods fail with a message that
 //! names the program and shows the end of its log.
@@ -12,7 +12,7 @@ use coordinator_client::client::JobFilter;
 
 use crate::netns::Netns;
 use crate::processes;
-use crate::program::{Place, Program};
+use crate::program::Place;
 use crate::topology::{Machine, Topology};
 use crate::wait;
 use netsim_scenario::Preset;
@@ -29,12 +29,13 @@ mod scientist;
 mod volunteers;
 
 pub(crate) use coordinator::RENDEZVOUS_PORT;
+pub use coordinator::Server;
 pub use networks::JobNetwork;
 use relays::LoneRelay;
 pub use scientist::{Scientist, Submission};
 pub use volunteers::Volunteer;
 
-/// Where the coordinator's API listens.
+/// Where a coordinator's API listens.
 const API_PORT: u16 = 6443;
 /// The same where a network lets only the web's ports through.
 const WEB_PORT: u16 = 443;
@@ -66,14 +67,11 @@ pub struct World {
     // Fields are dropped in this order: programs before the networks.
     /// The volunteers, in the order of enrolment.
     pub volunteers: Vec<Volunteer>,
-    coordinator: Option<Program>,
+    /// The coordinators, the first one first.
+    pub servers: Vec<Server>,
     /// The HTTP proxies of networks that let nothing else out.
     proxies: Vec<proxies::Proxy>,
-    api_port: u16,
     relays: Vec<LoneRelay>,
-    settings: Coordinator,
-    /// The machine that the coordinator runs on.
-    pub public: Machine,
     scientists: Vec<Scientist>,
     /// The run directory.
     pub dir: PathBuf,
@@ -107,18 +105,23 @@ impl Programs {
 }
 
 impl World {
-    /// Builds the networks of the coordinator and of a scientist behind `behind`. Nothing runs yet.
-    pub fn new(dir: &Path, programs: Programs, behind: Preset) -> anyhow::Result<Self> {
+    /// Builds the networks of a coordinator and of a scientist behind `behind`. Nothing runs yet.
+    pub fn new(
+        dir: &Path,
+        programs: Programs,
+        settings: &Coordinator,
+        behind: Preset,
+    ) -> anyhow::Result<Self> {
         let topology = Topology::new()?;
-        let public = topology.add("coordinator", Preset::None)?;
+        let machine = topology.add(&settings.name, Preset::None)?;
+        let place = place(dir, &settings.name, &machine.netns)?;
+        let file = programs.path("coordinator");
+        let server = Server::new(machine, place, settings.clone(), file, API_PORT);
         let mut world = Self {
             volunteers: Vec::new(),
-            coordinator: None,
+            servers: vec![server],
             proxies: Vec::new(),
-            api_port: API_PORT,
             relays: Vec::new(),
-            settings: Coordinator::default(),
-            public,
             scientists: Vec::new(),
             dir: dir.to_owned(),
             programs,
@@ -134,8 +137,8 @@ impl World {
         settings: &Coordinator,
         volunteers: &[(Preset, u16)],
     ) -> anyhow::Result<Self> {
-        let mut world = Self::new(dir, Programs::beside_this()?, Preset::Home)?;
-        world.start_coordinator(settings)?;
+        let mut world = Self::new(dir, Programs::beside_this()?, settings, Preset::Home)?;
+        world.servers[0].start()?;
         for (behind, cores) in volunteers {
             world.add_volunteer(*behind, *cores)?;
         }
@@ -146,7 +149,7 @@ impl World {
         Ok(world)
     }
 
-    /// Adds a scientist's machine. The scientist is not known to the coordinator yet.
+    /// Adds the machine of a scientist of the first coordinator, which does not know the user yet.
     pub fn add_scientist(
         &mut self,
         machine: &str,
@@ -154,7 +157,9 @@ impl World {
         behind: Preset,
     ) -> anyhow::Result<()> {
         let (machine, place) = self.add_machine(machine, behind)?;
-        self.scientists.push(Scientist::new(user, place, machine, self.programs.clone()));
+        let coordinator = self.servers[0].name();
+        let programs = self.programs.clone();
+        self.scientists.push(Scientist::new(user, coordinator, place, machine, programs));
         Ok(())
     }
 
@@ -168,10 +173,21 @@ impl World {
         &self.scientists
     }
 
-    /// Makes the scientists known to the coordinator, and logs them in.
+    /// The scientists that a coordinator knows.
+    pub fn scientists_of(&self, coordinator: &str) -> impl Iterator<Item = &Scientist> {
+        self.scientists.iter().filter(move |scientist| scientist.coordinator == coordinator)
+    }
+
+    /// The first scientist that each coordinator knows.
+    pub(crate) fn first_scientists(&self) -> impl Iterator<Item = &Scientist> {
+        self.servers.iter().filter_map(|server| self.scientists_of(server.name()).next())
+    }
+
+    /// Makes the scientists known to their coordinators, and logs them in.
     pub fn log_in(&mut self) -> anyhow::Result<()> {
         for index in 0..self.scientists.len() {
-            let login = self.add_user(&self.scientists[index].user.clone())?;
+            let Scientist { user, coordinator, .. } = &self.scientists[index];
+            let login = self.server(coordinator)?.add_user(user)?;
             self.scientists[index].log_in(&login)?;
         }
         Ok(())
@@ -196,26 +212,16 @@ impl World {
 
     /// How everything stands, for an error: the jobs, and the end of each log.
     pub fn state(&self) -> String {
-        let jobs = self.scientist().api(|client| async move {
-            let every = JobFilter { states: STATES.to_vec(), ..JobFilter::default() };
-            client.job_details(&every).await
-        });
-        let jobs: String = match jobs {
-            Ok(jobs) => jobs
-                .items
-                .iter()
-                .map(|job| format!("\n  job {}: {}", job.id, scientist::describe(job)))
-                .collect(),
-            Err(error) => format!("unknown: {error:#}"),
-        };
+        let jobs: String = self.first_scientists().map(jobs_of).collect();
         let agents: String = self
             .volunteers
             .iter()
             .map(|volunteer| format!("\n  {}:{}", volunteer.host, volunteer.tail()))
             .collect();
-        let coordinator = self.coordinator_tail();
+        let servers = self.servers.iter().map(|it| format!("\n{}:{}", it.name(), it.tail()));
+        let servers: String = servers.collect();
         let proxies: String = self.proxies.iter().map(proxies::Proxy::tail).collect();
-        format!("jobs: {jobs}\nthe coordinator:{coordinator}{proxies}\nthe agents:{agents}")
+        format!("jobs: {jobs}{servers}{proxies}\nthe agents:{agents}")
     }
 
     /// Ends everything in order; whatever is left behind by a program is an error.
@@ -225,7 +231,7 @@ impl World {
         self.volunteers.iter().for_each(Volunteer::tell_agent_to_stop);
         self.volunteers.iter_mut().try_for_each(Volunteer::stop_agent)?;
         self.stop_relays()?;
-        self.stop_coordinator()?;
+        self.servers.iter_mut().try_for_each(Server::stop)?;
         self.proxies.drain(..).try_for_each(|proxy| proxy.program.stop(STOP))?;
         let left = wait::until("the end of all processes", STOP, || {
             processes::of_lab().is_empty().then_some(())
@@ -240,6 +246,22 @@ impl World {
             bail!("processes were left behind after a clean end:{}", left.concat());
         }
         Ok(())
+    }
+}
+
+/// How the jobs of a scientist's coordinator stand, for an error.
+fn jobs_of(scientist: &Scientist) -> String {
+    let jobs = scientist.api(|client| async move {
+        let every = JobFilter { states: STATES.to_vec(), ..JobFilter::default() };
+        client.job_details(&every).await
+    });
+    match jobs {
+        Ok(jobs) => jobs
+            .items
+            .iter()
+            .map(|job| format!("\n  job {}: {}", job.id, scientist::describe(job)))
+            .collect(),
+        Err(error) => format!("\n  unknown at {}: {error:#}", scientist.coordinator),
     }
 }
 

@@ -36,6 +36,19 @@ fn start(temp: &Path) -> (Child, PathBuf) {
     (run, dir)
 }
 
+/// Made for a run, it would be left behind by it.
+#[test]
+fn a_temporary_directory_that_is_not_there_is_not_made() {
+    let temp = tempfile::tempdir().unwrap();
+    let absent = temp.path().join("absent");
+
+    let (status, said) = said(&mut netsim(&absent, &["run", "nqueens-small"]));
+
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("TMPDIR") && said.contains("No such file or directory"), "{said}");
+    assert!(!absent.exists());
+}
+
 #[test]
 fn a_killed_run_is_cleaned_up_and_a_living_one_is_left_alone() {
     let temp = tempfile::tempdir().unwrap();

@@ -33,6 +33,7 @@ fn settings() -> Coordinator {
         poll_interval: Duration::from_millis(300),
         launch_deadline: Duration::from_secs(10),
         node_timeout: Duration::from_secs(14),
+        ..Coordinator::default()
     }
 }
 
@@ -183,8 +184,8 @@ fn an_agent_waits_for_a_coordinator_that_is_down_and_then_joins() {
     WORLD.with(&settings(), &VOLUNTEERS, |world| {
         let count = world.volunteers.len();
         let late = world.add_volunteer(Preset::Home, 1).unwrap();
-        let token = world.token().unwrap();
-        world.stop_coordinator().unwrap();
+        let token = world.servers[0].token().unwrap();
+        world.servers[0].stop().unwrap();
 
         world.start_agent_with(late, &["--join", &token]).unwrap();
         let agent = world.volunteers[late].agent().unwrap();
@@ -195,7 +196,7 @@ fn an_agent_waits_for_a_coordinator_that_is_down_and_then_joins() {
             .unwrap();
         assert!(agent.ended().is_none());
 
-        world.start_coordinator(&settings()).unwrap();
+        world.servers[0].start().unwrap();
         world.wait_until_alive(count + 1, SOON).unwrap();
         let mut added = world.volunteers.pop().unwrap();
         added.stop_agent().unwrap();

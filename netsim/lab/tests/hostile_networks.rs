@@ -67,7 +67,7 @@ fn jobs_run_behind_firewalls_that_stop_udp_and_behind_proxies() {
     let resolved = file.resolve(None).unwrap();
     let mut world =
         World::build(&fresh_dir(), Programs::beside_this().unwrap(), &resolved).unwrap();
-    world.start_coordinator(&resolved.coordinator).unwrap();
+    world.servers[0].start().unwrap();
     world.enrol().unwrap();
     for volunteer in 0..world.volunteers.len() {
         world.start_agent(volunteer).unwrap();

@@ -106,7 +106,11 @@ fn a_job_reaches_its_members_and_nothing_else() {
                 assert_shut(volunteer, &mut job, &format!("udp:{address}"));
             }
             // The coordinator.
-            assert_shut(volunteer, &mut job, &format!("connect:{}:6443", world.public.address));
+            assert_shut(
+                volunteer,
+                &mut job,
+                &format!("connect:{}:6443", world.servers[0].machine.address),
+            );
 
             // The other job: its own members reach the address, this one does not.
             for other in &blue {
@@ -160,11 +164,16 @@ fn what_a_job_sends_is_seen_in_its_mesh_and_on_no_outer_link() {
         // The markers have arrived, so whatever carried them has been on these links. Connections
         // are tried in both directions: outwards they work and are seen, inwards they do not arrive.
         for volunteer in &world.volunteers {
-            let coordinator = format!("connect:{}:6443", world.public.address);
+            let coordinator = format!("connect:{}:6443", world.servers[0].machine.address);
             volunteer.machine.netns.run(move || probe::dial(&coordinator)).unwrap().unwrap();
             if let Some(router) = volunteer.machine.routers.last().filter(|r| r.nat.is_some()) {
                 let inwards = format!("connect:{}:22", router.outer);
-                world.public.netns.run(move || probe::dial(&inwards)).unwrap().unwrap_err();
+                world.servers[0]
+                    .machine
+                    .netns
+                    .run(move || probe::dial(&inwards))
+                    .unwrap()
+                    .unwrap_err();
             }
         }
         for (link, is_machine, capture) in &outer {

@@ -17,6 +17,7 @@ use netsim::program::{Finished, Place, Program};
 use netsim::wait;
 use netsim::world::{Programs, World};
 use netsim_scenario::Preset;
+use netsim_scenario::resolved::Coordinator;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -94,13 +95,15 @@ fn every_command_does_what_it_says() {
     let mut take = |name: &str| {
         named.remove(name).unwrap_or_else(|| panic!("README.md has no block `sh test={name}`"))
     };
-    let world =
-        World::new(&fresh_dir("world-"), Programs::beside_this().unwrap(), Preset::Home).unwrap();
+    let (dir, settings) = (fresh_dir("world-"), Coordinator::default());
+    let programs = Programs::beside_this().unwrap();
+    let world = World::new(&dir, programs, &settings, Preset::Home).unwrap();
     let desk = Desk { path: installed(&world) };
 
     let place = world.dir.join("coordinator");
-    let public = Place { netns: world.public.netns.clone(), dir: place, env: Vec::new() };
-    let public = desk.at(public, "ADDRESS", &world.public.address.to_string());
+    let public =
+        Place { netns: world.servers[0].machine.netns.clone(), dir: place, env: Vec::new() };
+    let public = desk.at(public, "ADDRESS", &world.servers[0].machine.address.to_string());
     let mut coordinator = serve(&public, "coordinator", &take("coordinator"));
     let (tokens, login) = administrate(&public, &take("administrator"));
     let token = relay_token(&public, &take("administrator-relay"));

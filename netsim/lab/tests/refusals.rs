@@ -109,7 +109,7 @@ fn a_job_for_more_nodes_than_exist_is_refused() {
 fn a_token_works_once_and_not_after_its_end() {
     let _alone = common::alone();
     with_world(|world| {
-        let token = world.token().unwrap();
+        let token = world.servers[0].token().unwrap();
         let first = join(world, "first", &token);
         assert!(first.status.success(), "{}", first.stderr);
         assert_refused(&join(world, "second", &token), &["token"]);
@@ -118,7 +118,7 @@ fn a_token_works_once_and_not_after_its_end() {
         unknown.token = unknown.token.chars().rev().collect();
         assert_refused(&join(world, "third", &unknown.to_string()), &["token"]);
 
-        let expired = world.token_that_expires("1s").unwrap();
+        let expired = world.servers[0].token_that_expires("1s").unwrap();
         let made = SystemTime::now();
         let limit = Duration::from_secs(10);
         wait::until("the token's end", limit, || {
@@ -135,11 +135,11 @@ fn a_coordinator_with_another_certificate_is_not_spoken_to() {
     let _alone = common::alone();
     with_world(|world| {
         let another = RootPin::of_certificate(b"another root");
-        let mut token: JoinToken = world.token().unwrap().parse().unwrap();
+        let mut token: JoinToken = world.servers[0].token().unwrap().parse().unwrap();
         token.root = another;
         assert_refused(&join(world, "deceived", &token.to_string()), &["certificate"]);
 
-        let mut login: Login = world.add_user("bob").unwrap().parse().unwrap();
+        let mut login: Login = world.servers[0].add_user("bob").unwrap().parse().unwrap();
         login.root = another;
         let (_, mut place) = world.add_machine("bobs", Preset::None).unwrap();
         place.env.push(("OAR_CONFIG".into(), place.dir.join("oar.json").into()));

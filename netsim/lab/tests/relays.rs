@@ -36,6 +36,7 @@ fn settings() -> Coordinator {
         poll_interval: Duration::from_millis(300),
         launch_deadline: Duration::from_secs(20),
         node_timeout: Duration::from_secs(60),
+        ..Coordinator::default()
     }
 }
 
@@ -87,7 +88,7 @@ fn a_relayed_job_goes_on_over_another_relay_when_the_one_in_use_is_killed() {
         let killed_at = Instant::now();
         match world.relay_at(in_use).map(str::to_owned) {
             Some(name) => world.kill_relay(&name).unwrap(),
-            None => world.kill_coordinator(),
+            None => world.servers[0].kill(),
         }
         // The answers that were on their way have come by then, or never will.
         let (mut last, mut longest) = (killed_at, Duration::ZERO);
@@ -97,8 +98,8 @@ fn a_relayed_job_goes_on_over_another_relay_when_the_one_in_use_is_killed() {
             last = answer;
         }
         eprintln!("relay-failover: {longest:?} without an answer");
-        if !world.has_coordinator() {
-            world.start_coordinator_again().unwrap();
+        if !world.servers[0].is_started() {
+            world.servers[0].start().unwrap();
         }
         let other = wait::until("another relay in use", SOON, || {
             relay_of(world, id).filter(|relay| *relay != in_use)

@@ -3,12 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
+use netsim_report::model::{PairKey, Run};
+use netsim_report::{JobKey, PathKind, read};
 use serde_json::Value;
 
 /// The folder that they are shipped in.
@@ -18,6 +20,10 @@ fn folder() -> PathBuf {
 
 /// Runs a scenario; returns its report.
 fn run(name: &str) -> Value {
+    run_with(name, &[])
+}
+
+fn run_with(name: &str, more: &[&str]) -> Value {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let temporary = tempfile::tempdir().unwrap();
@@ -25,7 +31,7 @@ fn run(name: &str) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netsim"));
     command.env("TMPDIR", temporary.path()).stdin(Stdio::null());
     let scenario = folder().join(name).with_extension("toml");
-    command.arg("run").arg(scenario).arg("--json").arg(report.path());
+    command.arg("run").arg(scenario).arg("--json").arg(report.path()).args(more);
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let said = [text(&output.stdout), text(&output.stderr)].concat();
@@ -35,6 +41,47 @@ fn run(name: &str) -> Value {
     let report: Value = serde_json::from_slice(&fs::read(report.path()).unwrap()).unwrap();
     assert_eq!(report["passed"], true, "{name}");
     report
+}
+
+/// While a coordinator is away, nothing of the other's gets worse: both have a job 1, and a node `vol-1`.
+#[test]
+fn two_coordinators_share_nothing_but_the_internet() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let report = run_with("two-clusters", &["--out", out.to_str().unwrap()]);
+
+    let jobs = report["jobs"].as_array().unwrap().iter();
+    let jobs: BTreeMap<&str, &Value> =
+        jobs.map(|job| (job["coordinator"].as_str().unwrap(), job)).collect();
+    assert_eq!(jobs.keys().copied().collect::<Vec<_>>(), ["coordinator", "west"]);
+    assert!(jobs.values().all(|job| job["id"] == 1), "{report:#}");
+    let hosts = |of: &str| -> BTreeSet<&str> {
+        let nodes = jobs[of]["nodes"].as_array().unwrap();
+        nodes.iter().map(|node| node["host"].as_str().unwrap()).collect()
+    };
+    assert_eq!(hosts("coordinator"), BTreeSet::from(["vol-1", "vol-2", "vol-3"]));
+    assert_eq!(hosts("west"), BTreeSet::from(["vol-4", "vol-5", "vol-6"]));
+    assert_eq!(jobs["coordinator"]["solutions"], 724);
+    assert_eq!(jobs["west"]["solutions"], 2680);
+
+    let run = Run::of(read::read(&out).unwrap());
+    let fault = |name: &str| run.faults.iter().find(|it| it.text.starts_with(name)).unwrap().at;
+    let (from, to) = (fault("coordinator-kill"), fault("coordinator-start"));
+    let own = |key: &&PairKey| key.job == JobKey::new("west", 1);
+    assert_eq!(run.pairs.keys().filter(own).count(), 6);
+    for (key, pair) in run.pairs.iter().filter(|(key, _)| own(key)) {
+        let mut best = PathKind::None;
+        for stretch in pair.history.iter().filter(|it| it.from < to && it.to > from) {
+            assert!(stretch.path >= best, "{key:?} got worse: {:?}", pair.history);
+            best = stretch.path;
+        }
+    }
+    let told = fs::read_to_string(out.join("events.jsonl")).unwrap();
+    let suspected = told.lines().find(|line| line.contains("Suspected"));
+    assert_eq!(suspected, None);
+    for program in ["coordinator/coordinator.log", "west/coordinator.log", "vol-4/agent.log"] {
+        assert!(out.join("logs").join(program).is_file(), "there is no {program}");
+    }
 }
 
 /// It says how many it would start, and what runs it.
@@ -92,7 +139,8 @@ macro_rules! scenarios {
                 .collect();
             // The main job is the demonstration's own: `.ci/run demo` runs it, twice; sim-10k is for
             // virtual time (netsim/virtual/tests/large.rs).
-            let elsewhere = ["nqueens", "nqueens-small", "sim-10k", "two-symmetric"];
+            let elsewhere =
+                ["nqueens", "nqueens-small", "sim-10k", "two-symmetric", "two-clusters"];
             let tested = [$($name),*].into_iter().chain(elsewhere).map(str::to_owned).collect();
             assert_eq!(shipped, tested);
         }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::event::{Event, PathKind, Sample, What};
+use crate::job::{JobKey, unnamed};
 
 /// The name of the file in each machine's directory.
 pub const FILE: &str = "agent.events";
@@ -27,8 +28,10 @@ const MAX_LINES: usize = 20_000_000;
 pub struct Agents {
     /// By machine.
     lines: BTreeMap<String, Vec<Line>>,
-    /// Machines by the host names that the coordinator gave them.
-    machines: HashMap<String, String>,
+    /// The coordinators of machines, where those have names.
+    clusters: BTreeMap<String, String>,
+    /// Machines by their coordinators and the host names that those gave them.
+    machines: HashMap<(String, String), String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -93,11 +96,12 @@ pub struct LastPath {
 }
 
 impl Agents {
-    /// Reads the file in each directory below `dir`, whose names are the machines'.
+    /// Reads the file in each directory below `dir`, whose names are the machines'. `clusters` are the
+    /// run's ([`RunInfo::clusters`](crate::RunInfo::clusters)).
     ///
     /// # Errors
     /// When `dir` cannot be read. Files that cannot, and lines that are cut off, are passed over.
-    pub fn read(dir: &Path) -> io::Result<Self> {
+    pub fn read(dir: &Path, clusters: &BTreeMap<String, String>) -> io::Result<Self> {
         let mut folders: Vec<PathBuf> = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
@@ -106,14 +110,15 @@ impl Agents {
             }
         }
         folders.sort();
-        let mut agents = Self::default();
+        let mut agents = Self { clusters: clusters.clone(), ..Self::default() };
         let mut left = MAX_LINES;
         for folder in folders {
             let Some(machine) = folder.file_name().and_then(|name| name.to_str()) else { continue };
             let lines = lines(&folder.join(FILE), &mut left);
             for line in &lines {
                 if let Told::AgentStarted { host } = &line.what {
-                    agents.machines.insert(host.clone(), machine.to_owned());
+                    let known_as = (agents.coordinator(machine), host.clone());
+                    agents.machines.insert(known_as, machine.to_owned());
                 }
             }
             agents.lines.insert(machine.to_owned(), lines);
@@ -121,8 +126,15 @@ impl Agents {
         Ok(agents)
     }
 
-    fn machine(&self, host: &str) -> String {
-        self.machines.get(host).map_or(host, String::as_str).to_owned()
+    /// Whose a machine is.
+    fn coordinator(&self, machine: &str) -> String {
+        self.clusters.get(machine).cloned().unwrap_or_else(unnamed)
+    }
+
+    /// The machine that the agent of another one calls by that host name.
+    fn machine(&self, of: &str, host: &str) -> String {
+        let known_as = (self.coordinator(of), host.to_owned());
+        self.machines.get(&known_as).map_or(host, String::as_str).to_owned()
     }
 
     /// The events and readings, in order of time. `start_us` is the start of the run on the clock that
@@ -151,24 +163,26 @@ impl Agents {
 
     fn event(&self, machine: &str, told: &Told, tell: &mut dyn FnMut(What)) {
         let from = machine.to_owned();
+        let key = |number: u64| JobKey { coordinator: self.coordinator(machine), number };
         match told {
             Told::Path { job, peer, path, via, rtt_ms, reason, .. } => {
                 let path = PathKind::of(path);
                 // Why it is direct goes without saying in a run's event log.
                 let explain = if path == PathKind::Direct { String::new() } else { reason.clone() };
-                let (job, to, via, rtt_ms) = (*job, self.machine(peer), via.clone(), *rtt_ms);
+                let (job, to) = (key(*job), self.machine(machine, peer));
+                let (via, rtt_ms) = (via.clone(), *rtt_ms);
                 tell(What::Path { job, from, to, path, via, rtt_ms, explain });
             }
             Told::Pair { job, peer, sent_bytes, rtt_ms } => {
-                let (job, to, sent) = (*job, self.machine(peer), *sent_bytes);
+                let (job, to, sent) = (key(*job), self.machine(machine, peer), *sent_bytes);
                 if let Some(rtt_ms) = *rtt_ms {
-                    let (from, to) = (from.clone(), to.clone());
+                    let (job, from, to) = (job.clone(), from.clone(), to.clone());
                     tell(What::Sample(Sample::Rtt { job, from, to, rtt_ms }));
                 }
                 tell(What::Sample(Sample::PairBytes { job, from, to, sent }));
             }
             Told::CommandStarted { job, generation, rank } => tell(What::RankState {
-                job: *job,
+                job: key(*job),
                 generation: *generation,
                 rank: *rank,
                 node: from,
@@ -176,7 +190,7 @@ impl Agents {
                 exit: None,
             }),
             Told::CommandEnded { job, generation, rank, how, exit } => tell(What::RankState {
-                job: *job,
+                job: key(*job),
                 generation: *generation,
                 rank: *rank,
                 node: from,
@@ -189,8 +203,12 @@ impl Agents {
 
     /// The path of each ordered pair of a launch when the first of its two ranks had come to its end: what
     /// happens to a path afterwards happens to nobody.
-    pub fn last_paths(&self, job: u64, generation: u32) -> BTreeMap<(String, String), LastPath> {
-        let of = |line: &&Line| line.what.launch() == Some((job, generation));
+    pub fn last_paths(
+        &self,
+        job: &JobKey,
+        generation: u32,
+    ) -> BTreeMap<(String, String), LastPath> {
+        let of = |line: &&Line| line.what.launch() == Some((job.number, generation));
         let end = |machine: &str| {
             let lines = self.lines.get(machine).into_iter().flatten().filter(of);
             let mut ends = lines.filter(|line| {
@@ -199,12 +217,13 @@ impl Agents {
             ends.next().map_or(u64::MAX, |line| line.mono_us)
         };
         let mut last = BTreeMap::new();
-        for (from, lines) in &self.lines {
+        let own = |machine: &&String| self.coordinator(machine) == job.coordinator;
+        for (from, lines) in self.lines.iter().filter(|(machine, _)| own(machine)) {
             let own_end = end(from);
             let mut ends: HashMap<String, u64> = HashMap::new();
             for line in lines.iter().filter(of) {
                 let Told::Path { peer, path, via, reason, .. } = &line.what else { continue };
-                let to = self.machine(peer);
+                let to = self.machine(from, peer);
                 let other_end = *ends.entry(to.clone()).or_insert_with(|| end(&to));
                 if line.mono_us <= own_end.min(other_end) {
                     let (path, via) = (PathKind::of(path), via.clone());
@@ -292,7 +311,7 @@ mod tests {
             fs::create_dir(dir.path().join(machine)).unwrap();
             fs::write(dir.path().join(machine).join(FILE), lines + "\n{\"mono_us\":9,").unwrap();
         }
-        let agents = Agents::read(dir.path()).unwrap();
+        let agents = Agents::read(dir.path(), &BTreeMap::new()).unwrap();
         (dir, agents)
     }
 
@@ -322,11 +341,53 @@ mod tests {
     fn what_happens_to_a_path_after_one_of_its_ends_is_of_no_use_does_not_count() {
         let (_dir, agents) = agents();
 
-        let last = agents.last_paths(1, 2);
+        let last = agents.last_paths(&1.into(), 2);
 
         let path = |from: &str, to: &str| last[&(from.to_owned(), to.to_owned())].path;
         assert_eq!(path("vol-1", "vol-2"), PathKind::Direct);
         assert_eq!(path("vol-2", "vol-1"), PathKind::Direct);
-        assert_eq!(agents.last_paths(1, 3).len(), 0);
+        assert_eq!(agents.last_paths(&1.into(), 3).len(), 0);
+    }
+
+    /// Two coordinators number their jobs and name their nodes each by itself.
+    #[test]
+    fn the_same_names_at_two_coordinators_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |machine: &str, host: &str, peer: &str| {
+            fs::create_dir(dir.path().join(machine)).unwrap();
+            let lines = format!(
+                "{{\"mono_us\":1,\"event\":\"agent-started\",\"host\":\"{host}\"}}\n\
+                 {{\"mono_us\":2,\"event\":\"path\",\"job\":1,\"generation\":1,\"peer\":\"{peer}\",\"path\":\"direct\"}}\n"
+            );
+            fs::write(dir.path().join(machine).join(FILE), lines).unwrap();
+        };
+        write("vol-1", "vol-1", "vol-2");
+        write("vol-2", "vol-2", "vol-1");
+        write("vol-3", "vol-1", "vol-2");
+        write("vol-4", "vol-2", "vol-1");
+        let clusters = ["vol-3", "vol-4"].map(|name| (name.to_owned(), "north".to_owned()));
+        let agents = Agents::read(dir.path(), &clusters.into()).unwrap();
+
+        let told: Vec<(String, String, String)> = agents
+            .events(0)
+            .into_iter()
+            .filter_map(|event| {
+                let What::Path { job, from, to, .. } = event.what else { return None };
+                Some((job.to_string(), from, to))
+            })
+            .collect();
+
+        let path = |job: &str, from: &str, to: &str| (job.into(), from.into(), to.into());
+        let expected = [
+            path("1", "vol-1", "vol-2"),
+            path("1", "vol-2", "vol-1"),
+            path("north/1", "vol-3", "vol-4"),
+            path("north/1", "vol-4", "vol-3"),
+        ];
+        assert_eq!(told, expected);
+        let last = agents.last_paths(&JobKey::new("north", 1), 1);
+        let pairs: Vec<_> = last.into_keys().collect();
+        let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        assert_eq!(pairs, [pair("vol-3", "vol-4"), pair("vol-4", "vol-3")]);
     }
 }

@@ -10,6 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::JobKey;
+
 /// The version of the event log and of the run directory around it.
 pub const FORMAT: u32 = 1;
 
@@ -68,6 +70,9 @@ pub enum What {
         /// Its region, where there are several.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         region: Option<String>,
+        /// The coordinator that it belongs to, where that is not the only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        coordinator: Option<String>,
         /// Cores that it gives, if it is a volunteer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cores: Option<u16>,
@@ -111,8 +116,9 @@ pub enum What {
     },
     /// A job was submitted.
     JobSubmitted {
-        /// Its number.
-        job: u64,
+        /// Which.
+        #[serde(flatten)]
+        job: JobKey,
         /// Its command.
         command: String,
         /// Nodes that it wants.
@@ -126,8 +132,9 @@ pub enum What {
     },
     /// A job changed its state.
     JobState {
-        /// Its number.
-        job: u64,
+        /// Which.
+        #[serde(flatten)]
+        job: JobKey,
         /// OAR's word: `Waiting`, `toLaunch`, `Launching`, `Running`, `Terminated`, `Error`.
         state: String,
         /// Its command's exit status, where it has ended by itself.
@@ -139,8 +146,9 @@ pub enum What {
     },
     /// One rank of a job changed its state, or was given to a node.
     RankState {
-        /// The job's number.
-        job: u64,
+        /// The job.
+        #[serde(flatten)]
+        job: JobKey,
         /// The launch.
         generation: u32,
         /// The rank.
@@ -156,8 +164,9 @@ pub enum What {
     },
     /// Every pair of a job has a path, and its commands may start.
     MeshOpen {
-        /// The job's number.
-        job: u64,
+        /// The job.
+        #[serde(flatten)]
+        job: JobKey,
         /// The launch.
         generation: u32,
         /// Since the scheduler assigned the nodes, seconds.
@@ -167,8 +176,9 @@ pub enum What {
     },
     /// What `from` sends to `to` takes this path from here on.
     Path {
-        /// The job's number.
-        job: u64,
+        /// The job.
+        #[serde(flatten)]
+        job: JobKey,
         /// The sender.
         from: String,
         /// The receiver.
@@ -229,8 +239,9 @@ pub enum What {
 pub enum Sample {
     /// Bytes that a job sent over a pair since the job's start, counted at `from`'s `mesh0`.
     PairBytes {
-        /// The job's number.
-        job: u64,
+        /// The job.
+        #[serde(flatten)]
+        job: JobKey,
         /// The sender.
         from: String,
         /// The receiver.
@@ -240,8 +251,9 @@ pub enum Sample {
     },
     /// Round trip time of a pair.
     Rtt {
-        /// The job's number.
-        job: u64,
+        /// The job.
+        #[serde(flatten)]
+        job: JobKey,
         /// Who measured it.
         from: String,
         /// The other.
@@ -379,7 +391,7 @@ mod tests {
         let event = Event {
             t: 3.25,
             what: What::Path {
-                job: 1,
+                job: 1.into(),
                 from: "vol-1".into(),
                 to: "vol-2".into(),
                 path: PathKind::Direct,
@@ -392,6 +404,19 @@ mod tests {
         assert_eq!(
             line,
             r#"{"t":3.25,"kind":"path","job":1,"from":"vol-1","to":"vol-2","path":"direct","rtt_ms":24.5}"#
+        );
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+    }
+
+    #[test]
+    fn a_job_of_another_coordinator_names_it() {
+        let (job, members) = (JobKey::new("north", 1), vec!["vol-4".to_owned()]);
+        let what = What::MeshOpen { job, generation: 1, after_s: 2.5, members };
+        let event = Event { t: 3.0, what };
+        let line = serde_json::to_string(&event).unwrap();
+        assert_eq!(
+            line,
+            r#"{"t":3.0,"kind":"mesh-open","coordinator":"north","job":1,"generation":1,"after_s":2.5,"members":["vol-4"]}"#
         );
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
     }

@@ -49,6 +49,9 @@ pub struct RunInfo {
     /// What was set beside the scenario's file, as `volunteers.count=10`.
     #[serde(default)]
     pub overrides: Vec<String>,
+    /// The machines of other coordinators than the unnamed one, with the names of those.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clusters: BTreeMap<String, String>,
     /// What the log holds, so that a reader can tell whether all of it is there.
     #[serde(default)]
     pub written: Written,
@@ -111,6 +114,7 @@ impl RunInfo {
             kernel: kernel(),
             machine: Machine::this(),
             overrides: Vec::new(),
+            clusters: BTreeMap::new(),
             written: Written::default(),
         }
     }

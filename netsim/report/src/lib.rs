@@ -7,6 +7,7 @@ pub mod agents;
 pub mod event;
 pub mod figures;
 pub mod info;
+pub mod job;
 pub mod metrics;
 pub mod model;
 pub mod page;
@@ -20,6 +21,7 @@ pub mod tables;
 
 pub use event::{Backend, Event, FORMAT, PathKind, Role, Sample, What, Why};
 pub use info::{Machine, RunInfo, RunState};
+pub use job::JobKey;
 pub use record::{Budget, RecordError, Recorder};
 
 use std::path::Path;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::event::{Event, PathKind, Role, What};
 use crate::info::RunInfo;
+use crate::job::JobKey;
 use crate::read::{Contents, Row};
 
 mod pairs;
@@ -55,6 +56,8 @@ pub struct Node {
     pub behind: String,
     /// Its region.
     pub region: String,
+    /// The coordinator that it belongs to, where that is not the only one.
+    pub coordinator: String,
     /// When its program worked: from, to.
     pub up: Vec<(f64, f64)>,
     /// When its owner had it switched on: from, to. Empty: nobody ever said.
@@ -70,8 +73,8 @@ pub struct Node {
 /// A job.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Its number.
-    pub id: u64,
+    /// Which.
+    pub id: JobKey,
     /// Its command.
     pub command: String,
     /// Nodes that it wants.
@@ -254,11 +257,12 @@ impl Run {
                 self.failures.push((t, text));
             }
             What::Step { name } => self.steps.push((t, name)),
-            What::Node { node, role, behind, region, .. } => {
+            What::Node { node, role, behind, region, coordinator, .. } => {
                 let known = self.node(&node, places);
                 known.role = role;
                 known.behind = behind;
                 known.region = region.unwrap_or_default();
+                known.coordinator = coordinator.unwrap_or_default();
             }
             What::Up { node } => begin(&mut self.node(&node, places).up, t),
             What::Down { node, why } => {
@@ -307,15 +311,15 @@ impl Run {
             What::RankState { job, generation, rank, node, state, .. } => {
                 let known = self.job(job, t, places);
                 known.ranks.insert((generation, rank), node);
-                let (id, node) = (known.id, known.ranks[&(generation, rank)].clone());
+                let (id, node) = (known.id.clone(), known.ranks[&(generation, rank)].clone());
                 if state == "Running" {
                     known.commands.entry((generation, rank)).or_insert((t, f64::INFINITY));
-                    self.pairs_of(id, &node).for_each(|pair| pair.over = None);
+                    self.pairs_of(&id, &node).for_each(|pair| pair.over = None);
                 } else if let Some((_, end)) = known.commands.get_mut(&(generation, rank))
                     && end.is_infinite()
                 {
                     *end = t;
-                    self.pairs_of(id, &node).for_each(|pair| {
+                    self.pairs_of(&id, &node).for_each(|pair| {
                         pair.over.get_or_insert(t);
                     });
                 }
@@ -344,9 +348,10 @@ impl Run {
     }
 
     /// The pairs of a job that a node is an end of.
-    fn pairs_of(&mut self, job: u64, node: &str) -> impl Iterator<Item = &mut Pair> {
+    fn pairs_of(&mut self, job: &JobKey, node: &str) -> impl Iterator<Item = &mut Pair> {
         let first = |job| PairKey { job, from: String::new(), to: String::new() };
-        let of_job = self.pairs.range_mut(first(job)..first(job.saturating_add(1)));
+        let next = JobKey { number: job.number.saturating_add(1), ..job.clone() };
+        let of_job = self.pairs.range_mut(first(job.clone())..first(next));
         of_job.filter(move |(key, _)| key.from == node || key.to == node).map(|(_, pair)| pair)
     }
 
@@ -374,8 +379,8 @@ impl Run {
                 end(spans, self.end);
             }
         }
-        let ends: BTreeMap<u64, f64> =
-            self.jobs.iter().map(|job| (job.id, job.ended().unwrap_or(self.end))).collect();
+        let ends: BTreeMap<JobKey, f64> =
+            self.jobs.iter().map(|job| (job.id.clone(), job.ended().unwrap_or(self.end))).collect();
         for job in &mut self.jobs {
             job.refine();
             let end = ends.get(&job.id).copied().unwrap_or(self.end);
@@ -395,6 +400,7 @@ impl Run {
                 role: Role::Machine,
                 behind: String::new(),
                 region: String::new(),
+                coordinator: String::new(),
                 up: Vec::new(),
                 available: Vec::new(),
                 crashes: 0,
@@ -406,10 +412,10 @@ impl Run {
         &mut self.nodes[at]
     }
 
-    fn job(&mut self, id: u64, t: f64, places: &mut Places) -> &mut Job {
-        let at = *places.jobs.entry(id).or_insert_with(|| {
+    fn job(&mut self, id: JobKey, t: f64, places: &mut Places) -> &mut Job {
+        let at = *places.jobs.entry(id).or_insert_with_key(|id| {
             self.jobs.push(Job {
-                id,
+                id: id.clone(),
                 command: String::new(),
                 nodes: 0,
                 submitted: t,
@@ -429,7 +435,7 @@ impl Run {
 #[derive(Default)]
 struct Places {
     nodes: BTreeMap<String, usize>,
-    jobs: BTreeMap<u64, usize>,
+    jobs: BTreeMap<JobKey, usize>,
 }
 
 /// Open spans have no end yet.

@@ -29,7 +29,7 @@ pub fn of(run: &Run) -> Vec<Reached> {
         node.map(|node| node.behind.clone()).unwrap_or_default()
     };
     let pairs = run.pairs.iter().filter_map(|(key, pair)| {
-        let back = PairKey { job: key.job, from: key.to.clone(), to: key.from.clone() };
+        let back = PairKey { job: key.job.clone(), from: key.to.clone(), to: key.from.clone() };
         let begun = netmap_at(pair)?.max(netmap_at(run.pairs.get(&back)?)?);
         let since = |at: f64| (at - begun).max(0.0);
         Some(Reached {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::event::{Event, FORMAT, Sample, What};
 use crate::info::{RunInfo, RunState};
+use crate::job::JobKey;
 use crate::record::{self, SAMPLE_COLUMNS, names};
 use crate::settle;
 
@@ -82,7 +83,7 @@ pub struct Row {
     /// What was read, as `pair-bytes`.
     pub metric: String,
     /// The job that it belongs to, if any.
-    pub job: Option<u64>,
+    pub job: Option<JobKey>,
     /// The node, or the sender.
     pub from: String,
     /// The receiver, if any.
@@ -268,13 +269,14 @@ fn rows_of(t: f64, sample: &Sample) -> Vec<Row> {
 }
 
 fn row(record: &csv::StringRecord) -> Option<Row> {
-    if record.len() < SAMPLE_COLUMNS.len() {
+    // Older ones have no column for the coordinator.
+    if record.len() < SAMPLE_COLUMNS.len() - 1 {
         return None;
     }
     let number = |text: &str| text.parse().ok().filter(|n: &f64| n.is_finite());
     let job = match record.get(2)? {
         "" => None,
-        text => Some(text.parse().ok()?),
+        number => Some(JobKey::read(record.get(6).unwrap_or_default(), number.parse().ok()?)),
     };
     let (t, value) = (number(record.get(0)?)?, number(record.get(5)?)?);
     let text = |at: usize| record.get(at).unwrap_or_default().to_owned();

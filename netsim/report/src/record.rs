@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::event::{Event, Sample, What};
 use crate::info::{RunInfo, RunState, unix_ms};
+use crate::job::JobKey;
 
 /// The names of the files in a run directory.
 pub mod names {
@@ -42,7 +43,8 @@ pub mod names {
 const RESERVE: usize = 256 * 1024;
 
 /// samples.csv's columns.
-pub(crate) const SAMPLE_COLUMNS: [&str; 6] = ["t_s", "metric", "job", "from", "to", "value"];
+pub(crate) const SAMPLE_COLUMNS: [&str; 7] =
+    ["t_s", "metric", "job", "from", "to", "value", "coordinator"];
 
 /// How much a run may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,10 +117,10 @@ impl Recorder {
     /// the first event. The run's clock starts here.
     ///
     /// # Errors
-    /// [`RecordError`]; then nothing that looks like a run is left.
+    /// [`RecordError`]; then nothing is left, not even an empty directory.
     pub fn create(
         dir: &Path,
-        mut info: RunInfo,
+        info: RunInfo,
         resolved: &impl Serialize,
         scenario: &str,
         budget: Budget,
@@ -126,6 +128,19 @@ impl Recorder {
         if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(RecordError::NotEmpty(dir.to_owned()));
         }
+        // All that is in it then is what was begun here.
+        Self::begin(dir, info, resolved, scenario, budget).inspect_err(|_| {
+            let _ = fs::remove_dir_all(dir);
+        })
+    }
+
+    fn begin(
+        dir: &Path,
+        mut info: RunInfo,
+        resolved: &impl Serialize,
+        scenario: &str,
+        budget: Budget,
+    ) -> Result<Self, RecordError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| RecordError::Write { path, source }
@@ -368,16 +383,17 @@ pub(crate) fn line(event: &Event) -> io::Result<Vec<u8>> {
 pub(crate) fn rows(t: f64, sample: &Sample) -> io::Result<Vec<u8>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     let t = t.to_string();
-    let mut row = |metric: &str, job: Option<u64>, from: &str, to: &str, value: String| {
-        let job = job.map(|job| job.to_string()).unwrap_or_default();
-        csv.write_record([&t, metric, &job, from, to, &value])
+    let mut row = |metric: &str, job: Option<&JobKey>, from: &str, to: &str, value: String| {
+        let number = job.map(|job| job.number.to_string()).unwrap_or_default();
+        let coordinator = job.map(JobKey::named_coordinator).unwrap_or_default();
+        csv.write_record([&t, metric, &number, from, to, &value, coordinator])
     };
     match sample {
         Sample::PairBytes { job, from, to, sent } => {
-            row("pair-bytes", Some(*job), from, to, sent.to_string())?;
+            row("pair-bytes", Some(job), from, to, sent.to_string())?;
         }
         Sample::Rtt { job, from, to, rtt_ms } => {
-            row("rtt-ms", Some(*job), from, to, rtt_ms.to_string())?;
+            row("rtt-ms", Some(job), from, to, rtt_ms.to_string())?;
         }
         Sample::NodeBytes { node, sent, received } => {
             row("node-sent-bytes", None, node, "", sent.to_string())?;

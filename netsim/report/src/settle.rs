@@ -80,7 +80,8 @@ pub fn interrupted(dir: &Path, why: &str) -> Result<bool, SettleError> {
 /// What the agents of a run have written into its directory, as events.
 pub(crate) fn agents(dir: &Path, info: &RunInfo) -> Vec<Event> {
     let Some(start) = info.started_mono_us else { return Vec::new() };
-    Agents::read(&dir.join(names::LOGS)).map(|agents| agents.events(start)).unwrap_or_default()
+    let logs = dir.join(names::LOGS);
+    Agents::read(&logs, &info.clusters).map(|agents| agents.events(start)).unwrap_or_default()
 }
 
 /// Brings the lines of the event log and the rows of the readings into the order of their times. What

@@ -76,6 +76,7 @@ fn nodes(run: &Run) -> io::Result<Vec<u8>> {
             node.crashes.to_string(),
             grown(&node.sent),
             grown(&node.received),
+            node.coordinator.clone(),
         ]
     };
     csv(
@@ -90,6 +91,7 @@ fn nodes(run: &Run) -> io::Result<Vec<u8>> {
             "crashes",
             "sent_bytes",
             "received_bytes",
+            "coordinator",
         ],
         run.nodes.iter().map(row),
     )
@@ -98,7 +100,7 @@ fn nodes(run: &Run) -> io::Result<Vec<u8>> {
 fn jobs(run: &Run) -> io::Result<Vec<u8>> {
     let row = |job: &crate::model::Job| {
         [
-            job.id.to_string(),
+            job.id.number.to_string(),
             job.command.clone(),
             job.nodes.to_string(),
             job.state().to_owned(),
@@ -108,6 +110,7 @@ fn jobs(run: &Run) -> io::Result<Vec<u8>> {
             optional(job.ended()),
             optional(job.opened.last().map(|opened| opened.after)),
             job.opened.len().to_string(),
+            job.id.coordinator.clone(),
         ]
     };
     csv(
@@ -122,6 +125,7 @@ fn jobs(run: &Run) -> io::Result<Vec<u8>> {
             "ended_s",
             "mesh_open_after_s",
             "meshes",
+            "coordinator",
         ],
         run.jobs.iter().map(row),
     )
@@ -131,7 +135,7 @@ fn pairs(run: &Run) -> io::Result<Vec<u8>> {
     let rows = run.pairs.iter().map(|(key, pair)| {
         let predicted = run.predicted(key).map_or("", Prediction::name);
         [
-            key.job.to_string(),
+            key.job.number.to_string(),
             key.from.clone(),
             key.to.clone(),
             pair.settled().name().to_owned(),
@@ -145,6 +149,7 @@ fn pairs(run: &Run) -> io::Result<Vec<u8>> {
             optional(pair.median_rtt()),
             pair.bytes().to_string(),
             pair.explain().to_owned(),
+            key.job.coordinator.clone(),
         ]
     });
     csv(
@@ -163,6 +168,7 @@ fn pairs(run: &Run) -> io::Result<Vec<u8>> {
             "rtt_median_ms",
             "sent_bytes",
             "explain",
+            "coordinator",
         ],
         rows,
     )
@@ -172,7 +178,7 @@ fn paths(run: &Run) -> io::Result<Vec<u8>> {
     let rows = run.pairs.iter().flat_map(|(key, pair)| {
         pair.history.iter().map(|stretch| {
             [
-                key.job.to_string(),
+                key.job.number.to_string(),
                 key.from.clone(),
                 key.to.clone(),
                 exact(stretch.from),
@@ -181,10 +187,14 @@ fn paths(run: &Run) -> io::Result<Vec<u8>> {
                 stretch.via.clone().unwrap_or_default(),
                 optional(stretch.rtt_ms),
                 stretch.explain.clone(),
+                key.job.coordinator.clone(),
             ]
         })
     });
-    csv(["job", "from", "to", "from_s", "to_s", "path", "via", "rtt_ms", "explain"], rows)
+    csv(
+        ["job", "from", "to", "from_s", "to_s", "path", "via", "rtt_ms", "explain", "coordinator"],
+        rows,
+    )
 }
 
 #[cfg(test)]

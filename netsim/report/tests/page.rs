@@ -139,7 +139,7 @@ fn colours(picture: &Path) -> usize {
 #[test]
 fn a_hundred_volunteers_stay_readable() {
     let dir = tempfile::tempdir().unwrap();
-    let shape = Shape { volunteers: 100, jobs: 40, nodes: 12, seed: 3, suffix: "" };
+    let shape = Shape { volunteers: 100, jobs: 40, others: &[], nodes: 12, seed: 3, suffix: "" };
     common::write(dir.path(), &shape, false);
     netsim_report::report(dir.path()).unwrap();
 
@@ -154,6 +154,49 @@ fn a_hundred_volunteers_stay_readable() {
     assert_eq!(labels, 60, "rows of pairs");
     assert_eq!(seen.figure("job-gantt").matches("class=\"ytick\"").count(), 40);
     assert!(seen.dom.contains("60 of 5280 are shown"));
+}
+
+/// Both have a first job. They are two everywhere.
+#[test]
+fn jobs_of_two_coordinators_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let shape = Shape { jobs: 2, others: &["north"], ..Shape::SMALL };
+    common::write(dir.path(), &shape, false);
+    netsim_report::report(dir.path()).unwrap();
+
+    let of = |name: &str| {
+        let rows = rows_of(dir.path(), name);
+        let whose = |row: &csv::StringRecord| row.get(row.len() - 1).unwrap().to_owned();
+        let count = |name: &str| rows.iter().filter(|row| whose(row) == name).count();
+        (count("coordinator"), count("north"))
+    };
+    assert_eq!(of("jobs.csv"), (1, 1));
+    assert_eq!(of("pairs.csv"), (30, 30));
+    assert!(of("paths.csv").0 > 30 && of("paths.csv").1 > 30);
+    let page = fs::read_to_string(dir.path().join("report.html")).unwrap();
+    let shown = [
+        "1 ./nqueens",
+        "north/1 ./nqueens",
+        "job north/1: vol-1 → vol-2",
+        "<td class=\"number\">north/1",
+    ];
+    for text in shown {
+        assert!(page.contains(text), "{text}");
+    }
+    // Read back, they are who they were.
+    let run = netsim_report::model::Run::of(netsim_report::read::read(dir.path()).unwrap());
+    let bytes: Vec<u64> = run
+        .jobs
+        .iter()
+        .map(|job| {
+            run.pairs
+                .iter()
+                .filter(|(key, _)| key.job == job.id)
+                .map(|(_, pair)| pair.bytes())
+                .sum()
+        })
+        .collect();
+    assert!(bytes.len() == 2 && bytes.iter().all(|bytes| *bytes > 0), "{bytes:?}");
 }
 
 #[test]

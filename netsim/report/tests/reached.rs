@@ -12,11 +12,14 @@ fn times_begin_when_both_nodes_know_of_the_pair() {
     for (node, behind) in [("vol-1", "home"), ("vol-2", "symmetric"), ("vol-3", "none")] {
         let (node, behind) = (node.to_owned(), behind.to_owned());
         let (role, router, region, cores) = (Role::Volunteer, None, None, None);
-        recorder.record_at(0.0, What::Node { node, role, behind, router, region, cores });
+        recorder.record_at(
+            0.0,
+            What::Node { node, role, behind, router, region, coordinator: None, cores },
+        );
     }
     let path = |t: f64, from: &str, to: &str, path| {
         let (from, to, explain) = (from.to_owned(), to.to_owned(), String::new());
-        let what = What::Path { job: 1, from, to, path, via: None, rtt_ms: None, explain };
+        let what = What::Path { job: 1.into(), from, to, path, via: None, rtt_ms: None, explain };
         recorder.record_at(t, what);
     };
     path(2.0, "vol-1", "vol-2", PathKind::None);

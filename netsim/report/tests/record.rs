@@ -37,7 +37,8 @@ fn a_run_says_that_it_is_whole_only_when_it_has_ended() {
     let dir = tempfile::tempdir().unwrap();
     let recorder = start(dir.path(), Budget::default());
     recorder.record_at(1.0, note("hello"));
-    let sample = Sample::PairBytes { job: 1, from: "vol,1".into(), to: "vol-2".into(), sent: 10 };
+    let sample =
+        Sample::PairBytes { job: 1.into(), from: "vol,1".into(), to: "vol-2".into(), sent: 10 };
     recorder.clone().record_at(2.5, What::Sample(sample));
     assert_eq!(run_json(dir.path()).state, RunState::Running);
 
@@ -51,7 +52,10 @@ fn a_run_says_that_it_is_whole_only_when_it_has_ended() {
     assert_eq!(events[1], Event { t: 1.0, what: note("hello") });
     assert!(matches!(events[2].what, What::RunEnd { passed: true, error: None }));
     let samples = fs::read_to_string(dir.path().join("samples.csv")).unwrap();
-    assert_eq!(samples, "t_s,metric,job,from,to,value\n2.5,pair-bytes,1,\"vol,1\",vol-2,10\n");
+    assert_eq!(
+        samples,
+        "t_s,metric,job,from,to,value,coordinator\n2.5,pair-bytes,1,\"vol,1\",vol-2,10,\n"
+    );
 }
 
 #[test]
@@ -92,6 +96,11 @@ fn a_full_disk_ends_the_log_and_not_the_run() {
         }
         recorder.finish(2000.0, true, None).unwrap();
         assert_full(&dir);
+        // What is held free for the last words of a run does not fit any more: nothing is begun.
+        let another = Path::new(&disk).join("another");
+        let refused = Recorder::create(&another, info(), &(), "", Budget::default());
+        assert!(matches!(refused, Err(RecordError::Write { .. })), "{refused:?}");
+        assert!(!another.exists(), "{:?}", fs::read_dir(&another).map(Iterator::count));
         return;
     }
     let disk = tempfile::tempdir().unwrap();
@@ -130,7 +139,8 @@ fn an_interrupted_run_is_completed_on_its_files() {
     recorder.amend(|info| info.started_mono_us = Some(5_000_000));
     recorder.record_at(1.0, note("first"));
     recorder.record_at(3.0, note("third"));
-    let bytes = |sent| Sample::PairBytes { job: 1, from: "vol-1".into(), to: "vol-2".into(), sent };
+    let bytes =
+        |sent| Sample::PairBytes { job: 1.into(), from: "vol-1".into(), to: "vol-2".into(), sent };
     recorder.record_at(4.0, What::Sample(bytes(9)));
     recorder.flush();
     let append = |name: &str, text: &str| {
@@ -158,8 +168,8 @@ fn an_interrupted_run_is_completed_on_its_files() {
     let What::RunEnd { error: Some(error), .. } = &told[4].what else { panic!("{told:?}") };
     assert_eq!(error, "interrupted by SIGTERM");
     let samples = fs::read_to_string(dir.path().join("samples.csv")).unwrap();
-    let rows = "2.5,pair-bytes,1,vol-1,vol-2,4\n4,pair-bytes,1,vol-1,vol-2,9\n";
-    assert_eq!(samples, format!("t_s,metric,job,from,to,value\n{rows}"));
+    let rows = "2.5,pair-bytes,1,vol-1,vol-2,4,\n4,pair-bytes,1,vol-1,vol-2,9,\n";
+    assert_eq!(samples, format!("t_s,metric,job,from,to,value,coordinator\n{rows}"));
     // Once is enough.
     assert!(!settle::interrupted(dir.path(), "again").unwrap());
     assert!(netsim_report::read::read(dir.path()).unwrap().missing.len() == 1);

@@ -45,13 +45,15 @@ pub struct Scenario {
     pub ways: Vec<Way>,
     /// Routers that have a name: shared networks, carriers, networks to roam to.
     pub routers: Vec<Router>,
-    /// The coordinator's settings.
+    /// The first coordinator's settings.
     pub coordinator: Coordinator,
-    /// Relays that run alone, beside the coordinator's own.
+    /// More of them, each a server and a cluster of its own.
+    pub coordinators: Vec<Coordinator>,
+    /// Relays that run alone, beside the coordinators' own.
     pub relays: Vec<Relay>,
     /// The machine that jobs are submitted from.
     pub scientist: Option<Scientist>,
-    /// Several of them. The first one submits what names no other.
+    /// Several of them. A coordinator's first one submits what names no other.
     pub scientists: Vec<Scientist>,
     /// Groups of volunteers, in the order in which they enrol (`vol-1` is the first of the first).
     pub volunteers: Vec<Volunteers>,
@@ -73,6 +75,7 @@ impl Default for Scenario {
             ways: Vec::new(),
             routers: Vec::new(),
             coordinator: Coordinator::default(),
+            coordinators: Vec::new(),
             relays: Vec::new(),
             scientist: None,
             scientists: Vec::new(),

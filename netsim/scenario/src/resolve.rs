@@ -24,12 +24,14 @@ pub(crate) fn resolve(file: &ScenarioFile, seed: Option<u64>) -> Result<Resolved
     let (scenario, folder) = (&file.scenario, &file.folder);
     let seed = seed.unwrap_or(scenario.seed);
     let mut network = network::Network::new(scenario)?;
-    network.add_coordinator(&scenario.coordinator)?;
-    let relays = network.add_relays(&scenario.relays)?;
-    let scientists = network.add_scientists(scenario)?;
-    let volunteers = network.add_volunteers(scenario, seed, folder)?;
+    let coordinators = network.add_coordinators(scenario)?;
+    let clusters = Clusters(&coordinators);
+    let relays = network.add_relays(&scenario.relays, clusters)?;
+    let scientists = network.add_scientists(scenario, clusters)?;
+    let volunteers = network.add_volunteers(scenario, seed, folder, clusters)?;
     network.add_proxy();
-    let (jobs, gatherings) = jobs::resolve(scenario, &scientists, &volunteers, folder)?;
+    let of = jobs::Of { clusters, scientists: &scientists, volunteers: &volunteers };
+    let (jobs, gatherings) = jobs::resolve(scenario, of, folder)?;
     let resolved = Resolved {
         file: file.path.clone(),
         folder: folder.clone(),
@@ -37,11 +39,7 @@ pub(crate) fn resolve(file: &ScenarioFile, seed: Option<u64>) -> Result<Resolved
         seed,
         duration: scenario.duration.0,
         topology: network.into_topology(),
-        coordinator: Coordinator {
-            poll_interval: scenario.coordinator.poll_interval.0,
-            node_timeout: scenario.coordinator.node_timeout.0,
-            launch_deadline: scenario.coordinator.launch_deadline.0,
-        },
+        coordinators,
         scientists,
         relays,
         volunteers,
@@ -55,6 +53,24 @@ pub(crate) fn resolve(file: &ScenarioFile, seed: Option<u64>) -> Result<Resolved
     let timeline = timeline::resolve(scenario, &resolved)?;
     let expectations = expectations::resolve(scenario, &resolved)?;
     Ok(Resolved { timeline, expectations, ..resolved })
+}
+
+/// The coordinators, of which others name one.
+#[derive(Clone, Copy)]
+struct Clusters<'a>(&'a [Coordinator]);
+
+impl Clusters<'_> {
+    /// The one that is named at the key `coordinator`, or the first.
+    fn named(self, name: Option<&String>) -> Result<String, Fault> {
+        let names = self.0.iter().map(|coordinator| coordinator.name.as_str());
+        match (name, self.0) {
+            (Some(name), _) => known("coordinator", name, names)
+                .map(|()| name.clone())
+                .map_err(|message| Fault::new(at!["coordinator"], message)),
+            (None, [first, ..]) => Ok(first.name.clone()),
+            (None, []) => Ok(String::new()),
+        }
+    }
 }
 
 /// `name`, if it is one of `known`; `kind` is for the message.

@@ -17,7 +17,7 @@ mod warnings;
 
 /// A scenario with everything decided. It is written into the run directory as `resolved.json`.
 ///
-/// Times are seconds. The machines' names are `coordinator`, `scientist` (then `scientist-2`, ...),
+/// Times are seconds. The machines' names are those of the coordinators, `scientist` (then `scientist-2`, ...),
 /// `relay-1`, ..., `vol-1`, ...; a machine's own routers are `NAME-r0` (the machine's) and `NAME-r1`
 /// (the one outside of it).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,13 +36,13 @@ pub struct Resolved {
     pub duration: Duration,
     /// The network: every machine and router by name. Without events: those are in the timeline.
     pub topology: Topology,
-    /// The coordinator's settings.
-    pub coordinator: Coordinator,
-    /// The scientists, the first one first.
+    /// The coordinators, the first one first. Others are named by them in the rest of this.
+    pub coordinators: Vec<Coordinator>,
+    /// The scientists, the first one first; each coordinator has at least one.
     pub scientists: Vec<Scientist>,
     /// The stand-alone relays.
     pub relays: Vec<Relay>,
-    /// The volunteers in the order of enrolment.
+    /// The volunteers, each coordinator's in the order of enrolment.
     pub volunteers: Vec<Volunteer>,
     /// The jobs in the order of submission.
     pub jobs: Vec<Job>,
@@ -54,10 +54,12 @@ pub struct Resolved {
     pub expectations: Vec<Expectation>,
 }
 
-/// The coordinator's settings.
+/// A coordinator and its settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Coordinator {
+    /// Its name, and its machine's.
+    pub name: String,
     /// How often agents ask for work.
     #[serde(with = "seconds")]
     pub poll_interval: Duration,
@@ -71,11 +73,17 @@ pub struct Coordinator {
 
 impl Default for Coordinator {
     fn default() -> Self {
-        let settings = crate::file::Coordinator::default();
+        Self::from(&crate::file::Coordinator::default())
+    }
+}
+
+impl From<&crate::file::Coordinator> for Coordinator {
+    fn from(written: &crate::file::Coordinator) -> Self {
         Self {
-            poll_interval: settings.poll_interval.0,
-            node_timeout: settings.node_timeout.0,
-            launch_deadline: settings.launch_deadline.0,
+            name: written.name.clone(),
+            poll_interval: written.poll_interval.0,
+            node_timeout: written.node_timeout.0,
+            launch_deadline: written.launch_deadline.0,
         }
     }
 }
@@ -86,6 +94,8 @@ impl Default for Coordinator {
 pub struct Scientist {
     /// The user's name.
     pub user: String,
+    /// The coordinator that knows the user.
+    pub coordinator: String,
     /// The machine's name.
     pub host: String,
     /// The network that the machine is behind.
@@ -98,6 +108,8 @@ pub struct Scientist {
 pub struct Relay {
     /// The machine's name.
     pub host: String,
+    /// The coordinator that it works for.
+    pub coordinator: String,
 }
 
 /// A volunteer.
@@ -106,6 +118,10 @@ pub struct Relay {
 pub struct Volunteer {
     /// The machine's name.
     pub host: String,
+    /// The coordinator that it enrols with.
+    pub coordinator: String,
+    /// What that one calls it: `vol-1` is the first that enrols there.
+    pub node: String,
     /// Cores that it gives.
     pub cores: u32,
     /// What it is behind, for people: a preset's name, a router's name, or `axes`.
@@ -124,6 +140,8 @@ pub struct Job {
     pub name: String,
     /// The name of its `[[job]]`: the same for all of a campaign.
     pub group: String,
+    /// The coordinator that it is submitted to.
+    pub coordinator: String,
     /// The user who submits it.
     pub scientist: String,
     /// The command line.
@@ -222,12 +240,12 @@ pub enum When {
 pub enum What {
     /// To the network or a machine.
     Network(Event),
-    /// The coordinator ends cleanly.
-    CoordinatorStop,
-    /// The coordinator is killed.
-    CoordinatorKill,
-    /// The coordinator starts again.
-    CoordinatorStart,
+    /// That coordinator ends cleanly.
+    CoordinatorStop(String),
+    /// That coordinator is killed.
+    CoordinatorKill(String),
+    /// That coordinator starts again.
+    CoordinatorStart(String),
     /// That stand-alone relay ends cleanly.
     RelayStop(String),
     /// That stand-alone relay is killed.
@@ -242,8 +260,23 @@ pub enum What {
 pub struct Expectation {
     /// The group of jobs that it is about. None: all of them.
     pub group: Option<String>,
+    /// The coordinator whose jobs it is about. None: all of them.
+    pub coordinator: Option<String>,
     /// What is looked at.
     pub that: Holds,
+}
+
+impl Expectation {
+    /// Whether it is about the jobs of that group, which is that coordinator's.
+    pub fn covers(&self, coordinator: &str, group: &str) -> bool {
+        self.group.as_ref().is_none_or(|of| of == group)
+            && self.coordinator.as_ref().is_none_or(|of| of == coordinator)
+    }
+
+    /// The group or the coordinator that it is about, if it is not about everything.
+    pub fn scope(&self) -> Option<&str> {
+        self.group.as_deref().or(self.coordinator.as_deref())
+    }
 }
 
 /// What must hold.

@@ -21,10 +21,27 @@ fn the_smallest_scenario_has_the_documented_defaults() {
 
     assert_eq!(scenario.seed, 1);
     assert_eq!(scenario.scientists[0].behind, Preset::Home);
-    assert_eq!(scenario.coordinator.poll_interval, Duration::from_secs(1));
+    assert_eq!(scenario.coordinators[0].poll_interval, Duration::from_secs(1));
     assert_eq!(scenario.volunteers.len(), 1);
     assert_eq!(scenario.volunteers[0].preset, Some(Preset::Home));
     assert_eq!(scenario.jobs[0].expect.exit, 0);
+}
+
+/// The scheduler would let it wait for ever.
+#[test]
+fn a_mesh_of_more_nodes_than_the_coordinator_gives_is_refused() {
+    let crowd = |nodes: u32| {
+        format!(
+            "[[volunteers]]\nbehind = \"home\"\ncount = 1025\n\n\
+             [[job]]\ncommand = \"true\"\ntypes = [\"mesh\"]\nnodes = {nodes}\n"
+        )
+    };
+    assert_eq!(resolve(&crowd(1024)).unwrap().jobs[0].nodes, 1024);
+
+    let message = error(&crowd(1025));
+
+    assert!(message.starts_with("dir/a.toml:8:9: `nodes` is 1025"), "{message}");
+    assert!(message.contains("1024 at most"), "{message}");
 }
 
 #[test]
@@ -246,7 +263,7 @@ fn values_are_set_from_outside() {
     let set = load(&["volunteers.0.behind=symmetric", "seed = 7", "coordinator.node-timeout=3s"]);
     let set = set.unwrap();
     assert_eq!((behind(&set)[0].as_str(), set.seed), ("symmetric", 7));
-    assert_eq!(set.coordinator.node_timeout, Duration::from_secs(3));
+    assert_eq!(set.coordinators[0].node_timeout, Duration::from_secs(3));
     let set = load(&["volunteers.0.link={ rate = \"1Mbit/s\" }"]).unwrap();
     assert!(set.routers_of("vol-1")[0].uplink.profile().up.rate.is_some());
 

@@ -188,7 +188,7 @@ fn the_timeline_is_of_times_and_of_jobs() {
     assert_eq!(resolved.timeline[0].what, What::Network(reboot.clone()));
     let roam = Event::Roam { host: "vol-1".to_owned(), behind: None };
     assert_eq!(resolved.timeline[1].what, What::Network(roam));
-    assert_eq!(resolved.timeline[2].what, What::CoordinatorKill);
+    assert_eq!(resolved.timeline[2].what, What::CoordinatorKill("coordinator".to_owned()));
     // The simulator schedules what has a time and is its own.
     let simulated = resolved.topology_with_events();
     assert_eq!(simulated.events.len(), 1);

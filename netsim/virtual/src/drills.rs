@@ -193,8 +193,8 @@ fn relay_death(seed: u64, start: Instant) -> Option<f64> {
     world.run_for(Duration::from_secs(3));
     world.join(MESH);
     world.run_for(Duration::from_secs(5));
-    world.coordinator_away = true;
-    world.relay.down = true;
+    world.servers[0].away = true;
+    world.servers[0].relay.down = true;
     let next = talk(&mut world, 0, Duration::from_secs(20) + moment(seed));
     let Some(Path::Relayed { relay, .. }) = world.pair(MESH, 0, 1).path else { return None };
     let used = world.lone_relays.iter().find(|lone| world.net.address(lone.host) == relay.ip())?.id;

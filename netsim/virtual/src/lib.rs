@@ -25,4 +25,4 @@ mod world;
 pub use node::VirtualNode;
 pub use relay::{LoneRelay, REFLECTOR_TOKEN, Relay, Spite};
 pub use run::{Outcome, RunError, predicted, run};
-pub use world::{LINK, Note, PORT, Packet, World};
+pub use world::{LINK, Note, PORT, Packet, Server, World};

@@ -18,6 +18,8 @@ pub struct VirtualNode {
     pub id: NodeId,
     /// Its machine.
     pub host: HostId,
+    /// Its coordinator.
+    pub server: usize,
     /// Every pair as last reported.
     pub pairs: BTreeMap<SessionKey, PairState>,
     /// Every change of a pair, with its time.
@@ -55,11 +57,12 @@ pub struct VirtualNode {
 }
 
 impl VirtualNode {
-    pub(crate) fn new(node: Node, id: NodeId, host: HostId) -> Self {
+    pub(crate) fn new(node: Node, id: NodeId, host: HostId, server: usize) -> Self {
         Self {
             node,
             id,
             host,
+            server,
             pairs: BTreeMap::new(),
             history: Vec::new(),
             received: BTreeMap::new(),

@@ -18,6 +18,8 @@ pub struct LoneRelay {
     pub id: NodeId,
     /// Its machine.
     pub host: HostId,
+    /// The coordinator that it works for.
+    pub server: usize,
     /// The relay.
     pub relay: Relay,
 }

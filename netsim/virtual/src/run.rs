@@ -8,7 +8,7 @@
 //!   are reliable and take 20 ms each way, and wait while the machine is cut off.
 //! - A node joins a job's mesh 300 ms after it has taken the job (stage-in, sandbox), and reports the end
 //!   of its part 100 ms after the command (stage-out).
-//! - The coordinator takes what comes in within 100 ms together.
+//! - A coordinator takes what comes in within 100 ms together.
 //! - No program runs. In place of its command a job exchanges its `pair-bytes`, at least a packet,
 //!   between all pairs of its mesh, and then takes as long as `sleep N` in the command says, or a
 //!   second. It succeeds. What is expected of outputs and files is not looked at, and a note says so.
@@ -26,10 +26,10 @@ mod timeline;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use coordinator_core::{Cluster, Counters, JobId, Policy, Report, UnixMillis};
-use netsim_report::{PathKind, Role, What, Why};
+use coordinator_core::{Cluster, Counters, JobId, NodeNumber, Policy, Report, UnixMillis};
+use netsim_report::{JobKey, PathKind, Role, What, Why};
 use netsim_scenario::Resolved;
-use netsim_scenario::resolved::Volunteer;
+use netsim_scenario::resolved::{Coordinator as Settings, Volunteer};
 use netsim_sim::{Change, Firewall, HostId, HostState, Oracle, Prediction, TopologyError};
 use overlay_core::NodeId;
 
@@ -141,36 +141,36 @@ enum Task {
     /// The jobs that start by the clock, and what the timeline says.
     Submit(usize),
     Timeline(usize),
-    /// The coordinator looks at the clock, and at who has polled.
-    Tick,
-    /// The coordinator takes what has come in.
-    Inbox,
+    /// A coordinator looks at the clock, and at who has polled.
+    Tick(usize),
+    /// A coordinator takes what has come in.
+    Inbox(usize),
     Poll(usize),
     Join {
         agent: usize,
-        job: JobId,
+        job: JobAt,
         generation: u32,
     },
     Joined {
         agent: usize,
-        job: JobId,
+        job: JobAt,
         generation: u32,
     },
     Opened {
-        job: JobId,
+        job: JobAt,
         generation: u32,
     },
     Begin {
-        job: JobId,
+        job: JobAt,
         generation: u32,
     },
     Exchange {
-        job: JobId,
+        job: JobAt,
         generation: u32,
     },
     Report {
         agent: usize,
-        job: JobId,
+        job: JobAt,
         generation: u32,
         report: Report,
     },
@@ -184,24 +184,67 @@ struct Run<'a> {
     agenda: BTreeMap<(Duration, u64), Task>,
     tasks: u64,
     end: Duration,
-    cluster: Cluster,
-    counters: Counters,
-    policy: Policy,
-    inbox: Vec<(usize, JobId, u32, Report)>,
-    opened: Vec<(JobId, u32)>,
-    inbox_is_due: bool,
+    /// In the order of the scenario's coordinators and the world's servers.
+    coordinators: Vec<Coordinator>,
     agents: Vec<Agent>,
     agent_of: BTreeMap<NodeId, usize>,
     /// The jobs of each entry of the scenario.
-    jobs: Vec<Vec<JobId>>,
-    submissions: BTreeMap<JobId, Submission>,
-    launches: BTreeMap<JobId, LaunchRun>,
-    finished: BTreeMap<JobId, Finished>,
+    jobs: Vec<Vec<JobAt>>,
+    submissions: BTreeMap<JobAt, Submission>,
+    launches: BTreeMap<JobAt, LaunchRun>,
+    finished: BTreeMap<JobAt, Finished>,
     timeline: Timeline,
     /// The relays that run alone, by their machines' names.
     relays: BTreeMap<String, NodeId>,
     failures: Vec<String>,
     warnings: Vec<String>,
+}
+
+/// A job: the numbers are each coordinator's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct JobAt {
+    /// The coordinator.
+    server: usize,
+    id: JobId,
+}
+
+/// A coordinator at work.
+#[derive(Debug)]
+struct Coordinator {
+    cluster: Cluster,
+    counters: Counters,
+    policy: Policy,
+    poll_interval: Duration,
+    /// Its agents in the order of their numbers.
+    agents: Vec<usize>,
+    inbox: Vec<(usize, JobId, u32, Report)>,
+    opened: Vec<(JobId, u32)>,
+    inbox_is_due: bool,
+}
+
+impl Coordinator {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            cluster: Cluster::default(),
+            counters: Counters::default(),
+            policy: Policy {
+                node_timeout: settings.node_timeout,
+                launch_deadline: settings.launch_deadline,
+                ..Policy::default()
+            },
+            poll_interval: settings.poll_interval,
+            agents: Vec::new(),
+            inbox: Vec::new(),
+            opened: Vec::new(),
+            inbox_is_due: false,
+        }
+    }
+
+    /// The agent with that number.
+    fn agent(&self, number: NodeNumber) -> Option<usize> {
+        let place = usize::try_from(number.0.checked_sub(1)?).ok()?;
+        self.agents.get(place).copied()
+    }
 }
 
 /// A job that was submitted.
@@ -229,7 +272,10 @@ impl<'a> Run<'a> {
         }
         let end = WARM_UP + resolved.duration;
         let built = resolved.topology.build(resolved.seed, end)?;
-        let server = built.host("coordinator")?;
+        let mut servers = Vec::new();
+        for coordinator in &resolved.coordinators {
+            servers.push(built.host(&coordinator.name)?);
+        }
         let timeline = Timeline::new(resolved, &built)?;
         let mut hosts = Vec::with_capacity(resolved.volunteers.len());
         for volunteer in &resolved.volunteers {
@@ -242,11 +288,12 @@ impl<'a> Run<'a> {
             .collect();
         let mut relays = BTreeMap::new();
         for relay in &resolved.relays {
-            relays.insert(relay.host.clone(), built.host(&relay.host)?);
+            let server = resolved.place_of(&relay.coordinator);
+            relays.insert(relay.host.clone(), (server, built.host(&relay.host)?));
         }
-        let mut world = World::on(built.network, server, resolved.seed, start);
+        let mut world = World::on(built.network, &servers, resolved.seed, start);
         world.keep_notes();
-        let add = |(name, host)| (name, world.add_relay_at(host));
+        let add = |(name, (server, host))| (name, world.add_relay_of(server, host));
         let relays = relays.into_iter().map(add).collect();
         let mut run = Self {
             resolved,
@@ -256,16 +303,7 @@ impl<'a> Run<'a> {
             agenda: BTreeMap::new(),
             tasks: 0,
             end,
-            cluster: Cluster::default(),
-            counters: Counters::default(),
-            policy: Policy {
-                node_timeout: resolved.coordinator.node_timeout,
-                launch_deadline: resolved.coordinator.launch_deadline,
-                ..Policy::default()
-            },
-            inbox: Vec::new(),
-            opened: Vec::new(),
-            inbox_is_due: false,
+            coordinators: resolved.coordinators.iter().map(Coordinator::new).collect(),
             agents: Vec::new(),
             agent_of: BTreeMap::new(),
             jobs: vec![Vec::new(); resolved.jobs.len()],
@@ -288,7 +326,7 @@ impl<'a> Run<'a> {
     /// The first events: which machines there are.
     fn introduce_everybody(&mut self) {
         let resolved = self.resolved;
-        let regions = resolved.topology.regions_by_name();
+        let (regions, clusters) = (resolved.topology.regions_by_name(), resolved.clusters());
         let region = |name: &str| regions.get(name).map(|&region| region.to_owned());
         for router in &resolved.topology.routers {
             self.tell(What::Node {
@@ -297,6 +335,7 @@ impl<'a> Run<'a> {
                 behind: router.nat.profile().map_or("no NAT", |_| "NAT").to_owned(),
                 router: router.behind.clone(),
                 region: region(&router.name),
+                coordinator: None,
                 cores: None,
             });
         }
@@ -307,7 +346,9 @@ impl<'a> Run<'a> {
             let is_scientist = resolved.scientists.iter().any(|it| it.host == host.name);
             let role = match volunteer {
                 Some(_) => Role::Volunteer,
-                None if host.name == "coordinator" => Role::Coordinator,
+                None if resolved.coordinators.iter().any(|it| it.name == host.name) => {
+                    Role::Coordinator
+                }
                 None if is_scientist => Role::Scientist,
                 None if self.relays.contains_key(&host.name) => Role::Relay,
                 None => Role::Machine,
@@ -318,10 +359,13 @@ impl<'a> Run<'a> {
                 behind: volunteer.map(|it| it.behind.clone()).unwrap_or_default(),
                 router: host.behind.clone(),
                 region: region(&host.name),
+                coordinator: clusters.get(&host.name).cloned(),
                 cores: volunteer.map(|it| u16::try_from(it.cores).unwrap_or(u16::MAX)),
             });
         }
-        self.tell(What::Up { node: "coordinator".to_owned() });
+        for coordinator in &resolved.coordinators {
+            self.tell(What::Up { node: coordinator.name.clone() });
+        }
         for relay in &resolved.relays {
             self.tell(What::Up { node: relay.host.clone() });
         }
@@ -359,14 +403,14 @@ impl<'a> Run<'a> {
         match task {
             Task::Submit(entry) => self.submit(entry),
             Task::Timeline(index) => self.act(index),
-            Task::Tick => self.tick(),
-            Task::Inbox => self.take_inbox(),
+            Task::Tick(server) => self.tick(server),
+            Task::Inbox(server) => self.take_inbox(server),
             Task::Poll(agent) => self.poll(agent),
             Task::Join { agent, job, generation } => self.join(agent, job, generation),
             Task::Joined { agent, job, generation } => self.joined(agent, job, generation),
             Task::Opened { job, generation } => {
-                self.opened.push((job, generation));
-                self.collect();
+                self.coordinators[job.server].opened.push((job.id, generation));
+                self.collect(job.server);
             }
             Task::Begin { job, generation } => self.begin(job, generation),
             Task::Exchange { job, generation } => self.exchange(job, generation),
@@ -386,6 +430,11 @@ impl<'a> Run<'a> {
         let all_ended = self.submissions.values().all(|job| job.ended.is_some());
         let all_submitted = self.jobs.iter().all(|jobs| !jobs.is_empty());
         !self.jobs.is_empty() && all_submitted && all_ended
+    }
+
+    /// A job as logs name it.
+    fn key(&self, job: JobAt) -> JobKey {
+        JobKey::new(&self.resolved.coordinators[job.server].name, job.id.0)
     }
 
     fn later(&mut self, delay: Duration, task: Task) {

@@ -73,23 +73,30 @@ pub enum Note {
     },
 }
 
-/// Nodes, coordinator, relay and network, in virtual time.
+/// A coordinator as nodes notice it: a machine with a control channel and a relay.
+#[derive(Debug)]
+pub struct Server {
+    /// The machine.
+    pub host: HostId,
+    /// Its own relay.
+    pub relay: Relay,
+    /// It hears nothing and says nothing.
+    pub away: bool,
+}
+
+/// Nodes, coordinators, relays and network, in virtual time.
 #[derive(Debug)]
 pub struct World {
     /// The network. Changes to it need no more than to be made.
     pub net: Network<Packet>,
     /// The nodes, in the order of making: elsewhere they are named by their index here.
     pub nodes: Vec<VirtualNode>,
-    /// The coordinator's own relay.
-    pub relay: Relay,
+    /// The coordinators, the first one first: elsewhere they are named by their index here.
+    pub servers: Vec<Server>,
     /// The relays that run alone.
     pub lone_relays: Vec<LoneRelay>,
-    /// The machine of the coordinator and its relay.
-    pub server: HostId,
     /// The communication pattern of netmaps from now on.
     pub pattern: Option<Pattern>,
-    /// The coordinator hears nothing and says nothing.
-    pub coordinator_away: bool,
     /// Inner packets above this size do not pass direct paths.
     pub direct_mtu: usize,
     /// What somebody on the way writes down: every WireGuard message and where it was sent. None: nobody is
@@ -116,19 +123,19 @@ impl World {
     pub fn new(seed: u64, start: Instant) -> Self {
         let mut net = Network::new(seed);
         let server = net.add_host(PUBLIC, LINK);
-        Self::on(net, server, seed, start)
+        Self::on(net, &[server], seed, start)
     }
 
-    /// The same on a network that is there, with coordinator and relay on that machine of it.
-    pub fn on(net: Network<Packet>, server: HostId, seed: u64, start: Instant) -> Self {
+    /// The same on a network that is there, with a coordinator and its relay on each of those machines of
+    /// it.
+    pub fn on(net: Network<Packet>, servers: &[HostId], seed: u64, start: Instant) -> Self {
+        let server = |host: &HostId| Server { host: *host, relay: Relay::default(), away: false };
         Self {
             net,
             nodes: Vec::new(),
-            relay: Relay::default(),
+            servers: servers.iter().map(server).collect(),
             lone_relays: Vec::new(),
-            server,
             pattern: None,
-            coordinator_away: false,
             direct_mtu: usize::MAX,
             tapped: None,
             notes: None,
@@ -166,12 +173,17 @@ impl World {
         self.add_node_at(host)
     }
 
-    /// A node on a machine that has none.
+    /// A node of the first coordinator on a machine that has none.
     pub fn add_node_at(&mut self, host: HostId) -> usize {
+        self.add_node_of(0, host)
+    }
+
+    /// A node of that coordinator on a machine that has none.
+    pub fn add_node_of(&mut self, server: usize, host: HostId) -> usize {
         let index = self.nodes.len();
         let id = node_id(index);
         let node = Node::new(self.config(index, 0), self.start + self.net.now());
-        self.nodes.push(VirtualNode::new(node, id, host));
+        self.nodes.push(VirtualNode::new(node, id, host, server));
         if self.node_on.len() <= host.index() {
             self.node_on.resize(host.index() + 1, None);
         }
@@ -239,14 +251,23 @@ impl World {
         })
     }
 
-    /// The endpoint of the relay and reflector.
+    /// The endpoint of the first coordinator's relay and reflector.
+    ///
+    /// # Panics
+    ///
+    /// When there is no coordinator.
     pub fn relay_endpoint(&self) -> SocketAddr {
-        SocketAddr::new(self.net.address(self.server), RELAY_PORT)
+        SocketAddr::new(self.net.address(self.servers[0].host), RELAY_PORT)
     }
 
-    /// An endpoint of coordinator or relay as that node can reach it.
+    /// The coordinator of a node.
+    fn server_of(&self, index: usize) -> &Server {
+        &self.servers[self.nodes[index].server]
+    }
+
+    /// An endpoint of its coordinator, or of that one's relay, as a node can reach it.
     fn endpoint_for(&self, index: usize, port: u16) -> SocketAddr {
-        self.endpoint_at(self.server, index, port)
+        self.endpoint_at(self.server_of(index).host, index, port)
     }
 
     fn endpoint_at(&self, server: HostId, index: usize, port: u16) -> SocketAddr {
@@ -347,8 +368,8 @@ impl World {
     }
 
     fn deliver(&mut self, delivery: Delivery<Packet>) {
-        if delivery.host == self.server {
-            self.deliver_to_server(delivery);
+        if let Some(server) = self.servers.iter().position(|it| it.host == delivery.host) {
+            self.deliver_to_server(server, delivery);
             return;
         }
         if let Some(lone) = self.lone_relays.iter_mut().find(|lone| lone.host == delivery.host) {
@@ -372,13 +393,13 @@ impl World {
         }
     }
 
-    fn deliver_to_server(&mut self, delivery: Delivery<Packet>) {
+    fn deliver_to_server(&mut self, server: usize, delivery: Delivery<Packet>) {
         match delivery.payload {
             Packet::Hello(index, attempt) if delivery.to.port() == CONTROL_PORT => {
                 self.on_hello(index, attempt, delivery.from);
             }
             Packet::Hello(..) | Packet::Control(_) | Packet::Direct(..) | Packet::Relayed(..) => {
-                serve(&mut self.relay, &mut self.net, delivery);
+                serve(&mut self.servers[server].relay, &mut self.net, delivery);
             }
         }
     }

@@ -152,7 +152,7 @@ impl Life {
             Step::LinkUp(node) => {
                 self.world.apply(Change::LinkUp(self.host(node)));
             }
-            Step::RelayRestarts => self.world.relay.restart(),
+            Step::RelayRestarts => self.world.servers[0].relay.restart(),
             Step::LosesKeys(node) => self.world.forget_keys(node),
             Step::Loss(node) => {
                 let link = Link { delay: Duration::from_millis(20), loss: 0.05 };

@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use netsim_report::Event;
+use netsim_report::{Event, What};
 use netsim_scenario::ScenarioFile;
 use netsim_virtual::{Outcome, run};
 
@@ -181,4 +182,48 @@ fn other_processes_give_the_same_events() {
         assert!(output.status.success(), "{output:?}");
         assert!(String::from_utf8(output.stdout).unwrap().contains(&expected));
     }
+}
+
+/// Both number their jobs from 1, and call their first volunteer `vol-1`.
+#[test]
+fn two_coordinators_have_jobs_and_nodes_of_their_own_and_only_one_is_away() {
+    let text = include_str!("../../scenarios/two-clusters.toml");
+    let (log, outcome) = events(text, None);
+    assert!(outcome.passed, "{outcome:#?}\n{log}");
+    assert_eq!((outcome.terminated, outcome.failed), (2, 0));
+    assert_eq!((outcome.direct_pairs, outcome.relayed_pairs), (4, 2));
+    let events: Vec<Event> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let own = ["vol-1", "vol-2", "vol-3"];
+    let jobs = events.iter().filter_map(|event| {
+        let What::MeshOpen { job, members, .. } = &event.what else { return None };
+        Some((job.to_string(), members.clone()))
+    });
+    let jobs: BTreeMap<String, Vec<String>> = jobs.collect();
+    assert_eq!(jobs.keys().collect::<Vec<_>>(), ["1", "west/1"]);
+    assert!(jobs["1"].iter().all(|name| own.contains(&name.as_str())), "{jobs:?}");
+    assert!(jobs["west/1"].iter().all(|name| !own.contains(&name.as_str())), "{jobs:?}");
+    // Every rank and every path is that of a member of its job.
+    for event in &events {
+        let (job, nodes) = if let What::RankState { job, node, .. } = &event.what {
+            (job, vec![node])
+        } else if let What::Path { job, from, to, .. } = &event.what {
+            (job, vec![from, to])
+        } else {
+            continue;
+        };
+        let members = &jobs[&job.to_string()];
+        assert!(nodes.into_iter().all(|node| members.contains(node)), "{event:?}");
+    }
+    // While one was away, the other's mesh stood.
+    let at = |wanted: &str| {
+        let named =
+            |event: &&Event| matches!(&event.what, What::Fault { name, .. } if name == wanted);
+        events.iter().find(named).unwrap().t
+    };
+    let away = at("coordinator-kill")..at("coordinator-start");
+    let felt = events.iter().filter(|event| away.contains(&event.t)).find(|event| {
+        matches!(&event.what, What::Path { job, .. } if job.coordinator == "west")
+            || matches!(&event.what, What::NodeState { .. })
+    });
+    assert_eq!(felt, None);
 }

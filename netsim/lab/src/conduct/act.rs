@@ -62,26 +62,25 @@ pub(crate) fn act(world: &mut World, action: &Action, recorder: &Recorder) -> an
 }
 
 fn happen(world: &mut World, what: &What, recorder: &Recorder) -> anyhow::Result<()> {
-    let coordinator = || "coordinator".to_owned();
     match what {
         What::Network(Event::Kill(host)) => switch(world, host, false, Why::Killed, recorder),
         What::Network(Event::Start(host)) => switch(world, host, true, Why::Killed, recorder),
         What::Network(Event::Suspend(host)) => world.suspend(host),
         What::Network(Event::Resume(host)) => world.resume(host),
         What::Network(event) => world.apply(event),
-        What::CoordinatorStop => {
-            world.stop_coordinator()?;
-            recorder.record(Log::Down { node: coordinator(), why: Why::Stopped });
+        What::CoordinatorStop(name) => {
+            world.server_mut(name)?.stop()?;
+            recorder.record(Log::Down { node: name.clone(), why: Why::Stopped });
             Ok(())
         }
-        What::CoordinatorKill => {
-            world.kill_coordinator();
-            recorder.record(Log::Down { node: coordinator(), why: Why::Killed });
+        What::CoordinatorKill(name) => {
+            world.server_mut(name)?.kill();
+            recorder.record(Log::Down { node: name.clone(), why: Why::Killed });
             Ok(())
         }
-        What::CoordinatorStart => {
-            world.start_coordinator_again()?;
-            recorder.record(Log::Up { node: coordinator() });
+        What::CoordinatorStart(name) => {
+            world.server_mut(name)?.start()?;
+            recorder.record(Log::Up { node: name.clone() });
             Ok(())
         }
         What::RelayStop(host) => {
@@ -143,9 +142,9 @@ fn fault(what: &What) -> (&'static str, Vec<String>) {
             Event::Kill(host) => ("kill", one(host)),
             Event::Start(host) => ("start", one(host)),
         },
-        What::CoordinatorStop => ("coordinator-stop", one("coordinator")),
-        What::CoordinatorKill => ("coordinator-kill", one("coordinator")),
-        What::CoordinatorStart => ("coordinator-start", one("coordinator")),
+        What::CoordinatorStop(name) => ("coordinator-stop", one(name)),
+        What::CoordinatorKill(name) => ("coordinator-kill", one(name)),
+        What::CoordinatorStart(name) => ("coordinator-start", one(name)),
         What::RelayStop(host) => ("relay-stop", one(host)),
         What::RelayKill(host) => ("relay-kill", one(host)),
         What::RelayStart(host) => ("relay-start", one(host)),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use coordinator_api::job::{Job, JobState};
+use netsim_report::JobKey;
 use netsim_scenario::resolved::Gathering;
 
 use crate::wait;
@@ -25,8 +26,8 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// What was gathered in a run.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
-    /// The first node's standard output, by the job's number.
-    pub(crate) outputs: BTreeMap<u64, String>,
+    /// The first node's standard output, by job.
+    pub(crate) outputs: BTreeMap<JobKey, String>,
     /// How many files were collected, by group.
     pub(crate) files: BTreeMap<String, u64>,
     /// What could not be fetched, collected or done, as sentences.
@@ -102,6 +103,7 @@ impl Work {
         group: &str,
         nodes: u32,
     ) -> anyhow::Result<()> {
+        let key = JobKey::new(&scientist.coordinator, job.id);
         if job.state != JobState::Terminated {
             // Whatever its nodes could still send may be there, but nobody is entitled to it.
             return Ok(());
@@ -117,12 +119,12 @@ impl Work {
             });
         let Ok(dir) = fetched else {
             let last = last.map_or_else(String::new, |error| format!("{error:#}"));
-            anyhow::bail!("the results of job {} could not be fetched: {last}", job.id);
+            anyhow::bail!("the results of job {key} could not be fetched: {last}");
         };
         let output = dir.join("rank-0").join(&job.stdout_file);
         let text = fs::read(&output)
-            .with_context(|| format!("job {} left no output in {}", job.id, output.display()))?;
-        self.gathered.outputs.insert(job.id, String::from_utf8_lossy(&text).into_owned());
+            .with_context(|| format!("job {key} left no output in {}", output.display()))?;
+        self.gathered.outputs.insert(key, String::from_utf8_lossy(&text).into_owned());
         if self.gatherings.get(group).is_some_and(|gathering| !gathering.collect.is_empty()) {
             self.collect(&dir, group, nodes)?;
         }

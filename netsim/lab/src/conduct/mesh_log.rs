@@ -3,23 +3,28 @@
 use std::collections::BTreeSet;
 
 use coordinator_api::mesh::JobMesh;
-use netsim_report::What;
 use netsim_report::agents::Agents;
+use netsim_report::{JobKey, What};
 
 /// The launch whose mesh was seen open last.
 #[derive(Debug, Default)]
 pub(crate) struct Openings(Option<u32>);
 
 impl Openings {
-    /// Takes a look; tells of a mesh that has been opened since the last one. `name` gives a node's
-    /// machine.
-    pub(crate) fn look(&mut self, mesh: &JobMesh, name: &dyn Fn(&str) -> String) -> Option<What> {
+    /// Takes a look at a job's mesh; tells when it has been opened since the last one. `name` gives a
+    /// node's machine.
+    pub(crate) fn look(
+        &mut self,
+        job: &JobKey,
+        mesh: &JobMesh,
+        name: &dyn Fn(&str) -> String,
+    ) -> Option<What> {
         let open = mesh.open_ms?;
         if self.0.replace(mesh.generation) == Some(mesh.generation) {
             return None;
         }
         Some(What::MeshOpen {
-            job: mesh.job,
+            job: job.clone(),
             generation: mesh.generation,
             after_s: open.saturating_sub(mesh.assigned_ms) as f64 / 1e3,
             members: mesh.members.iter().map(|member| name(&member.name)).collect(),
@@ -29,8 +34,13 @@ impl Openings {
 
 /// Gives each pair the path that it had when the first of its two ranks had come to its end, by the word
 /// of the agent at the sender's end.
-pub(crate) fn correct(mesh: &mut JobMesh, agents: &Agents, name: &dyn Fn(&str) -> String) {
-    let mut last = agents.last_paths(mesh.job, mesh.generation);
+pub(crate) fn correct(
+    job: &JobKey,
+    mesh: &mut JobMesh,
+    agents: &Agents,
+    name: &dyn Fn(&str) -> String,
+) {
+    let mut last = agents.last_paths(job, mesh.generation);
     let machine = |rank: u16| {
         let member = mesh.members.iter().find(|member| member.rank == rank);
         member.map(|member| name(&member.name)).unwrap_or_default()
@@ -68,6 +78,7 @@ impl NewPairs {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
 
     use coordinator_api::mesh::{MeshMember, MeshPair};
@@ -109,10 +120,10 @@ mod tests {
     #[test]
     fn the_opening_of_a_mesh_is_told_once_for_each_launch() {
         let mut openings = Openings::default();
-        let mut look = |mesh: JobMesh| openings.look(&mesh, &machine);
+        let mut look = |mesh: JobMesh| openings.look(&7.into(), &mesh, &machine);
         let members = ["vol-1", "vol-2"].map(str::to_owned).to_vec();
         let opened = |generation, after_s| {
-            Some(What::MeshOpen { job: 7, generation, after_s, members: members.clone() })
+            Some(What::MeshOpen { job: 7.into(), generation, after_s, members: members.clone() })
         };
 
         assert_eq!(look(mesh(1, None)), None);
@@ -142,18 +153,23 @@ mod tests {
             fs::create_dir(dir.path().join(machine)).unwrap();
             fs::write(dir.path().join(machine).join("agent.events"), lines).unwrap();
         }
-        let agents = Agents::read(dir.path()).unwrap();
+        let agents = Agents::read(dir.path(), &BTreeMap::new()).unwrap();
         let machine_of = |host: &str| machine(host);
         let mut seen = mesh(1, None);
 
-        correct(&mut seen, &agents, &machine_of);
+        correct(&7.into(), &mut seen, &agents, &machine_of);
 
         // The peer is named as the file names it: nobody has said whose host name that is.
         assert_eq!(seen.pairs[0].path, "relayed");
         let hello = line(0, r#""event":"agent-started","host":"host-2""#);
         let file = dir.path().join("vol-2/agent.events");
         fs::write(&file, format!("{hello}\n{}", line(5, ended))).unwrap();
-        correct(&mut seen, &Agents::read(dir.path()).unwrap(), &machine_of);
+        correct(
+            &7.into(),
+            &mut seen,
+            &Agents::read(dir.path(), &BTreeMap::new()).unwrap(),
+            &machine_of,
+        );
         assert_eq!((seen.pairs[0].path.as_str(), seen.pairs[0].explain.as_str()), ("direct", ""));
         assert_eq!(seen.pairs[0].via.as_deref(), Some("x"));
         // Of whom nothing is known, what the coordinator says stands.

@@ -1,27 +1,26 @@
 //! Which path a pair should have, wherever its machines stand now: the simulator's oracle, by the names
-//! that the coordinator uses.
+//! that the coordinators use.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use netsim_scenario::Resolved;
+use netsim_scenario::resolved::Volunteer;
 use netsim_sim::{Event, Oracle, Prediction, TopologyError};
 
 /// What RFC 4787 says about pairs of machines. Clones look at the same places.
 #[derive(Clone, Debug)]
 pub(crate) struct Predictions {
     oracle: Arc<Mutex<Oracle>>,
-    /// The machines by the host names that the coordinator gives.
-    names: Arc<BTreeMap<String, String>>,
+    /// The machines by their coordinators and the host names that those give.
+    names: Arc<BTreeMap<(String, String), String>>,
 }
 
 impl Predictions {
     /// For the machines of a scenario where it puts them.
     pub(crate) fn of(resolved: &Resolved) -> Result<Self, TopologyError> {
-        let name = |(index, v): (usize, &netsim_scenario::resolved::Volunteer)| {
-            (format!("vol-{}", index + 1), v.host.clone())
-        };
-        let names = resolved.volunteers.iter().enumerate().map(name).collect();
+        let name = |v: &Volunteer| ((v.coordinator.clone(), v.node.clone()), v.host.clone());
+        let names = resolved.volunteers.iter().map(name).collect();
         Ok(Self { oracle: Arc::new(Mutex::new(resolved.oracle()?)), names: Arc::new(names) })
     }
 
@@ -36,9 +35,10 @@ impl Predictions {
         self.oracle().predict(a, b).unwrap_or(Prediction::Relayed)
     }
 
-    /// The machine that has that host name at the coordinator.
-    pub(crate) fn machine(&self, host: &str) -> String {
-        self.names.get(host).cloned().unwrap_or_else(|| host.to_owned())
+    /// The machine that has that host name at that coordinator.
+    pub(crate) fn machine(&self, coordinator: &str, host: &str) -> String {
+        let known_as = (coordinator.to_owned(), host.to_owned());
+        self.names.get(&known_as).cloned().unwrap_or(known_as.1)
     }
 
     /// Whether two machines are in the same network now.

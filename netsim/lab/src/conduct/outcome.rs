@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use coordinator_api::job::Job;
 use coordinator_api::mesh::JobMesh;
+use netsim_report::JobKey;
 
 use super::gather::Gathered;
 use super::oracle::Predictions;
 
 /// What became of a run's work.
 pub(crate) struct Outcome {
-    /// The jobs by their numbers.
-    pub(crate) jobs: BTreeMap<u64, EndedJob>,
+    /// The jobs, each coordinator's by their numbers.
+    pub(crate) jobs: BTreeMap<JobKey, EndedJob>,
     /// Their results.
     pub(crate) gathered: Gathered,
     /// What went wrong that nobody expected, as sentences.

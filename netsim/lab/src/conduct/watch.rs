@@ -1,10 +1,10 @@
-//! What the coordinator says about jobs and nodes while a run goes on, asked on a thread of its own.
+//! What a coordinator says about jobs and nodes while a run goes on, asked on a thread of its own.
 //!
-//! The thread stands on the scientist's machine, keeps one connection, and goes on asking when the
+//! The thread stands on the machine of the coordinator's first scientist, keeps one connection, and goes on asking when the
 //! coordinator is away. What it learns goes to the event log, and as [`News`] to the conductor.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use coordinator_api::job::{Job, JobState};
 use coordinator_api::mesh::JobMesh;
 use coordinator_client::client::JobFilter;
 use coordinator_client::{Client, ClientError};
-use netsim_report::{Recorder, What};
+use netsim_report::{JobKey, Recorder, What};
 
 use super::mesh_log::{NewPairs, Openings};
 use super::oracle::Predictions;
@@ -37,16 +37,22 @@ const PAGE: usize = 500;
 #[derive(Debug)]
 pub(crate) enum News {
     /// A job is in another state than before, and has not ended.
-    Changed(Box<Job>),
+    Changed(JobKey, Box<Job>),
     /// A job has ended; the network that it had, if it had one.
-    Ended(Box<Job>, Option<Box<JobMesh>>),
+    Ended(JobKey, Box<Job>, Option<Box<JobMesh>>),
 }
 
-/// A watch under way. Dropping it ends it.
+/// A watch under way, of all coordinators. Dropping it ends it.
 pub(crate) struct Watch {
-    shared: Arc<Mutex<Shared>>,
     recorder: Recorder,
     news: Receiver<News>,
+    watched: Vec<Watched>,
+}
+
+/// A coordinator that is watched.
+struct Watched {
+    coordinator: String,
+    shared: Arc<Mutex<Shared>>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
@@ -59,24 +65,64 @@ struct Shared {
 }
 
 impl Watch {
-    /// Begins to watch as that scientist, who must be logged in.
-    pub(crate) fn start(
+    /// Begins to watch as these scientists, one of each coordinator, who must be logged in.
+    pub(crate) fn start<'a>(
+        scientists: impl Iterator<Item = &'a Scientist>,
+        machines: &Predictions,
+        recorder: &Recorder,
+    ) -> anyhow::Result<Self> {
+        let (to, news) = channel();
+        let mut watch = Self { recorder: recorder.clone(), news, watched: Vec::new() };
+        for scientist in scientists {
+            let watched = Watched::start(scientist, machines, recorder, &to)?;
+            watch.watched.push(watched);
+        }
+        Ok(watch)
+    }
+
+    /// Watches these jobs of a coordinator, until they have ended.
+    pub(crate) fn add(&self, coordinator: &str, jobs: &[u64]) {
+        let now = self.recorder.now();
+        for watched in self.watched.iter().filter(|it| it.coordinator == coordinator) {
+            lock(&watched.shared).jobs.extend(jobs.iter().map(|id| (*id, (None, now))));
+        }
+    }
+
+    /// Waits for news, no longer than `limit`; returns all that there are.
+    pub(crate) fn wait(&self, limit: Duration) -> anyhow::Result<Vec<News>> {
+        let first = self.news.recv_timeout(limit).ok();
+        let news: Vec<News> = first.into_iter().chain(self.news.try_iter()).collect();
+        let has_ended = |it: &Watched| it.thread.as_ref().is_none_or(|thread| thread.is_finished());
+        match self.watched.iter().find(|it| has_ended(it)) {
+            Some(it) if news.is_empty() => {
+                anyhow::bail!("the watch of the jobs of {} has ended", it.coordinator)
+            }
+            Some(_) | None => Ok(news),
+        }
+    }
+}
+
+impl Watched {
+    fn start(
         scientist: &Scientist,
-        machines: Predictions,
-        recorder: Recorder,
+        machines: &Predictions,
+        recorder: &Recorder,
+        to: &Sender<News>,
     ) -> anyhow::Result<Self> {
         let login = scientist.login().context("nobody is logged in")?.clone();
+        let coordinator = scientist.coordinator.clone();
         let shared = Arc::new(Mutex::new(Shared::default()));
-        let (to, news) = channel();
-        let (watched, to_log) = (Arc::clone(&shared), recorder.clone());
+        let (watched, of) = (Arc::clone(&shared), coordinator.clone());
+        let (machines, recorder, to) = (machines.clone(), recorder.clone(), to.clone());
         let thread = scientist.machine.netns.spawn("watch", move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let (Ok(runtime), Ok(client)) = (runtime, Client::for_login(&login)) else { return };
             let watcher = Watcher {
+                coordinator: of,
                 client,
                 shared: watched,
                 to,
-                recorder: to_log,
+                recorder,
                 machines,
                 meshes: BTreeMap::new(),
                 pairs: NewPairs::default(),
@@ -84,30 +130,14 @@ impl Watch {
             };
             runtime.block_on(watcher.watch());
         })?;
-        Ok(Self { shared, recorder, news, thread: Some(thread) })
-    }
-
-    /// Watches these jobs, until they have ended.
-    pub(crate) fn add(&self, jobs: &[u64]) {
-        let now = self.recorder.now();
-        lock(&self.shared).jobs.extend(jobs.iter().map(|id| (*id, (None, now))));
-    }
-
-    /// Waits for news, no longer than `limit`; returns all that there are.
-    pub(crate) fn wait(&self, limit: Duration) -> anyhow::Result<Vec<News>> {
-        let first = match self.news.recv_timeout(limit) {
-            Ok(news) => news,
-            Err(RecvTimeoutError::Timeout) => return Ok(Vec::new()),
-            Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the watch of the jobs has ended"),
-        };
-        Ok(std::iter::once(first).chain(self.news.try_iter()).collect())
+        Ok(Self { coordinator, shared, thread: Some(thread) })
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        lock(&self.shared).is_over = true;
-        if let Some(thread) = self.thread.take() {
+        self.watched.iter().for_each(|it| lock(&it.shared).is_over = true);
+        for thread in self.watched.iter_mut().filter_map(|it| it.thread.take()) {
             let _ = thread.join();
         }
     }
@@ -118,6 +148,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 struct Watcher {
+    coordinator: String,
     client: Client,
     shared: Arc<Mutex<Shared>>,
     to: Sender<News>,
@@ -188,7 +219,7 @@ impl Watcher {
             self.recorder.record_at(
                 t,
                 What::JobState {
-                    job: id,
+                    job: self.key(id),
                     state: state_text(state),
                     exit: job.exit_code.filter(|_| has_ended && state == job.state).map(|s| s >> 8),
                     message: if state == job.state { job.message.clone() } else { String::new() },
@@ -206,12 +237,12 @@ impl Watcher {
         if !has_ended {
             lock(&self.shared).jobs.insert(id, (Some(job.state), now));
         }
-        let job = Box::new(job);
+        let (key, job) = (self.key(id), Box::new(job));
         let news = if has_ended {
             self.meshes.remove(&id);
-            News::Ended(job, mesh.map(Box::new))
+            News::Ended(key, job, mesh.map(Box::new))
         } else {
-            News::Changed(job)
+            News::Changed(key, job)
         };
         // Nobody listens any more when the run is over.
         let _ = self.to.send(news);
@@ -255,7 +286,7 @@ impl Watcher {
             }
         }
         for resource in self.client.resources().await? {
-            let node = self.machines.machine(&resource.network_address);
+            let node = self.machines.machine(&self.coordinator, &resource.network_address);
             let state = format!("{:?}", resource.state);
             if self.nodes.insert(node.clone(), state.clone()).as_ref() != Some(&state) {
                 self.recorder.record(What::NodeState { node, state });
@@ -264,15 +295,21 @@ impl Watcher {
         Ok(())
     }
 
+    /// A job as logs name it.
+    fn key(&self, id: u64) -> JobKey {
+        JobKey::new(&self.coordinator, id)
+    }
+
     fn log_mesh(&mut self, mesh: &JobMesh) {
-        let machines = &self.machines;
-        let members: Vec<String> = mesh.members.iter().map(|m| machines.machine(&m.name)).collect();
+        let key = self.key(mesh.job);
+        let machine = |host: &str| self.machines.machine(&self.coordinator, host);
+        let members: Vec<String> = mesh.members.iter().map(|m| machine(&m.name)).collect();
         for (from, to) in self.pairs.among(&members) {
-            let expected = machines.between(&from, &to);
+            let expected = self.machines.between(&from, &to);
             self.recorder.record(netsim_virtual::predicted(from, to, expected));
         }
         let seen = self.meshes.entry(mesh.job).or_default();
-        if let Some(opened) = seen.look(mesh, &|host| machines.machine(host)) {
+        if let Some(opened) = seen.look(&key, mesh, &machine) {
             // The coordinator knows the moment.
             let now = self.recorder.now();
             let t = mesh.open_ms.map_or(now, |ms| self.recorder.at_unix_ms(ms).min(now));

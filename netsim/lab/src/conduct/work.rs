@@ -8,10 +8,10 @@ use anyhow::{Context as _, bail};
 use coordinator_api::job::{Job as OarJob, JobState as OarState};
 use coordinator_api::mesh::JobMesh;
 use netsim_report::agents::Agents;
-use netsim_report::{Recorder, What as Log, Why};
+use netsim_report::{JobKey, Recorder, What as Log, Why};
 use netsim_scenario::Resolved;
 use netsim_scenario::file::JobState;
-use netsim_scenario::resolved::{JobFile, What, When as Due, job_file};
+use netsim_scenario::resolved::{Job, JobFile, What, When as Due, job_file};
 
 use super::act::{Action, act};
 use super::agenda::{Agenda, When};
@@ -24,7 +24,7 @@ use super::watch::{News, Watch};
 use super::workload::{Milestone, Workload};
 use crate::disk;
 use crate::progress::Progress;
-use crate::world::{Submission, World};
+use crate::world::{Scientist, Server, Submission, World};
 
 /// The longest rest between two looks at what is due and at the agents.
 const REST: Duration = Duration::from_millis(200);
@@ -45,7 +45,7 @@ pub(crate) fn work(
     let plural = if count == 1 { "" } else { "s" };
     step(progress, recorder, format!("working: {count} job{plural}"));
     let predictions = Predictions::of(resolved)?;
-    let watch = Watch::start(world.scientist(), predictions.clone(), recorder.clone())?;
+    let watch = Watch::start(world.first_scientists(), &predictions, recorder)?;
     let cores: usize = resolved.volunteers.iter().map(|v| v.cores as usize).sum();
     let mut work = Work {
         resolved,
@@ -108,8 +108,8 @@ struct Work<'a> {
     predictions: Predictions,
     /// The folders that jobs' directories start as, by what is in them.
     stageins: BTreeMap<Vec<PathBuf>, PathBuf>,
-    times: BTreeMap<u64, Times>,
-    jobs: BTreeMap<u64, EndedJob>,
+    times: BTreeMap<JobKey, Times>,
+    jobs: BTreeMap<JobKey, EndedJob>,
     failures: Vec<String>,
     warnings: Vec<String>,
 }
@@ -133,8 +133,8 @@ impl Work<'_> {
             }
             for news in self.watch.wait(self.rest())? {
                 match news {
-                    News::Changed(job) => self.changed(&job),
-                    News::Ended(job, mesh) => self.ended(*job, mesh.map(|mesh| *mesh)),
+                    News::Changed(key, job) => self.changed(&key, &job),
+                    News::Ended(key, job, mesh) => self.ended(key, *job, mesh.map(|mesh| *mesh)),
                 }
             }
         }
@@ -161,7 +161,7 @@ impl Work<'_> {
     fn overdue(&self) -> String {
         let (ended, all) = self.workload.progress();
         let unfinished: Vec<String> =
-            self.workload.in_flight().iter().map(u64::to_string).collect();
+            self.workload.in_flight().iter().map(ToString::to_string).collect();
         let which = match unfinished.len() {
             0 => String::new(),
             1..=10 => format!(" (job {})", unfinished.join(", ")),
@@ -171,7 +171,7 @@ impl Work<'_> {
             "the run has taken longer than {}, its `duration`: {ended} of {all} jobs have \
              ended{which}; raise it, or see why they do not end{}",
             humantime::format_duration(self.resolved.duration),
-            self.world.coordinator_tail(),
+            self.world.servers.iter().map(Server::tail).collect::<String>(),
         )
     }
 
@@ -204,37 +204,42 @@ impl Work<'_> {
             name: Some(job.name.clone()),
             array: job.array,
         };
-        let scientists = self.world.scientists();
-        let scientist = scientists.iter().find(|s| s.user == job.scientist);
+        let scientist = self.scientist_of(job);
         let scientist = scientist.with_context(|| format!("there is no {}", job.scientist))?;
         let ids = match scientist.submit_all(&submission) {
             Ok(ids) => ids,
             // As a scientist's script would, where it is known that nobody can answer.
-            Err(_) if !self.world.has_coordinator() => {
+            Err(_) if !self.world.server(&job.coordinator)?.is_started() => {
                 self.workload.postponed(place, self.now() + TRY_AGAIN);
                 return Ok(());
             }
             Err(error) => return Err(error.context(format!("cannot submit {}", job.name))),
         };
         let now = self.now();
-        for id in &ids {
+        let keys: Vec<JobKey> = ids.iter().map(|id| JobKey::new(&job.coordinator, *id)).collect();
+        for key in &keys {
             self.recorder.record(Log::JobSubmitted {
-                job: *id,
+                job: key.clone(),
                 command: job.command.clone(),
                 nodes: job.nodes,
                 types: job.types.clone(),
                 walltime_s: Some(job.walltime.as_secs()),
             });
-            self.times.insert(*id, Times { submitted: now, ..Times::default() });
+            self.times.insert(key.clone(), Times { submitted: now, ..Times::default() });
         }
-        self.watch.add(&ids);
+        self.watch.add(&job.coordinator, &ids);
         self.tell(|| {
-            let numbers: Vec<String> = ids.iter().map(u64::to_string).collect();
+            let numbers: Vec<String> = keys.iter().map(JobKey::to_string).collect();
             format!("job {}: {}", numbers.join(", "), job.command)
         });
-        let reached = self.workload.submitted(place, &ids);
+        let reached = self.workload.submitted(place, &keys);
         self.reached(reached);
         Ok(())
+    }
+
+    /// Who submits a job and fetches its results.
+    fn scientist_of(&self, job: &Job) -> Option<&Scientist> {
+        self.world.scientists_of(&job.coordinator).find(|it| it.user == job.scientist)
     }
 
     /// The folder that a job's directory starts as, made when it is wanted first.
@@ -262,16 +267,16 @@ impl Work<'_> {
         Ok(Some(to))
     }
 
-    fn changed(&mut self, job: &OarJob) {
+    fn changed(&mut self, key: &JobKey, job: &OarJob) {
         if job.state == OarState::Running {
-            self.note_running(job.id);
+            self.note_running(key);
         }
-        let nodes = self.place(job.id).map_or(1, |place| self.resolved.jobs[place].nodes);
+        let nodes = self.place(key).map_or(1, |place| self.resolved.jobs[place].nodes);
         match job.state {
             OarState::Launching => {
-                self.tell(|| format!("job {}: launching on {nodes} nodes", job.id));
+                self.tell(|| format!("job {key}: launching on {nodes} nodes"));
             }
-            OarState::Running => self.tell(|| format!("job {}: running", job.id)),
+            OarState::Running => self.tell(|| format!("job {key}: running")),
             OarState::Waiting
             | OarState::Hold
             | OarState::ToLaunch
@@ -283,45 +288,44 @@ impl Work<'_> {
             | OarState::Terminated
             | OarState::Error => {}
         }
-        let reached = self.workload.changed(job.id, job.state, true);
+        let reached = self.workload.changed(key, job.state, true);
         self.reached(reached);
     }
 
-    fn ended(&mut self, job: OarJob, mesh: Option<JobMesh>) {
-        let Some(place) = self.place(job.id) else { return };
+    fn ended(&mut self, key: JobKey, job: OarJob, mesh: Option<JobMesh>) {
+        let Some(place) = self.place(&key) else { return };
         let wanted = &self.resolved.jobs[place];
         let exit = job.exit_code.map(|status| status >> 8);
         let is_well =
             job.state == OarState::Terminated && exit == Some(i32::from(wanted.expect.exit));
         if job.state == OarState::Terminated {
-            self.note_running(job.id);
+            self.note_running(&key);
         }
         let now = self.now();
-        let times = self.times.get(&job.id).copied().unwrap_or_default();
+        let times = self.times.get(&key).copied().unwrap_or_default();
         let times = Times { ended: now, ..times };
         self.tell(|| match exit {
-            Some(exit) => format!("job {}: {:?}, exit status {exit}", job.id, job.state),
-            None => format!("job {}: {:?}", job.id, job.state),
+            Some(exit) => format!("job {key}: {:?}, exit status {exit}", job.state),
+            None => format!("job {key}: {:?}", job.state),
         });
-        let reached = self.workload.changed(job.id, job.state, is_well);
+        let reached = self.workload.changed(&key, job.state, is_well);
         let was_repeated = self.workload.is_waiting(place);
-        let scientist = self.world.scientists().iter().find(|s| s.user == wanted.scientist);
-        if let Some(scientist) = scientist
+        if let Some(scientist) = self.scientist_of(wanted)
             && !was_repeated
         {
             self.gatherer.fetch(scientist, &job, &wanted.group, wanted.nodes);
         }
-        self.jobs.insert(job.id, EndedJob { place, was_repeated, job, mesh, times });
+        self.jobs.insert(key, EndedJob { place, was_repeated, job, mesh, times });
         self.reached(reached);
     }
 
-    fn place(&self, id: u64) -> Option<usize> {
-        self.workload.place_of(id)
+    fn place(&self, job: &JobKey) -> Option<usize> {
+        self.workload.place_of(job)
     }
 
-    fn note_running(&mut self, id: u64) {
+    fn note_running(&mut self, job: &JobKey) {
         let now = self.now();
-        if let Some(times) = self.times.get_mut(&id) {
+        if let Some(times) = self.times.get_mut(job) {
             times.running.get_or_insert(now);
         }
     }
@@ -374,10 +378,14 @@ impl Work<'_> {
         for text in &warnings {
             recorder.record(Log::Note { text: text.clone() });
         }
-        // The coordinator's word on a pair is a little old, or that of an end which had left already.
-        let agents = Agents::read(&self.world.dir).context("cannot read what the agents say")?;
-        for mesh in jobs.values_mut().filter_map(|ended| ended.mesh.as_mut()) {
-            mesh_log::correct(mesh, &agents, &|host| predictions.machine(host));
+        // A coordinator's word on a pair is a little old, or that of an end which had left already.
+        let agents = Agents::read(&self.world.dir, &self.resolved.clusters());
+        let agents = agents.context("cannot read what the agents say")?;
+        for (job, ended) in &mut jobs {
+            if let Some(mesh) = &mut ended.mesh {
+                let machine = |host: &str| predictions.machine(&job.coordinator, host);
+                mesh_log::correct(job, mesh, &agents, &machine);
+            }
         }
         Ok(Outcome { jobs, gathered, failures, warnings, predictions })
     }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use coordinator_api::job::JobState as OarState;
+use netsim_report::JobKey;
 use netsim_scenario::file::JobState;
 use netsim_scenario::resolved::{Job, Start};
 
@@ -29,7 +30,7 @@ pub(crate) struct Workload {
     at_once: usize,
     /// What groups have been seen to reach, so that it is told once.
     told: BTreeSet<Milestone>,
-    by_id: BTreeMap<u64, usize>,
+    by_key: BTreeMap<JobKey, usize>,
 }
 
 #[derive(Debug)]
@@ -46,7 +47,7 @@ struct Entry {
 enum Progress {
     Waiting,
     /// Its numbers (several for an array) with their states.
-    InFlight(BTreeMap<u64, OarState>),
+    InFlight(BTreeMap<JobKey, OarState>),
     Ended,
 }
 
@@ -62,7 +63,7 @@ impl Workload {
             progress: Progress::Waiting,
         };
         let jobs = jobs.iter().map(entry).collect();
-        Self { jobs, at_once, told: BTreeSet::new(), by_id: BTreeMap::new() }
+        Self { jobs, at_once, told: BTreeSet::new(), by_key: BTreeMap::new() }
     }
 
     /// The jobs that are to be submitted at `now`, by their places in the list. Each must be answered
@@ -100,13 +101,13 @@ impl Workload {
     }
 
     /// A job was submitted and got these numbers. Returns what its group has reached.
-    pub(crate) fn submitted(&mut self, place: usize, ids: &[u64]) -> Vec<Milestone> {
+    pub(crate) fn submitted(&mut self, place: usize, jobs: &[JobKey]) -> Vec<Milestone> {
         let entry = &mut self.jobs[place];
         entry.tries += 1;
-        let states = ids.iter().map(|id| (*id, OarState::Waiting)).collect();
+        let states = jobs.iter().map(|job| (job.clone(), OarState::Waiting)).collect();
         entry.progress = Progress::InFlight(states);
         let group = entry.group.clone();
-        self.by_id.extend(ids.iter().map(|id| (*id, place)));
+        self.by_key.extend(jobs.iter().map(|job| (job.clone(), place)));
         self.tell(&group, JobState::Submitted)
     }
 
@@ -116,11 +117,11 @@ impl Workload {
     }
 
     /// A job has changed its state. Returns what its group has reached.
-    pub(crate) fn changed(&mut self, id: u64, state: OarState, well: bool) -> Vec<Milestone> {
-        let Some(&place) = self.by_id.get(&id) else { return Vec::new() };
+    pub(crate) fn changed(&mut self, job: &JobKey, state: OarState, well: bool) -> Vec<Milestone> {
+        let Some(&place) = self.by_key.get(job) else { return Vec::new() };
         let entry = &mut self.jobs[place];
         let Progress::InFlight(states) = &mut entry.progress else { return Vec::new() };
-        states.insert(id, state);
+        states.insert(job.clone(), state);
         let group = entry.group.clone();
         if states.values().all(|state| state.is_final()) {
             let again = !well && entry.may_be_repeated && entry.tries < MAX_TRIES;
@@ -143,18 +144,18 @@ impl Workload {
         is_new.then_some(milestone).into_iter().collect()
     }
 
-    /// The numbers of the jobs that are in flight.
-    pub(crate) fn in_flight(&self) -> Vec<u64> {
+    /// The jobs that are in flight.
+    pub(crate) fn in_flight(&self) -> Vec<&JobKey> {
         let states = self.jobs.iter().filter_map(|entry| match &entry.progress {
             Progress::InFlight(states) => Some(states),
             Progress::Waiting | Progress::Ended => None,
         });
-        states.flatten().filter(|(_, state)| !state.is_final()).map(|(id, _)| *id).collect()
+        states.flatten().filter(|(_, state)| !state.is_final()).map(|(job, _)| job).collect()
     }
 
-    /// The place in the list of the job with that number.
-    pub(crate) fn place_of(&self, id: u64) -> Option<usize> {
-        self.by_id.get(&id).copied()
+    /// The place of a job in the list.
+    pub(crate) fn place_of(&self, job: &JobKey) -> Option<usize> {
+        self.by_key.get(job).copied()
     }
 
     /// Whether the job at that place is to be submitted, once more or for the first time.
@@ -222,7 +223,7 @@ mod tests {
     }
 
     fn end(workload: &mut Workload, id: u64) -> Vec<Milestone> {
-        workload.changed(id, OarState::Terminated, true)
+        workload.changed(&id.into(), OarState::Terminated, true)
     }
 
     #[test]
@@ -231,15 +232,15 @@ mod tests {
         let mut workload = Workload::new(&jobs, 2);
 
         assert_eq!(workload.due(NOW), [0, 1]);
-        assert_eq!(workload.submitted(0, &[10]), [("c".to_owned(), JobState::Submitted)]);
-        assert_eq!(workload.submitted(1, &[11]), []);
+        assert_eq!(workload.submitted(0, &[10.into()]), [("c".to_owned(), JobState::Submitted)]);
+        assert_eq!(workload.submitted(1, &[11.into()]), []);
         assert_eq!(workload.due(NOW), [0; 0]);
 
         let reached: Vec<JobState> = end(&mut workload, 11).into_iter().map(|m| m.1).collect();
 
         assert_eq!(reached, [JobState::Launching, JobState::Running], "the others have not ended");
         assert_eq!(workload.due(NOW), [2]);
-        assert_eq!(workload.in_flight(), [10]);
+        assert_eq!(workload.in_flight(), [&10.into()]);
     }
 
     #[test]
@@ -251,15 +252,15 @@ mod tests {
         );
         let mut workload = Workload::new(&jobs, 9);
         assert_eq!(workload.due(NOW), [0, 1]);
-        workload.submitted(0, &[1]);
-        workload.submitted(1, &[2]);
+        workload.submitted(0, &[1.into()]);
+        workload.submitted(1, &[2.into()]);
         end(&mut workload, 1);
         assert_eq!(workload.due(NOW), [0; 0]);
 
         assert_eq!(end(&mut workload, 2).last(), Some(&("a".to_owned(), JobState::Ended)));
 
         assert_eq!(workload.due(NOW), [2]);
-        workload.submitted(2, &[3, 4]);
+        workload.submitted(2, &[3.into(), 4.into()]);
         end(&mut workload, 3);
         assert_eq!(workload.progress(), (2, 4), "an array has ended when all of it has");
         assert_eq!(end(&mut workload, 4).last(), Some(&("b".to_owned(), JobState::Ended)));
@@ -275,14 +276,14 @@ mod tests {
              [[job]]\ncommand = \"true\"",
         );
         let mut workload = Workload::new(&jobs, 9);
-        workload.submitted(1, &[100]);
-        workload.changed(100, OarState::Error, false);
+        workload.submitted(1, &[100.into()]);
+        workload.changed(&100.into(), OarState::Error, false);
         assert!(!workload.is_waiting(1));
 
         for id in 1..=u64::from(MAX_TRIES) {
             assert_eq!(workload.due(NOW), [0]);
-            workload.submitted(0, &[id]);
-            workload.changed(id, OarState::Error, false);
+            workload.submitted(0, &[id.into()]);
+            workload.changed(&id.into(), OarState::Error, false);
         }
 
         assert!(workload.has_all_ended());

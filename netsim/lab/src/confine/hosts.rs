@@ -35,10 +35,13 @@ pub(crate) fn are_own() -> bool {
     OWN.get().is_some()
 }
 
-/// From now on these are the lab's names; earlier ones are forgotten.
-pub(crate) fn set(names: &[(&str, IpAddr)]) -> io::Result<()> {
+/// From now on that name is a machine's, which has these addresses; what it was before is forgotten.
+pub(crate) fn set(name: &str, addresses: &[IpAddr]) -> io::Result<()> {
     let own = OWN.get().ok_or_else(|| io::Error::other("this is not the lab"))?;
-    let lines = names.iter().map(|(name, address)| format!("{address} {name}\n"));
+    let known = fs::read_to_string(own)?;
+    let others = known.lines().filter(|line| line.split_whitespace().nth(1) != Some(name));
+    let others = others.map(|line| format!("{line}\n"));
+    let lines = addresses.iter().map(|address| format!("{address} {name}\n"));
     // In its place: a new file would not lie over the system's.
-    fs::write(own, std::iter::once(LOCAL.to_owned()).chain(lines).collect::<String>())
+    fs::write(own, others.chain(lines).collect::<String>())
 }

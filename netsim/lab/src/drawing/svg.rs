@@ -24,7 +24,8 @@ const LINE_TEXT: usize = 150;
 const MOST_EVENTS: usize = 20;
 
 const ROUTER: &str = "#fdf0d5";
-const MACHINE: &str = "#e3f1e3";
+/// Volunteers, by the place of their coordinator.
+const MACHINES: [&str; 5] = ["#e3f1e3", "#fbe3d6", "#d9f0f4", "#f7dfee", "#eeeecb"];
 const OWN: &str = "#e8e6f5";
 const PUBLIC: &str = "#dbe7f5";
 const NETWORK: &str = "#f6f6f6";
@@ -77,6 +78,9 @@ impl Display for Svg<'_> {
 /// What is written below the picture: ways and events.
 fn notes(drawing: &Drawing) -> Vec<String> {
     let mut notes: Vec<String> = drawing.ways.clone();
+    if drawing.coordinators > 1 {
+        notes.push("volunteers of different coordinators have different colours".to_owned());
+    }
     for (index, event) in drawing.events.iter().enumerate().take(MOST_EVENTS) {
         notes.push(format!("({}) {}: {}", index + 1, event.when, event.what));
     }
@@ -197,7 +201,7 @@ fn draw_box(f: &mut Formatter<'_>, node: &Node, (x, top): (usize, usize)) -> fmt
     let is_volunteer = node.name.starts_with("vol-");
     let (fill, radius) = match (node.is_router, is_volunteer) {
         (true, _) => (ROUTER, 16),
-        (false, true) => (MACHINE, 4),
+        (false, true) => (MACHINES[node.cluster.unwrap_or(0) % MACHINES.len()], 4),
         (false, false) => (OWN, 4),
     };
     if node.count > 1 {

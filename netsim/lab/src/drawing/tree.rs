@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use netsim_scenario::Resolved;
+use netsim_scenario::file::Coordinator;
 use netsim_scenario::resolved::Volunteer;
 use netsim_sim::topology::{HostSpec, RouterSpec};
 
@@ -22,6 +23,8 @@ pub(super) struct Node {
     /// The link outwards; empty if it does nothing to packets.
     pub(super) link: String,
     pub(super) is_router: bool,
+    /// The place of the coordinator that it is, or belongs to.
+    pub(super) cluster: Option<usize>,
     /// Whether the router is shared: what is behind it is a network with a name.
     pub(super) is_shared: bool,
     pub(super) inside: Vec<Self>,
@@ -83,6 +86,7 @@ impl Parts<'_> {
             text: words::router(spec),
             link: words::link(&spec.uplink),
             is_router: true,
+            cluster: None,
             is_shared: inside.len() > 1 || inside.iter().any(|node| node.count > 1),
             inside,
             count: 1,
@@ -95,8 +99,28 @@ impl Parts<'_> {
         if spec.churn.is_some() {
             text += ", comes and goes";
         }
-        let inside = Vec::new();
-        Node { name, text, link, is_router: false, is_shared: false, inside, count: 1 }
+        let cluster = self.cluster(&name);
+        // The first one's go without saying.
+        let whose =
+            cluster.filter(|place| *place > 0).map(|it| &self.scenario.coordinators[it].name);
+        if let Some(whose) = whose.filter(|whose| **whose != name) {
+            text += &format!(", of {whose}");
+        }
+        let (is_router, is_shared, inside, count) = (false, false, Vec::new(), 1);
+        Node { name, text, link, is_router, cluster, is_shared, inside, count }
+    }
+
+    /// Where its coordinator comes among all coordinators.
+    fn cluster(&self, host: &str) -> Option<usize> {
+        let scenario = self.scenario;
+        let volunteer = self.volunteers.get(host).map(|it| &it.coordinator);
+        let scientist = || scenario.scientists.iter().find(|it| it.host == host);
+        let relay = || scenario.relays.iter().find(|it| it.host == host);
+        let whose = volunteer
+            .or_else(|| scientist().map(|it| &it.coordinator))
+            .or_else(|| relay().map(|it| &it.coordinator))
+            .map_or(host, String::as_str);
+        scenario.coordinators.iter().position(|it| it.name == whose)
     }
 
     fn role(&self, host: &str) -> String {
@@ -108,7 +132,10 @@ impl Parts<'_> {
         }
         match scenario.scientists.iter().find(|scientist| scientist.host == host) {
             Some(scientist) => format!("{}, {}", scientist.user, scientist.behind.name()),
-            None if host == "coordinator" => "and relay".to_owned(),
+            None if host == Coordinator::NAME => "and relay".to_owned(),
+            None if scenario.coordinators.iter().any(|it| it.name == host) => {
+                "coordinator and relay".to_owned()
+            }
             None if scenario.relays.iter().any(|relay| relay.host == host) => "relay".to_owned(),
             None => "lets HTTPS out".to_owned(),
         }

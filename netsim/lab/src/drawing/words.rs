@@ -126,12 +126,11 @@ fn time(time: Duration) -> String {
 
 /// What happens.
 pub(super) fn what(what: &What) -> String {
-    let program = |verb: &str| verb.to_owned();
     match what {
         What::Network(event) => event_words(event),
-        What::CoordinatorStop => program("coordinator-stop"),
-        What::CoordinatorKill => program("coordinator-kill"),
-        What::CoordinatorStart => program("coordinator-start"),
+        What::CoordinatorStop(name) => format!("coordinator-stop {name}"),
+        What::CoordinatorKill(name) => format!("coordinator-kill {name}"),
+        What::CoordinatorStart(name) => format!("coordinator-start {name}"),
         What::RelayStop(name) => format!("relay-stop {name}"),
         What::RelayKill(name) => format!("relay-kill {name}"),
         What::RelayStart(name) => format!("relay-start {name}"),
@@ -174,9 +173,9 @@ pub(super) fn node(what: &What) -> Option<&str> {
         )
         | What::RelayStop(name)
         | What::RelayKill(name)
-        | What::RelayStart(name) => Some(name),
-        What::CoordinatorStop | What::CoordinatorKill | What::CoordinatorStart => {
-            Some("coordinator")
-        }
+        | What::RelayStart(name)
+        | What::CoordinatorStop(name)
+        | What::CoordinatorKill(name)
+        | What::CoordinatorStart(name) => Some(name),
     }
 }

@@ -1,25 +1,27 @@
 //! From what the coordinator says about ended jobs to the report about them.
 
 use coordinator_api::mesh::{JobMesh, MeshPair};
+use netsim_report::JobKey;
 use netsim_scenario::Resolved;
 
 use super::job::solutions;
 use crate::conduct::{EndedJob, Outcome};
 use crate::report::{JobReport, NodeReport, PairReport};
 
-/// The jobs in the order of their numbers.
+/// The jobs, each coordinator's in the order of their numbers.
 pub(super) fn reports(resolved: &Resolved, outcome: &Outcome) -> Vec<JobReport> {
-    outcome.jobs.values().map(|ended| report(resolved, outcome, ended)).collect()
+    outcome.jobs.iter().map(|(key, ended)| report(resolved, outcome, key, ended)).collect()
 }
 
-fn report(resolved: &Resolved, outcome: &Outcome, ended: &EndedJob) -> JobReport {
+fn report(resolved: &Resolved, outcome: &Outcome, key: &JobKey, ended: &EndedJob) -> JobReport {
     let wanted = &resolved.jobs[ended.place];
     let EndedJob { job, mesh, times, .. } = ended;
-    let output = outcome.gathered.outputs.get(&job.id);
+    let output = outcome.gathered.outputs.get(key);
     let output = output.filter(|_| wanted.expect.queens.is_some());
     let since = |at: std::time::Duration| at.saturating_sub(times.submitted).as_secs_f64();
     let mut report = JobReport {
         id: job.id,
+        coordinator: key.coordinator.clone(),
         name: wanted.name.clone(),
         group: wanted.group.clone(),
         place: ended.place,
@@ -40,18 +42,19 @@ fn report(resolved: &Resolved, outcome: &Outcome, ended: &EndedJob) -> JobReport
     };
     if let Some(mesh) = mesh {
         report.mesh_ready_after_ms = mesh.open_ms.map(|open| open.saturating_sub(mesh.assigned_ms));
-        report.nodes = nodes(resolved, outcome, mesh);
-        report.pairs = pairs(outcome, mesh);
+        let machine = |host: &str| outcome.predictions.machine(&key.coordinator, host);
+        report.nodes = nodes(resolved, &machine, mesh);
+        report.pairs = pairs(outcome, &machine, mesh);
     }
     report
 }
 
-fn nodes(resolved: &Resolved, outcome: &Outcome, mesh: &JobMesh) -> Vec<NodeReport> {
+fn nodes(resolved: &Resolved, machine: &dyn Fn(&str) -> String, mesh: &JobMesh) -> Vec<NodeReport> {
     let node = |member: &coordinator_api::mesh::MeshMember| {
         let sum = |count: &dyn Fn(&MeshPair) -> u64| {
             mesh.pairs.iter().filter(|pair| pair.from == member.rank).map(count).sum()
         };
-        let host = outcome.predictions.machine(&member.name);
+        let host = machine(&member.name);
         let behind = resolved.volunteers.iter().find(|v| v.host == host);
         NodeReport {
             rank: member.rank,
@@ -64,14 +67,13 @@ fn nodes(resolved: &Resolved, outcome: &Outcome, mesh: &JobMesh) -> Vec<NodeRepo
     mesh.members.iter().map(node).collect()
 }
 
-fn pairs(outcome: &Outcome, mesh: &JobMesh) -> Vec<PairReport> {
+fn pairs(outcome: &Outcome, machine: &dyn Fn(&str) -> String, mesh: &JobMesh) -> Vec<PairReport> {
     let find =
         |from: u16, to: u16| mesh.pairs.iter().find(|p| p.from == from && p.to == to).cloned();
-    let name = |host: &str| outcome.predictions.machine(host);
     let mut pairs = Vec::new();
     for (i, low) in mesh.members.iter().enumerate() {
         for high in &mesh.members[i + 1..] {
-            let predicted = outcome.predictions.between(&name(&low.name), &name(&high.name));
+            let predicted = outcome.predictions.between(&machine(&low.name), &machine(&high.name));
             pairs.push(PairReport {
                 ranks: (low.rank, high.rank),
                 predicted,

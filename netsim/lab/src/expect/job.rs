@@ -23,7 +23,7 @@ pub(super) struct Looked {
 /// Looks at all that is expected of a job. `output` is the first node's standard output, if it is there.
 pub(super) fn look(wanted: &Job, report: &JobReport, output: Option<&str>) -> Vec<Looked> {
     let expect = &wanted.expect;
-    let who = format!("job {} ({})", report.id, report.name);
+    let who = format!("job {} ({})", report.key(), report.name);
     if expect.may_fail && report.state == "Error" {
         let text = "ends, well or not".to_owned();
         return vec![Looked { text, wrong: Vec::new() }];

@@ -25,11 +25,11 @@ pub(super) struct Facts<'a> {
 
 /// Looks at one expectation.
 pub(super) fn check(expectation: &Expectation, facts: &Facts<'_>) -> Checked {
-    let group = expectation.group.as_deref();
+    let scope = expectation;
     let (text, met, found) = match &expectation.that {
-        Holds::Number(number, bounds) => count(*number, bounds, group, facts),
+        Holds::Number(number, bounds) => count(*number, bounds, scope, facts),
         Holds::Metric { metric, percentile, bounds } => {
-            let values = facts.values(*metric, group);
+            let values = facts.values(*metric, scope);
             let text = format!("{} of {} {}", ordinal(*percentile), metric.name(), seconds(bounds));
             match nearest_rank(values, *percentile) {
                 Some((value, of)) => {
@@ -40,13 +40,13 @@ pub(super) fn check(expectation: &Expectation, facts: &Facts<'_>) -> Checked {
             }
         }
         Holds::RelayedAsPredicted => {
-            let wrong = facts.pairs(group).filter_map(|(job, pair)| wrongly_relayed(job, pair));
+            let wrong = facts.pairs(scope).filter_map(|(job, pair)| wrongly_relayed(job, pair));
             let text = "the relayed pairs are those that RFC 4787 makes impossible".to_owned();
-            verdict(text, facts.pairs(group).count(), wrong.collect())
+            verdict(text, facts.pairs(scope).count(), wrong.collect())
         }
         Holds::LanPairsDirect => {
             let text = "machines of one network talk inside it".to_owned();
-            let pairs: Vec<_> = facts.pairs(group).filter(|(j, p)| facts.is_lan(j, p)).collect();
+            let pairs: Vec<_> = facts.pairs(scope).filter(|(j, p)| facts.is_lan(j, p)).collect();
             let astray = pairs.iter().filter_map(|(job, pair)| facts.leaves_the_lan(job, pair));
             let crossings = facts.crossings.iter().filter_map(|c| lan::too_much(c, pairs.len()));
             verdict(text, pairs.len(), astray.chain(crossings).collect())
@@ -58,7 +58,7 @@ pub(super) fn check(expectation: &Expectation, facts: &Facts<'_>) -> Checked {
             };
             let text = format!("{a} – {b} is {wanted}");
             // The last job that both had a part in shows the path in the end.
-            let found = facts.pairs(group).filter(|(job, pair)| {
+            let found = facts.pairs(scope).filter(|(job, pair)| {
                 let (low, high) = job.hosts(pair);
                 (low == a && high == b) || (low == b && high == a)
             });
@@ -66,8 +66,8 @@ pub(super) fn check(expectation: &Expectation, facts: &Facts<'_>) -> Checked {
             (text, path == wanted, path)
         }
     };
-    let text = match group {
-        Some(group) => format!("{group}: {text}"),
+    let text = match expectation.scope() {
+        Some(scope) => format!("{scope}: {text}"),
         None => text,
     };
     Checked { text, met, found }
@@ -76,24 +76,24 @@ pub(super) fn check(expectation: &Expectation, facts: &Facts<'_>) -> Checked {
 fn count(
     number: Number,
     bounds: &Bounds<u64>,
-    group: Option<&str>,
+    scope: &Expectation,
     facts: &Facts<'_>,
 ) -> (String, bool, String) {
     let pairs =
-        |path: &str| facts.pairs(group).filter(|(_, pair)| pair.path() == path).count() as u64;
+        |path: &str| facts.pairs(scope).filter(|(_, pair)| pair.path() == path).count() as u64;
     let (name, found) = match number {
         Number::JobsTerminated => {
             let well = |job: &&JobReport| job.state == "Terminated";
-            ("jobs that ended well", facts.jobs(group).filter(well).count() as u64)
+            ("jobs that ended well", facts.jobs(scope).filter(well).count() as u64)
         }
         Number::JobsFailed => {
             let failed = |job: &&JobReport| job.state != "Terminated";
-            ("jobs that failed", facts.jobs(group).filter(failed).count() as u64)
+            ("jobs that failed", facts.jobs(scope).filter(failed).count() as u64)
         }
         Number::DirectPairs => ("direct pairs", pairs("direct")),
         Number::RelayedPairs => ("relayed pairs", pairs("relayed")),
         Number::CollectedFiles => {
-            let of = |(name, _): &(&String, &u64)| group.is_none_or(|group| *name == group);
+            let of = |(name, _): &(&String, &u64)| facts.jobs(scope).any(|job| job.group == **name);
             ("collected files", facts.files.iter().filter(of).map(|(_, count)| count).sum())
         }
     };
@@ -111,36 +111,36 @@ fn verdict(text: String, looked_at: usize, wrong: Vec<String>) -> (String, bool,
 }
 
 impl<'a> Facts<'a> {
-    /// The jobs of a group; of those that were repeated, the last try.
-    fn jobs(&self, group: Option<&str>) -> impl Iterator<Item = &'a JobReport> {
+    /// The jobs that an expectation is about; of those that were repeated, the last try.
+    fn jobs(&self, scope: &Expectation) -> impl Iterator<Item = &'a JobReport> {
         let jobs = self.jobs.iter().filter(|job| !job.was_repeated);
-        jobs.filter(move |job| group.is_none_or(|group| job.group == group))
+        jobs.filter(move |job| scope.covers(&job.coordinator, &job.group))
     }
 
-    fn pairs(&self, group: Option<&str>) -> impl Iterator<Item = (&'a JobReport, &'a PairReport)> {
-        self.jobs(group).flat_map(|job| job.pairs.iter().map(move |pair| (job, pair)))
+    fn pairs(&self, scope: &Expectation) -> impl Iterator<Item = (&'a JobReport, &'a PairReport)> {
+        self.jobs(scope).flat_map(|job| job.pairs.iter().map(move |pair| (job, pair)))
     }
 
     /// A metric's values, in seconds.
-    fn values(&self, metric: Metric, group: Option<&str>) -> Vec<f64> {
-        let ends = || self.pairs(group).flat_map(|(_, pair)| pair.ends());
+    fn values(&self, metric: Metric, scope: &Expectation) -> Vec<f64> {
+        let ends = || self.pairs(scope).flat_map(|(_, pair)| pair.ends());
         match metric {
             Metric::TimeToMesh => {
-                let ms = self.jobs(group).filter_map(|job| job.mesh_ready_after_ms);
+                let ms = self.jobs(scope).filter_map(|job| job.mesh_ready_after_ms);
                 ms.map(|ms| ms as f64 / 1e3).collect()
             }
             Metric::Rtt => {
                 let of = |(_, pair): (_, &PairReport)| {
                     pair.ends().filter_map(|end| end.rtt_us).min().map(|us| us as f64 / 1e6)
                 };
-                self.pairs(group).filter_map(of).collect()
+                self.pairs(scope).filter_map(of).collect()
             }
             Metric::FirstByte => ends()
                 .filter_map(|end| end.established_after_ms)
                 .map(|ms| ms as f64 / 1e3)
                 .collect(),
-            Metric::QueueTime => self.jobs(group).filter_map(|job| job.queued_s).collect(),
-            Metric::RunTime => self.jobs(group).filter_map(|job| job.ran_s).collect(),
+            Metric::QueueTime => self.jobs(scope).filter_map(|job| job.queued_s).collect(),
+            Metric::RunTime => self.jobs(scope).filter_map(|job| job.ran_s).collect(),
         }
     }
 

@@ -1,5 +1,6 @@
-//! The coordinator, its tokens and users.
+//! The coordinators, their tokens and users.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -8,10 +9,11 @@ use nix::unistd::Pid;
 use super::{COMMAND, STOP, World};
 use crate::confine::hosts;
 use crate::program::{Finished, Place, Program};
+use crate::topology::Machine;
 use netsim_scenario::resolved::Coordinator;
 
-/// Its machine's name, where that has addresses of both families.
-const NAME: &str = "coordinator.test";
+/// What its machine's name ends in, where that has addresses of both families.
+const DOMAIN: &str = "test";
 /// Where its control channel and its relay listen, by UDP.
 pub(crate) const RENDEZVOUS_PORT: u16 = 6443;
 const RELAY_PORT: u16 = 6444;
@@ -19,19 +21,47 @@ const RELAY_PORT: u16 = 6444;
 /// From the start of an empty data directory to `ready`.
 const READY: Duration = Duration::from_secs(20);
 
-impl World {
-    /// Starts the coordinator and waits until it is ready.
-    pub fn start_coordinator(&mut self, settings: &Coordinator) -> anyhow::Result<()> {
-        let place = self.coordinator_place()?;
+/// A coordinator on a machine of its own.
+pub struct Server {
+    /// Its machine, whose name it has.
+    pub machine: Machine,
+    /// Where it runs, and its administrator's commands.
+    pub place: Place,
+    /// The settings that it is started with.
+    pub settings: Coordinator,
+    program: Option<Program>,
+    /// The program's file.
+    file: PathBuf,
+    api_port: u16,
+}
+
+impl Server {
+    pub(super) fn new(
+        machine: Machine,
+        place: Place,
+        settings: Coordinator,
+        file: PathBuf,
+        api_port: u16,
+    ) -> Self {
+        Self { machine, place, settings, program: None, file, api_port }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.machine.name
+    }
+
+    /// Starts it on the data that it has, if it has any, and waits until it is ready.
+    pub fn start(&mut self) -> anyhow::Result<()> {
         // With both families behind one name, as in the world outside.
-        let any = if self.public.ipv6.is_some() { "[::]" } else { "0.0.0.0" };
+        let any = if self.machine.ipv6.is_some() { "[::]" } else { "0.0.0.0" };
         let seconds = |d: Duration| humantime::format_duration(d).to_string().replace(' ', "");
         let args = [
             "serve".to_owned(),
             "--data".to_owned(),
-            place.dir.join("data").display().to_string(),
+            self.data(),
             "--public-address".to_owned(),
-            self.coordinator_name()?,
+            self.public_address()?,
             "--listen".to_owned(),
             format!("{any}:{}", self.api_port),
             "--rendezvous".to_owned(),
@@ -39,70 +69,69 @@ impl World {
             "--relay".to_owned(),
             format!("{any}:{RELAY_PORT}"),
             "--poll-interval".to_owned(),
-            seconds(settings.poll_interval),
+            seconds(self.settings.poll_interval),
             "--node-timeout".to_owned(),
-            seconds(settings.node_timeout),
+            seconds(self.settings.node_timeout),
             "--launch-deadline".to_owned(),
-            seconds(settings.launch_deadline),
+            seconds(self.settings.launch_deadline),
         ];
-        let mut program = place.start("coordinator", &self.program("coordinator"), args)?;
+        let mut program = self.place.start("coordinator", &self.file, args)?;
         program.wait_for("the word ready", READY, |program| {
             program.stdout().lines().any(|line| line == "ready").then_some(())
         })?;
-        self.coordinator = Some(program);
-        self.settings = settings.clone();
+        self.program = Some(program);
         Ok(())
     }
 
-    /// The name or address by which everybody knows the coordinator.
-    fn coordinator_name(&self) -> anyhow::Result<String> {
-        let address = self.public.address;
-        match self.public.ipv6 {
+    fn data(&self) -> String {
+        self.place.dir.join("data").display().to_string()
+    }
+
+    /// The name or address by which everybody knows it.
+    fn public_address(&self) -> anyhow::Result<String> {
+        let address = self.machine.address;
+        match self.machine.ipv6 {
             Some(ipv6) if hosts::are_own() => {
-                hosts::set(&[(NAME, address), (NAME, ipv6.into())])
-                    .context("cannot give the coordinator's machine its name")?;
-                Ok(NAME.to_owned())
+                let name = format!("{}.{DOMAIN}", self.name());
+                hosts::set(&name, &[address, ipv6.into()])
+                    .with_context(|| format!("cannot give {} its name", self.name()))?;
+                Ok(name)
             }
             Some(_) | None => Ok(address.to_string()),
         }
     }
 
-    /// Starts the coordinator again on the data that it has, with the settings that it had.
-    pub fn start_coordinator_again(&mut self) -> anyhow::Result<()> {
-        self.start_coordinator(&self.settings.clone())
-    }
-
-    /// Kills the coordinator, as a crash would.
-    pub fn kill_coordinator(&mut self) {
-        if let Some(program) = self.coordinator.take() {
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(program) = self.program.take() {
             program.kill();
         }
     }
 
-    /// Whether the coordinator was started, and neither stopped nor killed since.
-    pub fn has_coordinator(&self) -> bool {
-        self.coordinator.is_some()
+    /// Whether it was started, and neither stopped nor killed since.
+    pub fn is_started(&self) -> bool {
+        self.program.is_some()
     }
 
-    /// What the coordinator said when it started, and its log.
-    pub fn coordinator_output(&self) -> (String, String) {
+    /// What it said when it started, and its log.
+    pub fn output(&self) -> (String, String) {
         let text = |program: &Program| (program.stdout(), program.log());
-        self.coordinator.as_ref().map(text).unwrap_or_default()
+        self.program.as_ref().map(text).unwrap_or_default()
     }
 
-    /// The coordinator's process, if it runs.
-    pub fn coordinator_pid(&self) -> Option<Pid> {
-        self.coordinator.as_ref().map(Program::pid)
+    /// Its process, if it runs.
+    pub fn pid(&self) -> Option<Pid> {
+        self.program.as_ref().map(Program::pid)
     }
 
-    /// The end of the coordinator's log.
-    pub fn coordinator_tail(&self) -> String {
-        self.coordinator.as_ref().map(|program| program.tail().to_string()).unwrap_or_default()
+    /// The end of its log.
+    pub fn tail(&self) -> String {
+        self.program.as_ref().map(|program| program.tail().to_string()).unwrap_or_default()
     }
 
-    /// Ends the coordinator cleanly, if it runs.
-    pub fn stop_coordinator(&mut self) -> anyhow::Result<()> {
-        if let Some(program) = self.coordinator.take() {
+    /// Ends it cleanly, if it runs.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(program) = self.program.take() {
             program.stop(STOP)?;
         }
         Ok(())
@@ -138,12 +167,11 @@ impl World {
         self.one_line(&["user", "add", name])
     }
 
-    /// Runs an administrator's command beside the coordinator.
+    /// Runs an administrator's command beside it.
     pub fn administrate(&self, args: &[&str]) -> anyhow::Result<Finished> {
-        let place = self.coordinator_place()?;
-        let data = place.dir.join("data").display().to_string();
+        let data = self.data();
         let args = args.iter().copied().chain(["--data", &data]);
-        Ok(place.expect("administrator", &self.program("coordinator"), args, COMMAND)?)
+        Ok(self.place.expect("administrator", &self.file, args, COMMAND)?)
     }
 
     fn one_line(&self, args: &[&str]) -> anyhow::Result<String> {
@@ -153,8 +181,18 @@ impl World {
             format!("`coordinator {}` printed no token: {}", args.join(" "), finished.stdout)
         })
     }
+}
 
-    fn coordinator_place(&self) -> anyhow::Result<Place> {
-        super::place(&self.dir, "coordinator", &self.public.netns)
+impl World {
+    /// The coordinator of that name.
+    pub fn server(&self, name: &str) -> anyhow::Result<&Server> {
+        let found = self.servers.iter().find(|server| server.name() == name);
+        found.with_context(|| format!("there is no coordinator {name}"))
+    }
+
+    /// The coordinator of that name.
+    pub fn server_mut(&mut self, name: &str) -> anyhow::Result<&mut Server> {
+        let found = self.servers.iter_mut().find(|server| server.name() == name);
+        found.with_context(|| format!("there is no coordinator {name}"))
     }
 }

@@ -1,6 +1,6 @@
 //! How volunteers become nodes: many at once, each with the name of its machine.
 //!
-//! The coordinator numbers nodes in the order in which they enrol, and machines are named so before:
+//! A coordinator numbers its nodes in the order in which they enrol, and machines are named so before:
 //! `vol-7` is to be the seventh. Where many enrol at once the order is anybody's, so each enrols
 //! into a folder of its own, which then is given to the machine whose name it got.
 
@@ -18,18 +18,20 @@ use super::{COMMAND, Volunteer, World};
 const AT_ONCE: usize = 16;
 
 impl World {
-    /// Enrols every volunteer that has not joined yet, with a fresh token each.
+    /// Enrols every volunteer that has not joined yet with its coordinator, with a fresh token each.
     pub fn enrol(&self) -> anyhow::Result<()> {
-        let new: Vec<&Volunteer> =
-            self.volunteers.iter().filter(|v| !v.state_dir().exists()).collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        let tokens = self.tokens(new.len())?;
-        let work: Vec<(&Volunteer, &String)> = new.iter().copied().zip(&tokens).collect();
-        // What a machine gives is said when it enrols: names are exchanged among equals only.
-        for alike in work.chunk_by(|(a, _), (b, _)| a.cores == b.cores) {
-            self.enrol_alike(alike)?;
+        for server in &self.servers {
+            let own = self.volunteers.iter().filter(|v| v.coordinator == server.name());
+            let new: Vec<&Volunteer> = own.filter(|v| !v.state_dir().exists()).collect();
+            if new.is_empty() {
+                continue;
+            }
+            let tokens = server.tokens(new.len())?;
+            let work: Vec<(&Volunteer, &String)> = new.iter().copied().zip(&tokens).collect();
+            // What a machine gives is said when it enrols: names are exchanged among equals only.
+            for alike in work.chunk_by(|(a, _), (b, _)| a.cores == b.cores) {
+                self.enrol_alike(alike)?;
+            }
         }
         Ok(())
     }

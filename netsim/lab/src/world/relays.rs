@@ -17,12 +17,14 @@ const READY: Duration = Duration::from_secs(20);
 pub(crate) struct LoneRelay {
     pub(crate) machine: Machine,
     pub(crate) place: Place,
+    /// The coordinator that it works for.
+    coordinator: String,
     program: Option<Program>,
 }
 
 impl LoneRelay {
-    pub(super) fn new(machine: Machine, place: Place) -> Self {
-        Self { machine, place, program: None }
+    pub(super) fn new(machine: Machine, place: Place, coordinator: &str) -> Self {
+        Self { machine, place, coordinator: coordinator.to_owned(), program: None }
     }
 }
 
@@ -32,11 +34,12 @@ impl World {
         self.relays.iter()
     }
 
-    /// Adds a relay's machine in the public network, and starts the relay; its name.
+    /// Adds a machine for a relay of the first coordinator in the public network, and starts the relay; its
+    /// name.
     pub fn add_relay(&mut self) -> anyhow::Result<String> {
         let name = format!("relay-{}", self.relays.len() + 1);
         let (machine, place) = self.add_machine(&name, Preset::None)?;
-        self.relays.push(LoneRelay::new(machine, place));
+        self.relays.push(LoneRelay::new(machine, place, self.servers[0].name()));
         self.start_relay(&name)?;
         Ok(name)
     }
@@ -61,7 +64,8 @@ impl World {
             self.relays[index].machine.address.to_string(),
         ]);
         if !state.exists() {
-            args.extend(["--join".to_owned(), self.relay_token()?]);
+            let server = self.server(&self.relays[index].coordinator)?;
+            args.extend(["--join".to_owned(), server.relay_token()?]);
         }
         let relay = &self.relays[index];
         let mut program = relay.place.start(name, &self.program("coordinator"), args)?;

@@ -7,7 +7,7 @@ use netsim_scenario::Resolved;
 use netsim_sim::{Event, Firewall};
 
 use super::relays::LoneRelay;
-use super::{API_PORT, Programs, Scientist, Volunteer, WEB_PORT, World, place, proxies};
+use super::{API_PORT, Programs, Scientist, Server, Volunteer, WEB_PORT, World, place, proxies};
 use crate::processes;
 use crate::topology::Topology;
 
@@ -15,20 +15,32 @@ impl World {
     /// Builds the networks of a scenario, with its scientists and volunteers. Nothing runs yet.
     pub fn build(dir: &Path, programs: Programs, resolved: &Resolved) -> anyhow::Result<Self> {
         let topology = Topology::build(&resolved.topology, resolved.seed)?;
-        let public = topology.machine("coordinator")?;
+        let routers = &resolved.topology.routers;
+        let only_web = routers.iter().any(|router| router.firewall == Firewall::Tcp80443Only);
+        let api_port = if only_web { WEB_PORT } else { API_PORT };
+        let mut servers = Vec::new();
+        for settings in &resolved.coordinators {
+            let machine = topology.machine(&settings.name)?;
+            let place = place(dir, &settings.name, &machine.netns)?;
+            let file = programs.path("coordinator");
+            servers.push(Server::new(machine, place, settings.clone(), file, api_port));
+        }
         let mut scientists = Vec::new();
         for scientist in &resolved.scientists {
             let machine = topology.machine(&scientist.host)?;
             let place = place(dir, &scientist.host, &machine.netns)?;
-            scientists.push(Scientist::new(&scientist.user, place, machine, programs.clone()));
+            let (user, coordinator) = (&scientist.user, &scientist.coordinator);
+            let programs = programs.clone();
+            scientists.push(Scientist::new(user, coordinator, place, machine, programs));
         }
         let mut volunteers = Vec::new();
-        for (index, volunteer) in resolved.volunteers.iter().enumerate() {
+        for volunteer in &resolved.volunteers {
             let machine = topology.machine(&volunteer.host)?;
             let place = place(dir, &volunteer.host, &machine.netns)?;
             let cores = u16::try_from(volunteer.cores).context("too many cores")?;
             volunteers.push(Volunteer {
-                host: format!("vol-{}", index + 1),
+                coordinator: volunteer.coordinator.clone(),
+                host: volunteer.node.clone(),
                 machine,
                 place,
                 cores,
@@ -39,21 +51,15 @@ impl World {
         for relay in &resolved.relays {
             let machine = topology.machine(&relay.host)?;
             let place = place(dir, &relay.host, &machine.netns)?;
-            relays.push(LoneRelay::new(machine, place));
+            relays.push(LoneRelay::new(machine, place, &relay.coordinator));
         }
-        let routers = &resolved.topology.routers;
-        let only_web = routers.iter().any(|router| router.firewall == Firewall::Tcp80443Only);
-        let api_port = if only_web { WEB_PORT } else { API_PORT };
         proxies::tell(&mut volunteers, &topology, routers)?;
         let proxies = proxies::start(dir, &topology, routers, api_port)?;
         Ok(Self {
             volunteers,
-            coordinator: None,
+            servers,
             proxies,
-            api_port,
             relays,
-            settings: resolved.coordinator.clone(),
-            public,
             scientists,
             dir: dir.to_owned(),
             programs,

@@ -23,6 +23,8 @@ const ASK_EVERY: Duration = Duration::from_millis(150);
 pub struct Scientist {
     /// The scientist's name at the coordinator.
     pub user: String,
+    /// The coordinator that knows the scientist.
+    pub coordinator: String,
     /// The machine.
     pub machine: Machine,
     /// Where the tools run.
@@ -99,9 +101,16 @@ impl Submission {
 }
 
 impl Scientist {
-    pub(super) fn new(user: &str, mut place: Place, machine: Machine, programs: Programs) -> Self {
+    pub(super) fn new(
+        user: &str,
+        coordinator: &str,
+        mut place: Place,
+        machine: Machine,
+        programs: Programs,
+    ) -> Self {
         place.env.push(("OAR_CONFIG".into(), place.dir.join("oar.json").into()));
-        Self { user: user.to_owned(), machine, place, login: None, programs }
+        let (user, coordinator) = (user.to_owned(), coordinator.to_owned());
+        Self { user, coordinator, machine, place, login: None, programs }
     }
 
     /// The login, if there was one.

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use coordinator_api::resource::ResourceState;
 use netsim_report::agents;
 
 use super::World;
@@ -15,7 +14,9 @@ use netsim_scenario::Preset;
 
 /// A volunteer.
 pub struct Volunteer {
-    /// The host name that the coordinator gives it: `vol-1` is the first to enrol.
+    /// The coordinator that it enrols with.
+    pub coordinator: String,
+    /// The host name that that one gives it: `vol-1` is the first to enrol.
     pub host: String,
     /// Its machine, whose name may be another one.
     pub machine: Machine,
@@ -27,12 +28,13 @@ pub struct Volunteer {
 }
 
 impl World {
-    /// Adds a volunteer's machine and returns its index. It has not joined yet.
+    /// Adds the machine of a volunteer of the first coordinator and returns its index. It has not joined yet.
     pub fn add_volunteer(&mut self, behind: Preset, cores: u16) -> anyhow::Result<usize> {
         let index = self.volunteers.len();
         let host = format!("vol-{}", index + 1);
         let (machine, place) = self.add_machine(&host, behind)?;
-        self.volunteers.push(Volunteer { host, machine, place, cores, agent: None });
+        let coordinator = self.servers[0].name().to_owned();
+        self.volunteers.push(Volunteer { coordinator, host, machine, place, cores, agent: None });
         Ok(index)
     }
 
@@ -54,32 +56,30 @@ impl World {
         Ok(())
     }
 
-    /// The states of the nodes that the coordinator knows, by host name.
-    pub fn nodes(&self) -> anyhow::Result<Vec<(String, ResourceState)>> {
-        let resources = self.scientist().api(|client| async move { client.resources().await })?;
-        let mut nodes: Vec<_> =
-            resources.into_iter().map(|r| (r.network_address, r.state)).collect();
-        nodes.sort();
-        nodes.dedup();
-        Ok(nodes)
-    }
-
-    /// Waits until that many nodes are alive, as `oarnodes` shows them on the scientist's machine.
+    /// Waits until that many nodes are alive, as `oarnodes` shows them on the machine of each coordinator's
+    /// first scientist.
     pub fn wait_until_alive(&self, count: usize, limit: Duration) -> anyhow::Result<()> {
         let mut seen = Vec::new();
         let every = Duration::from_millis(200);
         let alive = wait::until_every(every, "all nodes alive", limit, || {
-            seen = self.scientist().oar_nodes().unwrap_or_default();
-            let alive = seen.iter().filter(|(_, state)| state == "Alive").count();
+            seen.clear();
+            for scientist in self.first_scientists() {
+                let nodes = scientist.oar_nodes().unwrap_or_default().into_iter();
+                let whose = scientist.coordinator.as_str();
+                seen.extend(nodes.map(|(host, state)| (whose, host, state)));
+            }
+            let alive = seen.iter().filter(|(_, _, state)| state == "Alive").count();
             (alive == count).then_some(())
         });
         let Err(late) = alive else { return Ok(()) };
-        let tails: String = self
-            .volunteers
-            .iter()
-            .filter(|v| !seen.iter().any(|(host, state)| *host == v.host && state == "Alive"))
-            .map(|v| format!("\n  {}:{}", v.host, v.tail()))
-            .collect();
+        let is_alive = |v: &&Volunteer| {
+            let known_as = (v.coordinator.as_str(), v.host.as_str(), "Alive");
+            seen.iter()
+                .any(|(whose, host, state)| (*whose, host.as_str(), state.as_str()) == known_as)
+        };
+        let absent = self.volunteers.iter().filter(|v| !is_alive(v));
+        let tails: String =
+            absent.map(|v| format!("\n  {}:{}", v.machine.name, v.tail())).collect();
         bail!("{late}: oarnodes shows {seen:?}, {count} nodes are wanted{tails}");
     }
 }

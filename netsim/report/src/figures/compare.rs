@@ -94,8 +94,28 @@ pub fn over_parameter(id: &'static str, parameter: &str, points: &Points) -> Opt
         data,
         layout: layout(
             320,
-            json!({"title": {"text": plain(parameter)}, "type": kind}),
+            // Also those without a number have their place: otherwise they come last.
+            json!({"title": {"text": plain(parameter)}, "type": kind,
+                   "categoryorder": "array", "categoryarray": labels}),
             json!({"title": {"text": plain(&points.metric)}, "rangemode": "tozero"}),
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_whose_runs_broke_stands_where_it_was_given() {
+        let at = |label: &str, values: &[f64]| (label.to_owned(), values.to_vec());
+        let at = vec![at("adsl", &[]), at("wifi", &[2.0, 3.0]), at("lan", &[1.0])];
+        let points = Points { metric: "round trip (ms)".to_owned(), at };
+
+        let figure = over_parameter("metric-1", "volunteers.link", &points).unwrap();
+
+        assert_eq!(figure.layout["xaxis"]["categoryarray"], json!(["adsl", "wifi", "lan"]));
+        assert_eq!(figure.layout["xaxis"]["categoryorder"], "array");
+        assert_eq!(figure.data[0]["x"], json!(["wifi", "wifi", "lan"]));
+    }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Bars, Figure, colour, counts_over_time, layout, mark_faults, name_axis, plain};
 use super::{seconds, stacked, time_axis};
+use crate::job::JobKey;
 use crate::model::{Job, Run};
 
 /// The most rows: what fits on a page that is printed.
@@ -149,7 +150,7 @@ pub(super) fn by_node(run: &Run) -> Option<Figure> {
         return None;
     }
     let shown = &busy[..busy.len().min(MOST_ROWS)];
-    let mut by_job: BTreeMap<u64, Vec<(String, f64, f64, String)>> = BTreeMap::new();
+    let mut by_job: BTreeMap<&JobKey, Vec<(String, f64, f64, String)>> = BTreeMap::new();
     for command in commands(run).filter(|command| shown.contains(&command.node)) {
         let Command { job, rank, node, from, to } = command;
         let (from_text, to_text) = (seconds(from), seconds(to));
@@ -188,7 +189,7 @@ pub(super) fn by_node(run: &Run) -> Option<Figure> {
 
 /// The command of a rank.
 struct Command<'a> {
-    job: u64,
+    job: &'a JobKey,
     rank: u32,
     node: &'a str,
     from: f64,
@@ -199,7 +200,7 @@ fn commands(run: &Run) -> impl Iterator<Item = Command<'_>> {
     run.jobs.iter().flat_map(|job| {
         job.commands.iter().filter_map(move |(launch, (from, to))| {
             let node = job.ranks.get(launch)?;
-            Some(Command { job: job.id, rank: launch.1, node, from: *from, to: *to })
+            Some(Command { job: &job.id, rank: launch.1, node, from: *from, to: *to })
         })
     })
 }

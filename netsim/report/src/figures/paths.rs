@@ -78,7 +78,7 @@ pub(super) fn timeline(run: &Run) -> Option<Figure> {
     let place: BTreeMap<&str, usize> =
         (0..).zip(&run.nodes).map(|(at, node)| (node.name.as_str(), at)).collect();
     let at = |name: &str| place.get(name).copied().unwrap_or(usize::MAX);
-    chosen.sort_by_key(|(key, _)| (key.job, at(&key.from), at(&key.to)));
+    chosen.sort_by_key(|(key, _)| (&key.job, at(&key.from), at(&key.to)));
     let several = chosen.iter().any(|(key, _)| key.job != chosen[0].0.job);
     let label = |key: &PairKey| {
         let pair = format!("{} → {}", plain(&key.from), plain(&key.to));

@@ -2,12 +2,13 @@
 
 use super::Series;
 use crate::event::PathKind;
+use crate::job::JobKey;
 
 /// Which pair of which job.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PairKey {
-    /// The job's number.
-    pub job: u64,
+    /// The job.
+    pub job: JobKey,
     /// The sender.
     pub from: String,
     /// The receiver.

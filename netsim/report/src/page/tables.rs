@@ -111,29 +111,26 @@ pub(super) fn nodes(run: &Run) -> Markup {
             series.last().map_or(0.0, |(_, v)| *v) - series.first().map_or(0.0, |(_, v)| *v);
         format!("{:.2}", grown.max(0.0) / 1e6)
     };
+    let several = run.volunteers().any(|node| !node.coordinator.is_empty());
     let rows = run.volunteers().map(|node| {
         let up: f64 = node.up.iter().map(|(from, to)| to - from).sum();
-        vec![
-            node.name.clone(),
-            node.behind.clone(),
-            node.region.clone(),
+        let whose = several.then(|| node.coordinator.clone());
+        let first = [node.name.clone(), node.behind.clone(), node.region.clone()];
+        let rest = [
             format!("{:.1}", 100.0 * up / run.end.max(1e-9)),
             node.up.len().to_string(),
             node.crashes.to_string(),
             last(&node.sent),
             last(&node.received),
-        ]
+        ];
+        first.into_iter().chain(whose).chain(rest).collect()
     });
-    let header = [
-        "node",
-        "behind",
-        "region",
-        "agent at work (%)",
-        "#starts",
-        "#crashes",
-        "sent (MB)",
-        "received (MB)",
-    ];
+    let rest = ["agent at work (%)", "#starts", "#crashes", "sent (MB)", "received (MB)"];
+    let header: Vec<&str> = ["node", "behind", "region"]
+        .into_iter()
+        .chain(several.then_some("coordinator"))
+        .chain(rest)
+        .collect();
     let rows: Vec<Vec<String>> = rows.collect();
     html! {
         details open[rows.len() <= 20] {

@@ -5,12 +5,16 @@
 
 use std::path::Path;
 
-use netsim_report::{Backend, Budget, PathKind, Recorder, Role, RunInfo, Sample, What, Why};
+use netsim_report::{
+    Backend, Budget, JobKey, PathKind, Recorder, Role, RunInfo, Sample, What, Why,
+};
 
 /// What a synthetic run looks like.
 pub(crate) struct Shape {
     pub(crate) volunteers: usize,
     pub(crate) jobs: u64,
+    /// The names of other coordinators; the jobs are shared out in turn.
+    pub(crate) others: &'static [&'static str],
     /// Nodes of each job.
     pub(crate) nodes: usize,
     pub(crate) seed: u64,
@@ -19,7 +23,17 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    pub(crate) const SMALL: Self = Self { volunteers: 6, jobs: 1, nodes: 6, seed: 1, suffix: "" };
+    pub(crate) const SMALL: Self =
+        Self { volunteers: 6, jobs: 1, others: &[], nodes: 6, seed: 1, suffix: "" };
+
+    fn key(&self, job: u64) -> JobKey {
+        let coordinators = 1 + self.others.len() as u64;
+        let number = (job - 1) / coordinators + 1;
+        match (job - 1) % coordinators {
+            0 => number.into(),
+            other => JobKey::new(self.others[other as usize - 1], number),
+        }
+    }
 }
 
 /// Numbers that look like chance and are always the same (splitmix64).
@@ -59,6 +73,7 @@ pub(crate) fn write(dir: &Path, shape: &Shape, is_killed: bool) {
         behind: behind.into(),
         router: None,
         region: None,
+        coordinator: None,
         cores: None,
     };
     at(0.0, What::Step { name: "building the networks".into() });
@@ -90,9 +105,10 @@ pub(crate) fn write(dir: &Path, shape: &Shape, is_killed: bool) {
         let command = format!("./nqueens 15 --exchange 1MiB{suffix}");
         let types = vec!["mesh".to_owned()];
         let nodes = shape.nodes as u32;
-        at(begun, What::JobSubmitted { job, command, nodes, types, walltime_s: None });
+        let key = || shape.key(job);
+        at(begun, What::JobSubmitted { job: key(), command, nodes, types, walltime_s: None });
         let state = |t: f64, state: &str, exit| {
-            at(t, What::JobState { job, state: state.into(), exit, message: String::new() });
+            at(t, What::JobState { job: key(), state: state.into(), exit, message: String::new() });
         };
         state(begun + 1.0, "toLaunch", None);
         state(begun + 1.5, "Launching", None);
@@ -102,17 +118,17 @@ pub(crate) fn write(dir: &Path, shape: &Shape, is_killed: bool) {
         let stop = 40.0 + 15.0 * chance.next();
         for a in &members {
             for b in members.iter().filter(|b| *b != a) {
-                pair(&recorder, &mut chance, job, (*a, *b), (begun + 1.5, stop), name);
+                pair(&recorder, &mut chance, &key(), (*a, *b), (begun + 1.5, stop), name);
             }
         }
         let names = members.iter().map(|member| name(*member)).collect();
         let open = begun + 3.5;
-        at(open, What::MeshOpen { job, generation: 1, after_s: 2.5, members: names });
+        at(open, What::MeshOpen { job: key(), generation: 1, after_s: 2.5, members: names });
         state(open + 0.1, "Running", None);
         let fails = job % 7 == 5;
         for (rank, member) in (0..).zip(&members) {
             let rank = |state: &str, exit| What::RankState {
-                job,
+                job: key(),
                 generation: 1,
                 rank,
                 node: name(*member),
@@ -149,7 +165,7 @@ pub(crate) fn write(dir: &Path, shape: &Shape, is_killed: bool) {
 fn pair(
     recorder: &Recorder,
     chance: &mut Chance,
-    job: u64,
+    job: &JobKey,
     (a, b): (usize, usize),
     (begun, stop): (f64, f64),
     name: impl Fn(usize) -> String,
@@ -159,7 +175,8 @@ fn pair(
     let path = |t: f64, path, rtt_ms: Option<f64>, explain: &str| {
         let (via, from, to) = (Some("198.18.0.1:40000".to_owned()), name(a), name(b));
         let explain = explain.to_owned();
-        recorder.record_at(t, What::Path { job, from, to, path, via, rtt_ms, explain });
+        recorder
+            .record_at(t, What::Path { job: job.clone(), from, to, path, via, rtt_ms, explain });
     };
     path(begun, PathKind::None, None, "");
     let relayed = begun + 0.3 + chance.next();
@@ -184,7 +201,7 @@ fn pair(
     let mut t = begun + 2.0;
     while t < stop {
         sent += (1_000_000.0 * chance.next() / (1.0 + b as f64)) as u64;
-        let sample = Sample::PairBytes { job, from: name(a), to: name(b), sent };
+        let sample = Sample::PairBytes { job: job.clone(), from: name(a), to: name(b), sent };
         recorder.record_at(t, What::Sample(sample));
         t += 1.0;
     }

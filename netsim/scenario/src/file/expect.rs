@@ -16,6 +16,8 @@ pub struct Expect {
     pub that: Subject,
     /// The job or campaign that it is about. Default: all of them.
     pub job: Option<String>,
+    /// The coordinator whose jobs it is about. Default: all of them.
+    pub coordinator: Option<String>,
     /// For metrics: which percentile of the values, 0 to 100. Default: 50, the median.
     pub percentile: Option<f64>,
     /// The least that it may be: a number, or a time such as `"5s"`.

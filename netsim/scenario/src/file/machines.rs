@@ -13,10 +13,13 @@ use crate::text::Time;
 /// Weights of presets: `{ home = 6, symmetric = 1 }`.
 pub type Mix = BTreeMap<Preset, Whole<10_000>>;
 
-/// `[coordinator]`: it stands in the public network, with a relay beside it.
+/// `[coordinator]`, the first one, and `[[coordinators]]`, the others. Each stands in the public network
+/// with a relay beside it, and has volunteers, scientists and jobs of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Coordinator {
+    /// Its name, and that of its machine. Default: `coordinator`.
+    pub name: String,
     /// How often agents ask for work. Default: 1 s, since a scenario is watched.
     pub poll_interval: Time,
     /// Silence after which a node is suspected. Default: 10 s.
@@ -29,9 +32,15 @@ pub struct Coordinator {
     pub link: Option<Link>,
 }
 
+impl Coordinator {
+    /// What one is called that is given no name.
+    pub const NAME: &str = "coordinator";
+}
+
 impl Default for Coordinator {
     fn default() -> Self {
         Self {
+            name: Self::NAME.to_owned(),
             poll_interval: Time::seconds(1),
             node_timeout: Time::seconds(10),
             launch_deadline: Time::seconds(30),
@@ -47,6 +56,8 @@ impl Default for Coordinator {
 pub struct Relay {
     /// How many. Default: 1.
     pub count: Whole<64>,
+    /// The coordinator that they work for. Default: the first.
+    pub coordinator: Option<String>,
     /// Their region. Default: the first.
     pub region: Option<String>,
     /// Their link. Default: perfect.
@@ -59,6 +70,9 @@ pub struct Relay {
 pub struct Scientist {
     /// The name that `coordinator user add` is given. Default: `alice`.
     pub name: String,
+    /// The coordinator that knows this user. Default: the first. One that no scientist is said to be
+    /// known to has an `alice` at home.
+    pub coordinator: Option<String>,
     /// The network that the scientist's machine is behind. Default: `home`.
     pub behind: Preset,
     /// Its region. Default: the first.
@@ -70,7 +84,7 @@ pub struct Scientist {
 impl Default for Scientist {
     fn default() -> Self {
         let (name, behind) = ("alice".to_owned(), Preset::Home);
-        Self { name, behind, region: None, link: None }
+        Self { name, coordinator: None, behind, region: None, link: None }
     }
 }
 
@@ -81,6 +95,8 @@ impl Default for Scientist {
 pub struct Volunteers {
     /// How many. Default: 1.
     pub count: Count,
+    /// The coordinator that they enrol with. Default: the first.
+    pub coordinator: Option<String>,
     /// Cores that each gives. Default: 1.
     pub cores: Whole<1_024>,
     /// The network that each of them is behind, with a router of its own.

@@ -26,6 +26,8 @@ pub struct Event {
     pub router: Option<String>,
     /// Where `roam` leads: a named router, or `public`.
     pub to: Option<String>,
+    /// Which coordinator stops or starts. Default: the first.
+    pub coordinator: Option<String>,
 }
 
 /// A job that gets so far.
@@ -62,11 +64,11 @@ pub enum Action {
     Kill,
     /// It starts again.
     Start,
-    /// The coordinator ends cleanly.
+    /// A coordinator ends cleanly.
     CoordinatorStop,
-    /// The coordinator is killed.
+    /// A coordinator is killed.
     CoordinatorKill,
-    /// The coordinator starts again with its data.
+    /// A coordinator starts again with its data.
     CoordinatorStart,
     /// A stand-alone relay ends cleanly.
     RelayStop,

@@ -14,7 +14,9 @@ use crate::text::{Size, Time};
 pub struct Job {
     /// What `after`, events and expectations call it. Default: `job-1` for the file's first.
     pub name: Option<String>,
-    /// The scientist who submits it. Default: the first.
+    /// The coordinator that it is submitted to. Default: the first.
+    pub coordinator: Option<String>,
+    /// The scientist who submits it. Default: the coordinator's first.
     pub scientist: Option<String>,
     /// The command line. In a campaign `{i}` is the submission's number, from 1.
     pub command: String,

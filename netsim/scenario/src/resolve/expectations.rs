@@ -1,9 +1,9 @@
 //! What must hold in the end.
 
-use super::known;
+use super::{Clusters, known};
 use crate::fault::{Fault, at};
 use crate::file::{Expect, Metric, Quantity, Scenario, Subject};
-use crate::resolved::{Bounds, Expectation, Holds, Number, Resolved};
+use crate::resolved::{Bounds, Expectation, Holds, Job, Number, Resolved};
 
 /// The expectations; `resolved` has everything that comes before them.
 pub(super) fn resolve(scenario: &Scenario, resolved: &Resolved) -> Result<Vec<Expectation>, Fault> {
@@ -14,8 +14,13 @@ pub(super) fn resolve(scenario: &Scenario, resolved: &Resolved) -> Result<Vec<Ex
 }
 
 fn expectation(expect: &Expect, resolved: &Resolved) -> Result<Expectation, Fault> {
+    if expect.coordinator.is_some() {
+        Clusters(&resolved.coordinators).named(expect.coordinator.as_ref())?;
+    }
     if let Some(job) = &expect.job {
-        let groups = resolved.jobs.iter().map(|job| job.group.as_str());
+        let is_own =
+            |job: &&Job| expect.coordinator.as_ref().is_none_or(|of| job.coordinator == *of);
+        let groups = resolved.jobs.iter().filter(is_own).map(|job| job.group.as_str());
         known("job", job, groups).map_err(|message| Fault::new(at!["job"], message))?;
     }
     let that = match expect.that {
@@ -39,7 +44,8 @@ fn expectation(expect: &Expect, resolved: &Resolved) -> Result<Expectation, Faul
         Subject::QueueTime => metric(expect, Metric::QueueTime)?,
         Subject::RunTime => metric(expect, Metric::RunTime)?,
     };
-    Ok(Expectation { group: expect.job.clone(), that })
+    let (group, coordinator) = (expect.job.clone(), expect.coordinator.clone());
+    Ok(Expectation { group, coordinator, that })
 }
 
 fn number(expect: &Expect, what: Number) -> Result<Holds, Fault> {
@@ -90,10 +96,19 @@ fn path(expect: &Expect, resolved: &Resolved) -> Result<Holds, Fault> {
         let message = "which? Write between = [\"vol-1\", \"vol-2\"] and is = \"direct\"";
         return Err(Fault::new([], message));
     };
+    let mut whose = Vec::new();
     for (i, name) in between.iter().enumerate() {
         let hosts = resolved.volunteers.iter().map(|volunteer| volunteer.host.as_str());
         let wrong = |message| Fault::new(at!["between", i], message);
         known("volunteer", name, hosts).map_err(wrong)?;
+        let named = resolved.volunteers.iter().find(|volunteer| volunteer.host == *name);
+        whose.extend(named.map(|volunteer| &volunteer.coordinator));
+    }
+    if let [one, other] = whose.as_slice()
+        && one != other
+    {
+        let message = format!("one belongs to `{one}`, the other to `{other}`: they never meet");
+        return Err(Fault::new(at!["between"], message));
     }
     Ok(Holds::Path { between: between.clone(), is })
 }

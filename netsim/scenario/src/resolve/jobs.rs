@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::known;
+use coordinator_core::MAX_NODES;
+
+use super::{Clusters, known};
 use crate::fault::{Fault, at};
 use crate::file::{self, Scenario};
 use crate::folder::Folder;
@@ -12,11 +14,18 @@ use crate::resolved::{Gathering, Job, JobFile, Scientist, Start, Volunteer, job_
 /// The most jobs. Chosen: far beyond a campaign of the laboratory.
 const MOST_JOBS: usize = 20_000;
 
+/// Whom jobs can be of.
+#[derive(Clone, Copy)]
+pub(super) struct Of<'a> {
+    pub(super) clusters: Clusters<'a>,
+    pub(super) scientists: &'a [Scientist],
+    pub(super) volunteers: &'a [Volunteer],
+}
+
 /// Jobs, and what is done with their results.
 pub(super) fn resolve(
     scenario: &Scenario,
-    scientists: &[Scientist],
-    volunteers: &[Volunteer],
+    of: Of<'_>,
     folder: &Folder,
 ) -> Result<(Vec<Job>, Vec<Gathering>), Fault> {
     if scenario.job.is_empty() {
@@ -31,21 +40,14 @@ pub(super) fn resolve(
             let message = format!("there are two jobs `{group}`");
             return Err(below(Fault::new(at!["name"], message)));
         }
-        check(written, volunteers.len()).map_err(below)?;
+        let coordinator = of.clusters.named(written.coordinator.as_ref()).map_err(below)?;
+        check(written, of.volunteers_of(&coordinator)).map_err(below)?;
         let start = start(written, &groups).map_err(below)?;
-        let scientist = match (&written.scientist, scientists) {
-            (None, [first, ..]) => first.user.clone(),
-            (None, []) => String::new(),
-            (Some(name), _) => {
-                let users = scientists.iter().map(|scientist| scientist.user.as_str());
-                let wrong = |message| below(Fault::new(at!["scientist"], message));
-                known("scientist", name, users).map_err(wrong)?;
-                name.clone()
-            }
-        };
+        let scientist = of.scientist(written, &coordinator).map_err(below)?;
         let one = Job {
             name: group.clone(),
             group: group.clone(),
+            coordinator,
             scientist,
             command: written.command.clone(),
             nodes: written.nodes.number(),
@@ -78,6 +80,24 @@ pub(super) fn resolve(
         groups.push(group);
     }
     Ok((jobs, gatherings))
+}
+
+impl Of<'_> {
+    fn volunteers_of(self, coordinator: &str) -> usize {
+        self.volunteers.iter().filter(|volunteer| volunteer.coordinator == coordinator).count()
+    }
+
+    /// Who submits a job: the one that it names, or the first that its coordinator knows.
+    fn scientist(self, job: &file::Job, coordinator: &str) -> Result<String, Fault> {
+        let own = self.scientists.iter().filter(|one| one.coordinator == coordinator);
+        let mut users = own.map(|scientist| scientist.user.as_str());
+        let Some(name) = &job.scientist else {
+            return Ok(users.next().unwrap_or_default().to_owned());
+        };
+        known("scientist", name, users)
+            .map(|()| name.clone())
+            .map_err(|message| Fault::new(at!["scientist"], message))
+    }
 }
 
 /// One submission of a campaign.
@@ -130,6 +150,11 @@ fn check(job: &file::Job, volunteers: usize) -> Result<(), Fault> {
     if nodes as usize > volunteers {
         let message =
             format!("`nodes` is {nodes}, but must be 1 to {volunteers}, the number of volunteers");
+        return Err(Fault::new(at!["nodes"], message));
+    }
+    if nodes as usize > MAX_NODES {
+        let message =
+            format!("`nodes` is {nodes}: the coordinator gives a job {MAX_NODES} at most");
         return Err(Fault::new(at!["nodes"], message));
     }
     if let Some(then) = &job.then

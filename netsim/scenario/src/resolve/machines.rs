@@ -1,15 +1,20 @@
-//! The machines: coordinator, scientists, volunteers.
+//! The machines: coordinators, scientists, volunteers.
+
+use std::collections::BTreeMap;
 
 use netsim_sim::topology::{HostSpec, RouterSpec};
 
 use super::churn::Comings;
 use super::network::{Network, link_at, own_router, with_firewall, with_ip};
-use super::{MOST_VOLUNTEERS, mix};
+use super::{Clusters, MOST_VOLUNTEERS, mix};
 use crate::fault::{Fault, at};
-use crate::file::{self, Coordinator, Nat, Scenario, Volunteers};
+use crate::file::{self, Nat, Scenario, Volunteers};
 use crate::folder::Folder;
 use crate::preset::Preset;
-use crate::resolved::{Relay, Scientist, Volunteer};
+use crate::resolved::{Coordinator, Relay, Scientist, Volunteer};
+
+/// The most coordinators. Chosen: each is a server with a store of its own.
+const MOST_COORDINATORS: usize = 16;
 
 /// The most scientists. Chosen.
 const MOST_SCIENTISTS: usize = 16;
@@ -26,82 +31,145 @@ enum Behind {
 }
 
 impl Network {
-    pub(super) fn add_coordinator(&mut self, written: &Coordinator) -> Result<(), Fault> {
-        let below = |fault: Fault| fault.below(at!["coordinator"]);
-        let link = link_at("link", written.link.as_ref()).map_err(below)?;
-        let region = self.region(written.region.as_ref(), None).map_err(below)?;
+    /// Each stands in the public network, by its name.
+    pub(super) fn add_coordinators(
+        &mut self,
+        scenario: &Scenario,
+    ) -> Result<Vec<Coordinator>, Fault> {
+        if scenario.coordinators.len() >= MOST_COORDINATORS {
+            let message = format!("there can be {MOST_COORDINATORS} coordinators at most");
+            return Err(Fault::new(at!["coordinators"], message));
+        }
+        let mut coordinators = Vec::new();
+        self.add_coordinator(&scenario.coordinator, &mut coordinators)
+            .map_err(|fault| fault.below(at!["coordinator"]))?;
+        for (i, written) in scenario.coordinators.iter().enumerate() {
+            self.add_coordinator(written, &mut coordinators)
+                .map_err(|fault| fault.below(at!["coordinators", i]))?;
+        }
+        Ok(coordinators)
+    }
+
+    fn add_coordinator(
+        &mut self,
+        written: &file::Coordinator,
+        coordinators: &mut Vec<Coordinator>,
+    ) -> Result<(), Fault> {
+        let name = &written.name;
+        self.check_coordinator(name).map_err(|message| Fault::new(at!["name"], message))?;
+        if coordinators.iter().any(|other| other.name == *name) {
+            let message = format!("there are two coordinators `{name}`: give each a `name`");
+            return Err(Fault::new(at!["name"], message));
+        }
+        let link = link_at("link", written.link.as_ref())?;
+        let region = self.region(written.region.as_ref(), None)?;
         // Everybody reaches it, also those who have IPv6 only.
         let dual = |router| RouterSpec { ipv6: true, ..router };
         let routers = Preset::None.kinds().into_iter().map(dual).collect();
-        self.add_behind_own("coordinator", routers, None, region, &link);
+        self.add_behind_own(name, routers, None, region, &link);
+        coordinators.push(written.into());
         Ok(())
     }
 
     /// Each stands in the public network, as `relay-1`, `relay-2`, ...
-    pub(super) fn add_relays(&mut self, written: &[file::Relay]) -> Result<Vec<Relay>, Fault> {
-        let mut relays = Vec::new();
+    pub(super) fn add_relays(
+        &mut self,
+        written: &[file::Relay],
+        clusters: Clusters<'_>,
+    ) -> Result<Vec<Relay>, Fault> {
+        let mut relays: Vec<Relay> = Vec::new();
         for (i, group) in written.iter().enumerate() {
             let below = |fault: Fault| fault.below(at!["relays", i]);
+            let coordinator = clusters.named(group.coordinator.as_ref()).map_err(below)?;
             let link = link_at("link", group.link.as_ref()).map_err(below)?;
             let region = self.region(group.region.as_ref(), None).map_err(below)?;
             for _ in 0..group.count.number() {
                 let host = format!("relay-{}", relays.len() + 1);
                 self.add_behind_own(&host, Preset::None.kinds(), None, region.clone(), &link);
-                relays.push(Relay { host });
+                relays.push(Relay { host, coordinator: coordinator.clone() });
             }
-        }
-        if relays.len() > MOST_RELAYS {
-            let message = format!("{} relays: at most {MOST_RELAYS} are possible", relays.len());
-            return Err(Fault::new(at!["relays"], message));
+            let count = relays.iter().filter(|relay| relay.coordinator == coordinator).count();
+            if count > MOST_RELAYS {
+                let message = format!(
+                    "{count} relays: at most {MOST_RELAYS} are possible for one coordinator"
+                );
+                return Err(below(Fault::new([], message)));
+            }
         }
         Ok(relays)
     }
 
-    pub(super) fn add_scientists(&mut self, scenario: &Scenario) -> Result<Vec<Scientist>, Fault> {
+    /// Those that are written, and one more for each coordinator that knows none of them.
+    pub(super) fn add_scientists(
+        &mut self,
+        scenario: &Scenario,
+        clusters: Clusters<'_>,
+    ) -> Result<Vec<Scientist>, Fault> {
         let many = &scenario.scientists;
-        let written = match (&scenario.scientist, many.is_empty()) {
-            (Some(_), false) => {
+        let written = match (&scenario.scientist, many.as_slice()) {
+            (Some(_), [_, ..]) => {
                 let message = "write [scientist] or [[scientists]], not both";
                 return Err(Fault::new(at!["scientists"], message));
             }
-            (Some(one), true) => vec![one.clone()],
-            (None, true) => vec![Default::default()],
-            (None, false) => many.clone(),
+            (Some(one), []) => std::slice::from_ref(one),
+            (None, many) => many,
         };
         if written.len() > MOST_SCIENTISTS {
             let message = format!("there can be {MOST_SCIENTISTS} scientists at most");
             return Err(Fault::new(at!["scientists"], message));
         }
-        let mut scientists: Vec<Scientist> = Vec::new();
-        for (i, one) in written.into_iter().enumerate() {
-            let below = |fault: Fault| match many.is_empty() {
+        let mut scientists = Vec::new();
+        for (i, one) in written.iter().enumerate() {
+            let added = self.add_scientist(one, clusters, &mut scientists);
+            added.map_err(|fault| match many.is_empty() {
                 true => fault.below(at!["scientist"]),
                 false => fault.below(at!["scientists", i]),
-            };
-            if scientists.iter().any(|other| other.user == one.name) {
-                let message = format!("there are two scientists `{}`", one.name);
-                return Err(below(Fault::new(at!["name"], message)));
+            })?;
+        }
+        for Coordinator { name, .. } in clusters.0 {
+            if !scientists.iter().any(|one| one.coordinator == *name) {
+                let one = file::Scientist { coordinator: Some(name.clone()), ..Default::default() };
+                self.add_scientist(&one, clusters, &mut scientists)?;
             }
-            if !is_login(&one.name) {
-                let message = format!(
-                    "`{}` is no user's name: 1 to 32 letters, digits, dots, dashes and underscores, \
-                     and not `oar`",
-                    one.name.escape_default()
-                );
-                return Err(below(Fault::new(at!["name"], message)));
-            }
-            if one.behind == Preset::ProxyOnly {
-                let message = "the laboratory asks the API from there without a proxy: choose \
-                               another network";
-                return Err(below(Fault::new(at!["behind"], message)));
-            }
-            let host = if i == 0 { "scientist".to_owned() } else { format!("scientist-{}", i + 1) };
-            let link = link_at("link", one.link.as_ref()).map_err(below)?;
-            let region = self.region(one.region.as_ref(), None).map_err(below)?;
-            self.add_behind_own(&host, one.behind.kinds(), None, region, &link);
-            scientists.push(Scientist { user: one.name, host, behind: one.behind });
         }
         Ok(scientists)
+    }
+
+    fn add_scientist(
+        &mut self,
+        one: &file::Scientist,
+        clusters: Clusters<'_>,
+        scientists: &mut Vec<Scientist>,
+    ) -> Result<(), Fault> {
+        let coordinator = clusters.named(one.coordinator.as_ref())?;
+        let is_known = |it: &Scientist| it.user == one.name && it.coordinator == coordinator;
+        if scientists.iter().any(is_known) {
+            let message = format!("there are two scientists `{}`", one.name);
+            return Err(Fault::new(at!["name"], message));
+        }
+        if !is_login(&one.name) {
+            let message = format!(
+                "`{}` is no user's name: 1 to 32 letters, digits, dots, dashes and underscores, and \
+                 not `oar`",
+                one.name.escape_default()
+            );
+            return Err(Fault::new(at!["name"], message));
+        }
+        if one.behind == Preset::ProxyOnly {
+            let message =
+                "the laboratory asks the API from there without a proxy: choose another network";
+            return Err(Fault::new(at!["behind"], message));
+        }
+        let host = match scientists.len() {
+            0 => "scientist".to_owned(),
+            others => format!("scientist-{}", others + 1),
+        };
+        let link = link_at("link", one.link.as_ref())?;
+        let region = self.region(one.region.as_ref(), None)?;
+        self.add_behind_own(&host, one.behind.kinds(), None, region, &link);
+        let (user, behind) = (one.name.clone(), one.behind);
+        scientists.push(Scientist { user, coordinator, host, behind });
+        Ok(())
     }
 
     pub(super) fn add_volunteers(
@@ -109,6 +177,7 @@ impl Network {
         scenario: &Scenario,
         seed: u64,
         folder: &Folder,
+        clusters: Clusters<'_>,
     ) -> Result<Vec<Volunteer>, Fault> {
         if scenario.volunteers.is_empty() {
             let message = "there are no volunteers: add a [[volunteers]] group";
@@ -120,9 +189,18 @@ impl Network {
             return Err(Fault::new(at!["volunteers"], message));
         }
         let mut volunteers = Vec::new();
+        let mut enrolled = BTreeMap::new();
         for (i, group) in scenario.volunteers.iter().enumerate() {
-            self.add_group(i, group, seed, folder, &mut volunteers)
-                .map_err(|fault| fault.below(at!["volunteers", i]))?;
+            let below = |fault: Fault| fault.below(at!["volunteers", i]);
+            let first = volunteers.len();
+            self.add_group(i, group, seed, folder, &mut volunteers).map_err(below)?;
+            let coordinator = clusters.named(group.coordinator.as_ref()).map_err(below)?;
+            let number: &mut usize = enrolled.entry(coordinator.clone()).or_default();
+            for volunteer in &mut volunteers[first..] {
+                *number += 1;
+                volunteer.coordinator.clone_from(&coordinator);
+                volunteer.node = format!("vol-{number}");
+            }
         }
         Ok(volunteers)
     }
@@ -144,8 +222,15 @@ impl Network {
         for (i, behind) in behind.into_iter().enumerate() {
             let host = format!("vol-{}", volunteers.len() + 1);
             let cores = group.cores.number();
-            let mut volunteer =
-                Volunteer { host, cores, behind: String::new(), preset: None, group: index };
+            let mut volunteer = Volunteer {
+                host,
+                coordinator: String::new(),
+                node: String::new(),
+                cores,
+                behind: String::new(),
+                preset: None,
+                group: index,
+            };
             let added = match behind {
                 Behind::Own(label, preset, routers) => {
                     (volunteer.behind, volunteer.preset) = (label, preset);

@@ -16,8 +16,8 @@ const LONGEST_NAME: usize = 40;
 /// The machine of the proxy that lets out those who have no other way.
 const PROXY: &str = "proxy";
 
-/// Names that machines have.
-const OWN_NAMES: [&str; 5] = ["coordinator", "scientist", "relay", PROXY, "vol"];
+/// Names that machines have which are not named by the file.
+const OWN_NAMES: [&str; 4] = ["scientist", "relay", PROXY, "vol"];
 
 /// The topology under construction.
 pub(super) struct Network {
@@ -81,6 +81,16 @@ impl Network {
             .map_err(|message| format!("{message} (a router stands before what is behind it)"))
     }
 
+    /// Whether a coordinator can have that name: its router's is made from it.
+    pub(super) fn check_coordinator(&self, name: &str) -> Result<(), String> {
+        check_name(name)?;
+        check_own(name)?;
+        match self.named().find(|router| is_of(router, name)) {
+            None => Ok(()),
+            Some(router) => Err(format!("`{router}`, a router, is named like it: choose another")),
+        }
+    }
+
     pub(super) fn check_region(&self, name: &str) -> Result<(), String> {
         known("region", name, self.topology.regions.iter().map(String::as_str))
     }
@@ -136,14 +146,7 @@ impl Network {
 
     fn add_named(&mut self, router: &Router) -> Result<(), Fault> {
         check_name(&router.name).map_err(|message| Fault::new(at!["name"], message))?;
-        let is_own = |own: &str| {
-            let rest = router.name.strip_prefix(own);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-        };
-        if router.name == "public" || OWN_NAMES.into_iter().any(is_own) {
-            let message = format!("`{}` is like a machine's name: choose another", router.name);
-            return Err(Fault::new(at!["name"], message));
-        }
+        check_own(&router.name).map_err(|message| Fault::new(at!["name"], message))?;
         if self.named.contains(&router.name) {
             let message = format!("there are two routers `{}`", router.name);
             return Err(Fault::new(at!["name"], message));
@@ -237,6 +240,20 @@ fn nat(written: &Nat) -> Result<NatSpec, Fault> {
 /// The proxy of those who have no other way out.
 fn proxy_of(firewall: Firewall) -> Option<String> {
     (firewall == Firewall::ProxyOnly).then(|| PROXY.to_owned())
+}
+
+/// Whether a name from the file differs from those that machines get.
+fn check_own(name: &str) -> Result<(), String> {
+    if name == "public" || OWN_NAMES.into_iter().any(|own| is_of(name, own)) {
+        return Err(format!("`{name}` is like a machine's name: choose another"));
+    }
+    Ok(())
+}
+
+/// Whether a name is that of a machine, or one made from it.
+fn is_of(name: &str, machine: &str) -> bool {
+    let rest = name.strip_prefix(machine);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 fn check_name(name: &str) -> Result<(), String> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use netsim_sim::Event as NetworkEvent;
 
-use super::known;
+use super::{Clusters, known};
 use crate::fault::{Fault, at};
 use crate::file::{Action, Event, Scenario};
 use crate::resolved::{Happening, Resolved, Start, What, When};
@@ -83,9 +83,9 @@ fn what(event: &Event, resolved: &Resolved) -> Result<What, Fault> {
         Action::Resume => What::Network(NetworkEvent::Resume(named.node()?)),
         Action::Kill => What::Network(NetworkEvent::Kill(named.node()?)),
         Action::Start => What::Network(NetworkEvent::Start(named.node()?)),
-        Action::CoordinatorStop => What::CoordinatorStop,
-        Action::CoordinatorKill => What::CoordinatorKill,
-        Action::CoordinatorStart => What::CoordinatorStart,
+        Action::CoordinatorStop => What::CoordinatorStop(named.coordinator()?),
+        Action::CoordinatorKill => What::CoordinatorKill(named.coordinator()?),
+        Action::CoordinatorStart => What::CoordinatorStart(named.coordinator()?),
         Action::RelayStop => What::RelayStop(named.relay()?),
         Action::RelayKill => What::RelayKill(named.relay()?),
         Action::RelayStart => What::RelayStart(named.relay()?),
@@ -119,6 +119,10 @@ impl Named<'_> {
         one_of("node", "stand-alone relay", self.event.node.as_ref(), relays, example)
     }
 
+    fn coordinator(&self) -> Result<String, Fault> {
+        Clusters(&self.resolved.coordinators).named(self.event.coordinator.as_ref())
+    }
+
     /// None is the public network.
     fn destination(&self) -> Result<Option<String>, Fault> {
         if self.event.to.as_deref() == Some("public") {
@@ -131,9 +135,9 @@ impl Named<'_> {
 
     /// A name that this kind of event does not take would be ignored in silence.
     fn nothing_more(&self) -> Result<(), Fault> {
-        let (node, router, to) = match self.event.action {
-            Action::NatReboot | Action::UplinkDown | Action::UplinkUp => (false, true, false),
-            Action::Roam => (true, false, true),
+        let taken: &[&str] = match self.event.action {
+            Action::NatReboot | Action::UplinkDown | Action::UplinkUp => &["router"],
+            Action::Roam => &["node", "to"],
             Action::LinkDown
             | Action::LinkUp
             | Action::Suspend
@@ -142,17 +146,18 @@ impl Named<'_> {
             | Action::Start
             | Action::RelayStop
             | Action::RelayKill
-            | Action::RelayStart => (true, false, false),
+            | Action::RelayStart => &["node"],
             Action::CoordinatorStop | Action::CoordinatorKill | Action::CoordinatorStart => {
-                (false, false, false)
+                &["coordinator"]
             }
         };
-        for (key, is_given, is_taken) in [
-            ("node", self.event.node.is_some(), node),
-            ("router", self.event.router.is_some(), router),
-            ("to", self.event.to.is_some(), to),
+        for (key, is_given) in [
+            ("node", self.event.node.is_some()),
+            ("router", self.event.router.is_some()),
+            ("to", self.event.to.is_some()),
+            ("coordinator", self.event.coordinator.is_some()),
         ] {
-            if is_given && !is_taken {
+            if is_given && !taken.contains(&key) {
                 let message = format!("this kind of event has no `{key}`: leave it out");
                 return Err(Fault::new(at![key], message));
             }

@@ -1,5 +1,6 @@
 //! Questions about the network that the topology answers by itself.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use netsim_sim::topology::{HostSpec, RouterSpec, TimedEvent};
@@ -33,6 +34,25 @@ impl Resolved {
         routers
     }
 
+    /// Whose each volunteer, scientist and relay is. Nothing where the only coordinator has no name.
+    pub fn clusters(&self) -> BTreeMap<String, String> {
+        if let [only] = self.coordinators.as_slice()
+            && only.name == crate::file::Coordinator::NAME
+        {
+            return BTreeMap::new();
+        }
+        let volunteers = self.volunteers.iter().map(|it| (&it.host, &it.coordinator));
+        let scientists = self.scientists.iter().map(|it| (&it.host, &it.coordinator));
+        let relays = self.relays.iter().map(|it| (&it.host, &it.coordinator));
+        let all = volunteers.chain(scientists).chain(relays);
+        all.map(|(host, coordinator)| (host.clone(), coordinator.clone())).collect()
+    }
+
+    /// The place of a coordinator in the list; unknown names are refused before.
+    pub fn place_of(&self, coordinator: &str) -> usize {
+        self.coordinators.iter().position(|it| it.name == coordinator).unwrap_or(0)
+    }
+
     /// Whether two machines are in the same network: plugged into the same router.
     pub fn share_a_network(&self, a: &str, b: &str) -> bool {
         let behind = |name| self.host(name).and_then(|host| host.behind.as_deref());
@@ -60,9 +80,9 @@ impl Resolved {
     pub fn topology_with_events(&self) -> Topology {
         let timed = |(at, what): (Duration, &What)| match what {
             What::Network(event) => Some(TimedEvent { at, event: event.clone() }),
-            What::CoordinatorStop
-            | What::CoordinatorKill
-            | What::CoordinatorStart
+            What::CoordinatorStop(_)
+            | What::CoordinatorKill(_)
+            | What::CoordinatorStart(_)
             | What::RelayStop(_)
             | What::RelayKill(_)
             | What::RelayStart(_) => None,

@@ -10,7 +10,7 @@ use netsim_scenario::resolved::Volunteer;
 use netsim_sim::HostId;
 use overlay_core::{Input, MeshId};
 
-use super::{Run, Task, What};
+use super::{JobAt, Run, Task, What};
 use crate::world::CONTROL_DELAY;
 
 /// From taking a job to joining its mesh: stage-in, sandbox. Chosen.
@@ -26,6 +26,9 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) name: String,
+    /// Its coordinator.
+    pub(super) server: usize,
+    /// Its number there.
     pub(super) number: NodeNumber,
     pub(super) cores: u16,
     /// Whether its machine comes and goes by the scenario's churn.
@@ -36,7 +39,7 @@ pub(super) struct Agent {
     phase: Duration,
     is_polling: bool,
     /// The parts of jobs that it has taken: whether it is in the mesh.
-    parts: BTreeMap<(JobId, u32), bool>,
+    parts: BTreeMap<(JobAt, u32), bool>,
 }
 
 impl Agent {
@@ -56,18 +59,22 @@ impl Run<'_> {
         if !is_on {
             self.world.net.apply(netsim_sim::Change::Kill(host));
         }
-        let index = self.world.add_node_at(host);
+        let server = self.resolved.place_of(&volunteer.coordinator);
+        let index = self.world.add_node_of(server, host);
+        let coordinator = &mut self.coordinators[server];
+        coordinator.agents.push(index);
         self.agent_of.insert(self.world.nodes[index].id, index);
         // A hash of the number spreads the polls over the interval.
         let spread = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         let share = spread as f64 / (1u64 << 24) as f64;
         self.agents.push(Agent {
             name: volunteer.host.clone(),
-            number: NodeNumber(index as u64 + 1),
+            server,
+            number: NodeNumber(coordinator.agents.len() as u64),
             cores: u16::try_from(volunteer.cores).unwrap_or(u16::MAX),
             churns,
             state: ResourceState::Alive,
-            phase: self.resolved.coordinator.poll_interval.mul_f64(share),
+            phase: coordinator.poll_interval.mul_f64(share),
             is_polling: false,
             parts: BTreeMap::new(),
         });
@@ -75,11 +82,11 @@ impl Run<'_> {
 
     /// The agent's next poll is of interest: there is something for it.
     pub(super) fn poll_soon(&mut self, agent: usize) {
-        let Agent { phase, is_polling, .. } = &mut self.agents[agent];
+        let Agent { server, phase, is_polling, .. } = &mut self.agents[agent];
         if std::mem::replace(is_polling, true) {
             return;
         }
-        let interval = self.resolved.coordinator.poll_interval.max(Duration::from_millis(1));
+        let interval = self.coordinators[*server].poll_interval.max(Duration::from_millis(1));
         let earliest = self.world.now() + CONTROL_DELAY;
         let since = earliest.saturating_sub(*phase).as_nanos();
         let whole = since.div_ceil(interval.as_nanos()).max(1);
@@ -96,25 +103,27 @@ impl Run<'_> {
         if !self.reaches_coordinator(index) {
             return self.poll_soon(index);
         }
-        let number = self.agents[index].number;
-        if self.agents[index].state != ResourceState::Alive {
-            self.decide(|draft| draft.heard(number));
+        let Agent { server, number, state, .. } = self.agents[index];
+        if state != ResourceState::Alive {
+            self.decide(server, |draft| draft.heard(number));
         }
-        for (job, generation) in self.cluster.to_launch(number) {
+        for (id, generation) in self.coordinators[server].cluster.to_launch(number) {
+            let job = JobAt { server, id };
             self.agents[index].parts.insert((job, generation), false);
             self.report(index, job, generation, Report::Running, Duration::ZERO);
             if self.launches.get(&job).is_some_and(|launch| launch.is_mesh) {
                 self.later(STAGE_IN, Task::Join { agent: index, job, generation });
             }
         }
-        for (job, generation) in self.cluster.to_kill(number) {
+        for (id, generation) in self.coordinators[server].cluster.to_kill(number) {
+            let job = JobAt { server, id };
             let known = self.leave(index, job, generation);
             let message = if known { "ended as told" } else { "it is not here any more" };
             let report = Report::Error { fault: Fault::Killed, message: message.to_owned() };
             self.report(index, job, generation, report, STAGE_OUT);
         }
         // What it has taken before it lost its power.
-        for (job, generation) in self.parts_of(number) {
+        for (job, generation) in self.parts_of(server, number) {
             if !self.agents[index].parts.contains_key(&(job, generation)) {
                 let message = "the machine has started again".to_owned();
                 let report = Report::Error { fault: Fault::Node, message };
@@ -125,13 +134,15 @@ impl Run<'_> {
 
     pub(super) fn reaches_coordinator(&self, agent: usize) -> bool {
         let node = &self.world.nodes[agent];
-        !self.world.coordinator_away && node.welcomed && self.world.net.is_connected(node.host)
+        !self.world.servers[node.server].away
+            && node.welcomed
+            && self.world.net.is_connected(node.host)
     }
 
     pub(super) fn report(
         &mut self,
         agent: usize,
-        job: JobId,
+        job: JobAt,
         generation: u32,
         report: Report,
         after: Duration,
@@ -140,19 +151,20 @@ impl Run<'_> {
     }
 
     /// A report is there, if the agent still is.
-    pub(super) fn arrive(&mut self, agent: usize, job: JobId, generation: u32, report: Report) {
+    pub(super) fn arrive(&mut self, agent: usize, job: JobAt, generation: u32, report: Report) {
         if !self.runs(agent) {
             return;
         }
         if self.reaches_coordinator(agent) {
-            self.inbox.push((agent, job, generation, report));
-            self.collect();
+            let coordinator = &mut self.coordinators[job.server];
+            coordinator.inbox.push((agent, job.id, generation, report));
+            self.collect(job.server);
         } else {
             self.report(agent, job, generation, report, RETRY);
         }
     }
 
-    pub(super) fn join(&mut self, agent: usize, job: JobId, generation: u32) {
+    pub(super) fn join(&mut self, agent: usize, job: JobAt, generation: u32) {
         let Some(joined) = self.agents[agent].parts.get_mut(&(job, generation)) else { return };
         *joined = true;
         self.world.input(agent, Input::JoinMesh(mesh(job, generation)));
@@ -160,7 +172,7 @@ impl Run<'_> {
     }
 
     /// The agent's part is over. Whether it had one.
-    pub(super) fn leave(&mut self, agent: usize, job: JobId, generation: u32) -> bool {
+    pub(super) fn leave(&mut self, agent: usize, job: JobAt, generation: u32) -> bool {
         let part = self.agents[agent].parts.remove(&(job, generation));
         if part == Some(true) {
             self.world.input(agent, Input::LeaveMesh(mesh(job, generation)));
@@ -168,7 +180,7 @@ impl Run<'_> {
         part.is_some()
     }
 
-    pub(super) fn has_part(&self, agent: usize, job: JobId, generation: u32) -> bool {
+    pub(super) fn has_part(&self, agent: usize, job: JobAt, generation: u32) -> bool {
         self.agents[agent].parts.contains_key(&(job, generation))
     }
 
@@ -185,7 +197,17 @@ impl Run<'_> {
     }
 }
 
-/// The mesh of a launch.
-pub(super) fn mesh(job: JobId, generation: u32) -> MeshId {
-    MeshId { job: job.0, generation }
+/// Bits of a job's number that are left beside its coordinator's in the name of a mesh.
+const NUMBER_BITS: u32 = 48;
+
+/// The mesh of a launch. A world has meshes of all coordinators, whose jobs have the same numbers.
+pub(super) fn mesh(job: JobAt, generation: u32) -> MeshId {
+    MeshId { job: (job.server as u64) << NUMBER_BITS | job.id.0, generation }
+}
+
+/// The launch of a mesh.
+pub(super) fn launch(mesh: MeshId) -> (JobAt, u32) {
+    let server = usize::try_from(mesh.job >> NUMBER_BITS).unwrap_or(usize::MAX);
+    let id = JobId(mesh.job & ((1 << NUMBER_BITS) - 1));
+    (JobAt { server, id }, mesh.generation)
 }

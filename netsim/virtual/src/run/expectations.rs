@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use coordinator_core::JobId;
 use netsim_report::{PathKind, What};
 use netsim_scenario::Metric;
 use netsim_scenario::Resolved;
@@ -11,12 +10,12 @@ use netsim_scenario::file::Path;
 use netsim_scenario::resolved::{Expectation, Holds, Number, When};
 
 use super::launches::{Finished, PairEnd};
-use super::{Outcome, Run, seconds};
+use super::{JobAt, Outcome, Run, seconds};
 
 impl Run<'_> {
     /// Looks at everything that is expected, and ends the run.
     pub(super) fn conclude(mut self) -> Outcome {
-        let running: Vec<JobId> = self.launches.keys().copied().collect();
+        let running: Vec<JobAt> = self.launches.keys().copied().collect();
         running.into_iter().for_each(|job| self.end_launch(job));
         for entry in 0..self.resolved.jobs.len() {
             self.look_at_job(entry);
@@ -67,8 +66,8 @@ impl Run<'_> {
             let (state, ended) = (submission.state, submission.ended.is_some());
             let terminated = submission.terminated;
             let met = terminated || (ended && expect.may_fail);
-            let name = &job.name;
-            self.judge(format!("job {id} ({name}) ends well"), met, format!("it is {state}"));
+            let (key, name) = (self.key(id), &job.name);
+            self.judge(format!("job {key} ({name}) ends well"), met, format!("it is {state}"));
             if !terminated {
                 continue;
             }
@@ -77,37 +76,37 @@ impl Run<'_> {
             let short = finished.pairs.values().filter(|pair| pair.received < least).count();
             let total = finished.pairs.len();
             if least > 0 && total > 0 {
-                let text = format!("job {id} ({name}): every pair carries {least} bytes");
+                let text = format!("job {key} ({name}): every pair carries {least} bytes");
                 self.judge(text, short == 0, format!("{short} of {total} did not"));
             }
             if expect.relayed_as_predicted {
                 let wrong = self.unlike_predicted(&[id]);
-                let text = format!("job {id} ({name}): relayed pairs are as predicted");
+                let text = format!("job {key} ({name}): relayed pairs are as predicted");
                 self.judge(text, wrong.is_empty(), wrong.join(", "));
             }
         }
     }
 
     fn look_at(&mut self, expectation: &Expectation) {
-        let group = expectation.group.as_deref();
-        let of = group.map(|group| format!(" of {group}")).unwrap_or_default();
+        let scope = Some(expectation);
+        let of = expectation.scope().map(|group| format!(" of {group}")).unwrap_or_default();
         match &expectation.that {
             // Said already.
             Holds::Number(Number::CollectedFiles, _) => {}
             Holds::Number(number, bounds) => {
                 let (name, found) = match number {
-                    Number::JobsTerminated => ("jobs that end well", self.ended(group, true)),
-                    Number::JobsFailed => ("jobs that fail", self.ended(group, false)),
-                    Number::DirectPairs => ("direct pairs", self.pairs(group, PathKind::Direct)),
+                    Number::JobsTerminated => ("jobs that end well", self.ended(scope, true)),
+                    Number::JobsFailed => ("jobs that fail", self.ended(scope, false)),
+                    Number::DirectPairs => ("direct pairs", self.pairs(scope, PathKind::Direct)),
                     Number::RelayedPairs | Number::CollectedFiles => {
-                        ("relayed pairs", self.pairs(group, PathKind::Relayed))
+                        ("relayed pairs", self.pairs(scope, PathKind::Relayed))
                     }
                 };
                 let text = format!("number of {name}{of}: {}", range(bounds.least, bounds.most));
                 self.judge(text, bounds.hold(&(found as u64)), found.to_string());
             }
             Holds::Metric { metric, percentile, bounds } => {
-                let found = at_percentile(self.values(group, *metric), *percentile);
+                let found = at_percentile(self.values(scope, *metric), *percentile);
                 let name = metric.name();
                 let range = range(bounds.least, bounds.most);
                 let text = format!("{name}{of}, percentile {percentile}: {range} s");
@@ -116,12 +115,12 @@ impl Run<'_> {
                 self.judge(text, met, found);
             }
             Holds::RelayedAsPredicted => {
-                let wrong = self.unlike_predicted(&self.ids(group));
+                let wrong = self.unlike_predicted(&self.ids(scope));
                 let text = format!("relayed pairs{of} are as predicted");
                 self.judge(text, wrong.is_empty(), wrong.join(", "));
             }
             Holds::LanPairsDirect => {
-                let wrong = self.lan_pairs_elsewhere(group);
+                let wrong = self.lan_pairs_elsewhere(scope);
                 let text = format!("pairs{of} in one network talk inside it");
                 self.judge(text, wrong.is_empty(), wrong.join(", "));
             }
@@ -130,7 +129,7 @@ impl Run<'_> {
                     Path::Direct => PathKind::Direct,
                     Path::Relayed => PathKind::Relayed,
                 };
-                let found = self.paths_between(group, a, b);
+                let found = self.paths_between(scope, a, b);
                 let met = !found.is_empty() && found.iter().all(|path| *path == wanted);
                 let found: Vec<_> = found.iter().map(|path| path.name()).collect();
                 let text = format!("{a} and {b} are {} in the end", wanted.name());
@@ -147,28 +146,31 @@ impl Run<'_> {
         self.tell(What::Expectation { text, met, found });
     }
 
-    fn ids(&self, group: Option<&str>) -> Vec<JobId> {
-        let of_group = |entry: usize| group.is_none_or(|it| self.resolved.jobs[entry].group == it);
-        let submissions = self.submissions.iter().filter(|(_, job)| of_group(job.entry));
+    fn ids(&self, scope: Option<&Expectation>) -> Vec<JobAt> {
+        let is_meant = |entry: usize| {
+            let job = &self.resolved.jobs[entry];
+            scope.is_none_or(|it| it.covers(&job.coordinator, &job.group))
+        };
+        let submissions = self.submissions.iter().filter(|(_, job)| is_meant(job.entry));
         submissions.map(|(id, _)| *id).collect()
     }
 
-    fn ended(&self, group: Option<&str>, well: bool) -> usize {
-        let jobs = self.ids(group).into_iter().filter_map(|id| self.submissions.get(&id));
+    fn ended(&self, scope: Option<&Expectation>, well: bool) -> usize {
+        let jobs = self.ids(scope).into_iter().filter_map(|id| self.submissions.get(&id));
         jobs.filter(|job| job.terminated == well).count()
     }
 
-    fn of_group(&self, group: Option<&str>) -> impl Iterator<Item = &Finished> {
-        self.ids(group).into_iter().filter_map(|id| self.finished.get(&id))
+    fn finished_of(&self, scope: Option<&Expectation>) -> impl Iterator<Item = &Finished> {
+        self.ids(scope).into_iter().filter_map(|id| self.finished.get(&id))
     }
 
     /// Unordered pairs whose path is that in the end, both ways.
-    fn pairs(&self, group: Option<&str>, path: PathKind) -> usize {
-        self.of_group(group).flat_map(unordered).filter(|(_, _, it)| *it == path).count()
+    fn pairs(&self, scope: Option<&Expectation>, path: PathKind) -> usize {
+        self.finished_of(scope).flat_map(unordered).filter(|(_, _, it)| *it == path).count()
     }
 
     /// The pairs that are not what the oracle says. Where it takes a calculated port, both are right.
-    fn unlike_predicted(&self, jobs: &[JobId]) -> Vec<String> {
+    fn unlike_predicted(&self, jobs: &[JobAt]) -> Vec<String> {
         let mut wrong = BTreeSet::new();
         for finished in jobs.iter().filter_map(|id| self.finished.get(id)) {
             for (a, b, path) in unordered(finished) {
@@ -183,9 +185,9 @@ impl Run<'_> {
         wrong.into_iter().collect()
     }
 
-    fn lan_pairs_elsewhere(&self, group: Option<&str>) -> Vec<String> {
+    fn lan_pairs_elsewhere(&self, scope: Option<&Expectation>) -> Vec<String> {
         let mut wrong = BTreeSet::new();
-        for finished in self.of_group(group) {
+        for finished in self.finished_of(scope) {
             for ((from, to), pair) in &finished.pairs {
                 let (from, to) = (finished.members[*from], finished.members[*to]);
                 let names = (&self.agents[from].name, &self.agents[to].name);
@@ -200,17 +202,17 @@ impl Run<'_> {
         wrong.into_iter().collect()
     }
 
-    fn paths_between(&self, group: Option<&str>, a: &str, b: &str) -> Vec<PathKind> {
+    fn paths_between(&self, scope: Option<&Expectation>, a: &str, b: &str) -> Vec<PathKind> {
         let named = |agent: usize, name: &str| self.agents[agent].name == name;
-        let pairs = self.of_group(group).flat_map(unordered);
+        let pairs = self.finished_of(scope).flat_map(unordered);
         let between = pairs
             .filter(|(x, y, _)| (named(*x, a) && named(*y, b)) || (named(*x, b) && named(*y, a)));
         between.map(|(_, _, path)| path).collect()
     }
 
     /// The values of a metric, seconds.
-    fn values(&self, group: Option<&str>, metric: Metric) -> Vec<f64> {
-        let jobs = self.ids(group).into_iter();
+    fn values(&self, scope: Option<&Expectation>, metric: Metric) -> Vec<f64> {
+        let jobs = self.ids(scope).into_iter();
         let jobs = jobs.filter_map(|id| Some((self.submissions.get(&id)?, self.finished.get(&id))));
         let span =
             |from: Option<Duration>, to: Option<Duration>| Some(seconds(to?.saturating_sub(from?)));

@@ -8,8 +8,8 @@ use netsim_report::{PathKind, Sample, What};
 use netsim_sim::Prediction;
 use overlay_core::{PairState, Path, Pattern, SessionKey};
 
-use super::agents::{Agent, STAGE_OUT, mesh};
-use super::{Run, Task, seconds};
+use super::agents::{Agent, STAGE_OUT, launch as launch_of, mesh};
+use super::{JobAt, Run, Task, seconds};
 use crate::wireguard::Inner;
 use crate::world::CONTROL_DELAY;
 
@@ -93,11 +93,12 @@ impl LaunchRun {
 
 impl Run<'_> {
     /// The scheduler has given nodes to a job.
-    pub(super) fn begin_launch(&mut self, job: &Job) {
+    pub(super) fn begin_launch(&mut self, at: JobAt, job: &Job) {
         let Some(launch) = job.live_launch() else { return };
-        let place = |number: u64| usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
-        let members: Vec<usize> = launch.parts.iter().map(|part| place(part.node.0)).collect();
-        if let Some(submission) = self.submissions.get_mut(&job.id) {
+        let coordinator = &self.coordinators[at.server];
+        let members = launch.parts.iter().filter_map(|part| coordinator.agent(part.node));
+        let members: Vec<usize> = members.collect();
+        if let Some(submission) = self.submissions.get_mut(&at) {
             submission.generation = launch.generation;
             submission.ranks.clear();
         }
@@ -122,7 +123,7 @@ impl Run<'_> {
         if run.is_mesh {
             self.predict(&run.members);
         }
-        self.launches.insert(job.id, run);
+        self.launches.insert(at, run);
     }
 
     /// What the oracle says of the pairs of a mesh.
@@ -142,8 +143,8 @@ impl Run<'_> {
     }
 
     /// The word that an agent has joined has arrived.
-    pub(super) fn joined(&mut self, agent: usize, job: JobId, generation: u32) {
-        if self.world.coordinator_away || !self.has_part(agent, job, generation) {
+    pub(super) fn joined(&mut self, agent: usize, job: JobAt, generation: u32) {
+        if self.world.servers[job.server].away || !self.has_part(agent, job, generation) {
             return;
         }
         let Some(launch) = self.live(job, generation) else { return };
@@ -155,7 +156,7 @@ impl Run<'_> {
         }
     }
 
-    fn live(&mut self, job: JobId, generation: u32) -> Option<&mut LaunchRun> {
+    fn live(&mut self, job: JobAt, generation: u32) -> Option<&mut LaunchRun> {
         self.launches.get_mut(&job).filter(|launch| launch.generation == generation)
     }
 
@@ -167,7 +168,7 @@ impl Run<'_> {
         session: SessionKey,
         state: &PairState,
     ) {
-        let (job, generation) = (JobId(session.mesh.job), session.mesh.generation);
+        let (job, generation) = launch_of(session.mesh);
         let Some(peer) = self.agent_of.get(&session.peer).copied() else { return };
         let Some(launch) = self.live(job, generation) else { return };
         let rank = |agent: usize| launch.members.iter().position(|member| *member == agent);
@@ -195,7 +196,7 @@ impl Run<'_> {
                 Path::Relayed { relay, .. } => relay.to_string(),
             });
             self.tell(What::Path {
-                job: job.0,
+                job: self.key(job),
                 from: self.agents[node].name.clone(),
                 to: self.agents[peer].name.clone(),
                 path: kind,
@@ -207,7 +208,7 @@ impl Run<'_> {
         self.open_if_settled(job, generation);
     }
 
-    fn open_if_settled(&mut self, job: JobId, generation: u32) {
+    fn open_if_settled(&mut self, job: JobAt, generation: u32) {
         let Some(launch) = self.live(job, generation) else { return };
         let all_there = launch.joined.len() == launch.members.len();
         if all_there && launch.settled.len() == launch.to_settle && !launch.told_open {
@@ -217,7 +218,7 @@ impl Run<'_> {
     }
 
     /// The job runs: its commands begin, and the mesh has been open.
-    pub(super) fn begin(&mut self, job: JobId, generation: u32) {
+    pub(super) fn begin(&mut self, job: JobAt, generation: u32) {
         let now = self.world.now();
         let Some(submission) = self.submissions.get_mut(&job) else { return };
         submission.began = Some(now);
@@ -235,13 +236,13 @@ impl Run<'_> {
             let after_s = seconds(now.saturating_sub(launch.assigned));
             let members = launch.members.clone();
             let members = members.iter().map(|agent| self.agents[*agent].name.clone()).collect();
-            self.tell(What::MeshOpen { job: job.0, generation, after_s, members });
+            self.tell(What::MeshOpen { job: self.key(job), generation, after_s, members });
         }
         self.exchange(job, generation);
     }
 
     /// The pairs that have not carried everything yet send a burst; then the job ends.
-    pub(super) fn exchange(&mut self, job: JobId, generation: u32) {
+    pub(super) fn exchange(&mut self, job: JobAt, generation: u32) {
         let now = self.world.now();
         let mesh = mesh(job, generation);
         let Some(launch) = self.launches.get_mut(&job).filter(|it| it.generation == generation)
@@ -273,7 +274,7 @@ impl Run<'_> {
     }
 
     /// The command ends on all nodes (spmd) or on the first.
-    fn end_commands(&mut self, job: JobId, generation: u32) {
+    fn end_commands(&mut self, job: JobAt, generation: u32) {
         self.take_stock(job);
         let Some(launch) = self.live(job, generation) else { return };
         launch.exchange = None;
@@ -289,7 +290,7 @@ impl Run<'_> {
     }
 
     /// Reads what the pairs have carried, while the sessions are there.
-    fn take_stock(&mut self, job: JobId) {
+    fn take_stock(&mut self, job: JobAt) {
         let Some(launch) = self.launches.get_mut(&job) else { return };
         let mesh = mesh(job, launch.generation);
         let mut samples = Vec::new();
@@ -303,12 +304,12 @@ impl Run<'_> {
         }
         for (from, to, sent) in samples {
             let (from, to) = (self.agents[from].name.clone(), self.agents[to].name.clone());
-            self.tell(What::Sample(Sample::PairBytes { job: job.0, from, to, sent }));
+            self.tell(What::Sample(Sample::PairBytes { job: self.key(job), from, to, sent }));
         }
     }
 
     /// The coordinator has ended a launch, well or not.
-    pub(super) fn end_launch(&mut self, job: JobId) {
+    pub(super) fn end_launch(&mut self, job: JobAt) {
         let Some(launch) = self.launches.remove(&job) else { return };
         self.world.dissolve(mesh(job, launch.generation));
         let time_to_mesh = launch.opened_at.map(|at| at.saturating_sub(launch.assigned));

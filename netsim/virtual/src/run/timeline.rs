@@ -27,9 +27,9 @@ impl Timeline {
         for happening in &resolved.timeline {
             changes.push(match &happening.what {
                 Event::Network(event) => Some(built.change(event)?),
-                Event::CoordinatorStop
-                | Event::CoordinatorKill
-                | Event::CoordinatorStart
+                Event::CoordinatorStop(_)
+                | Event::CoordinatorKill(_)
+                | Event::CoordinatorStart(_)
                 | Event::RelayStop(_)
                 | Event::RelayKill(_)
                 | Event::RelayStart(_) => None,
@@ -119,15 +119,20 @@ impl Run<'_> {
             (Some(change), _) => {
                 self.world.apply(change);
             }
-            (None, Event::CoordinatorStart) => self.start_coordinator(),
+            (None, Event::CoordinatorStart(name)) => {
+                self.start_coordinator(self.resolved.place_of(name));
+            }
+            (None, Event::CoordinatorStop(name) | Event::CoordinatorKill(name)) => {
+                let server = &mut self.world.servers[self.resolved.place_of(name)];
+                server.away = true;
+                server.relay.down = true;
+            }
             (None, Event::RelayStart(relay)) => self.switch_relay(relay, true),
             (None, Event::RelayStop(relay) | Event::RelayKill(relay)) => {
                 self.switch_relay(relay, false);
             }
-            (None, Event::Network(_) | Event::CoordinatorStop | Event::CoordinatorKill) => {
-                self.world.coordinator_away = true;
-                self.world.relay.down = true;
-            }
+            // It has a change.
+            (None, Event::Network(_)) => {}
         }
     }
 
@@ -137,13 +142,13 @@ impl Run<'_> {
         }
     }
 
-    fn start_coordinator(&mut self) {
-        if !std::mem::take(&mut self.world.coordinator_away) {
+    fn start_coordinator(&mut self, server: usize) {
+        if !std::mem::take(&mut self.world.servers[server].away) {
             return;
         }
-        self.world.relay.restart();
-        self.reload();
-        for agent in 0..self.agents.len() {
+        self.world.servers[server].relay.restart();
+        self.reload(server);
+        for agent in self.coordinators[server].agents.clone() {
             if self.world.net.state(self.world.nodes[agent].host) == HostState::Running {
                 self.world.connect(agent);
                 self.poll_soon(agent);
@@ -168,9 +173,9 @@ fn name(event: &Event) -> (&'static str, &str) {
             Net::Kill(host) => ("kill", host),
             Net::Start(host) => ("start", host),
         },
-        Event::CoordinatorStop => ("coordinator-stop", "coordinator"),
-        Event::CoordinatorKill => ("coordinator-kill", "coordinator"),
-        Event::CoordinatorStart => ("coordinator-start", "coordinator"),
+        Event::CoordinatorStop(name) => ("coordinator-stop", name),
+        Event::CoordinatorKill(name) => ("coordinator-kill", name),
+        Event::CoordinatorStart(name) => ("coordinator-start", name),
         Event::RelayStop(relay) => ("relay-stop", relay),
         Event::RelayKill(relay) => ("relay-kill", relay),
         Event::RelayStart(relay) => ("relay-start", relay),

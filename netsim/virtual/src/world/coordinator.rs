@@ -188,7 +188,7 @@ impl World {
 
     /// A node has announced itself: all who share a mesh with it hear of it.
     pub(super) fn pass_on(&mut self, index: usize, candidates: &NodeCandidates) {
-        if self.coordinator_away {
+        if self.server_of(index).away {
             return;
         }
         for other in self.orders.companions(index) {
@@ -253,7 +253,7 @@ impl World {
     }
 
     pub(super) fn order(&mut self, to: usize, order: Order) {
-        if !self.coordinator_away {
+        if !self.server_of(to).away {
             self.order_after(CONTROL_DELAY, to, order);
         }
     }
@@ -262,13 +262,18 @@ impl World {
         self.orders.give(self.net.now() + delay, to, order);
     }
 
-    /// A relay of its own on that machine, which the coordinator knows from now on.
+    /// A relay of its own on that machine, which the first coordinator knows from now on.
     pub fn add_relay_at(&mut self, host: HostId) -> NodeId {
+        self.add_relay_of(0, host)
+    }
+
+    /// A relay of its own on that machine, which that coordinator knows from now on.
+    pub fn add_relay_of(&mut self, server: usize, host: HostId) -> NodeId {
         // Nodes' names have a byte of another value in them, see `node_id`.
         let number = u8::try_from(self.lone_relays.len() + 1).unwrap_or(u8::MAX);
         let id = NodeId([[number; 16], [0xff; 16]].concat().try_into().unwrap_or([number; 32]));
-        self.lone_relays.push(LoneRelay { id, host, relay: Relay::default() });
-        self.relays_changed();
+        self.lone_relays.push(LoneRelay { id, host, server, relay: Relay::default() });
+        self.relays_changed(server);
         id
     }
 
@@ -281,12 +286,16 @@ impl World {
         } else {
             lone.relay.down = true;
         }
-        self.relays_changed();
+        let server = lone.server;
+        self.relays_changed(server);
     }
 
-    /// All nodes are told which relays run, and get what they lack.
-    fn relays_changed(&mut self) {
+    /// All nodes of a coordinator are told which of its relays run, and get what they lack.
+    fn relays_changed(&mut self, server: usize) {
         for index in 0..self.nodes.len() {
+            if self.nodes[index].server != server {
+                continue;
+            }
             self.order(index, Order::Relays);
             for other in self.orders.companions(index) {
                 self.give_tickets(index, other);
@@ -294,11 +303,17 @@ impl World {
         }
     }
 
+    /// The relays of a node's coordinator that run beside that one's own.
+    fn lone_relays_of(&self, index: usize) -> impl Iterator<Item = &LoneRelay> {
+        let server = self.nodes[index].server;
+        self.lone_relays.iter().filter(move |lone| lone.server == server && !lone.relay.down)
+    }
+
     fn offers(&self, index: usize) -> Vec<RelayOffer> {
         let token = format_hex(&REFLECTOR_TOKEN);
-        let own = (NodeId([0; 32]), self.server);
-        let lone = self.lone_relays.iter().filter(|lone| !lone.relay.down);
-        let all = std::iter::once(own).chain(lone.map(|lone| (lone.id, lone.host)));
+        let own = (NodeId([0; 32]), self.server_of(index).host);
+        let lone = self.lone_relays_of(index).map(|lone| (lone.id, lone.host));
+        let all = std::iter::once(own).chain(lone);
         all.map(|(relay, host)| {
             let endpoint = self.endpoint_at(host, index, RELAY_PORT);
             RelayOffer { relay, endpoint, token: token.clone() }
@@ -308,8 +323,8 @@ impl World {
 
     /// One for each relay that runs.
     fn give_tickets(&mut self, holder: usize, other: usize) {
-        let lone = self.lone_relays.iter().filter(|lone| !lone.relay.down).map(|lone| lone.host);
-        let hosts: Vec<HostId> = std::iter::once(self.server).chain(lone).collect();
+        let lone = self.lone_relays_of(holder).map(|lone| lone.host);
+        let hosts: Vec<HostId> = std::iter::once(self.server_of(holder).host).chain(lone).collect();
         for host in hosts {
             let ticket = self.ticket(host, holder, other);
             self.order(holder, Order::Ticket(ticket));

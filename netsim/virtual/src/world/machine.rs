@@ -53,7 +53,7 @@ impl World {
     }
 
     pub(super) fn on_hello(&mut self, index: usize, attempt: u32, observed: SocketAddr) {
-        if self.nodes[index].attempt == attempt && !self.coordinator_away {
+        if self.nodes[index].attempt == attempt && !self.server_of(index).away {
             self.order(index, Order::Welcome { observed, attempt });
         }
     }
@@ -121,8 +121,8 @@ impl World {
     fn forget(&mut self, index: usize) {
         let life = self.nodes[index].life + 1;
         let node = Node::new(self.config(index, life), self.start + self.now());
-        let VirtualNode { id, host, attempt, .. } = self.nodes[index];
-        let fresh = VirtualNode { life, attempt, ..VirtualNode::new(node, id, host) };
+        let VirtualNode { id, host, server, attempt, .. } = self.nodes[index];
+        let fresh = VirtualNode { life, attempt, ..VirtualNode::new(node, id, host, server) };
         let old = std::mem::replace(&mut self.nodes[index], fresh);
         for session in old.sessions.into_values() {
             self.slots.give_back(session.slot);

@@ -49,8 +49,8 @@ impl Life {
         world.run_for(Duration::from_secs(10));
         let mut life = Self { world, number: 0, homes: [first, second], router };
         life.talk(Duration::from_secs(5), Duration::from_millis(100));
-        life.world.coordinator_away = true;
-        life.world.relay.down = true;
+        life.world.servers[0].away = true;
+        life.world.servers[0].relay.down = true;
         life
     }
 

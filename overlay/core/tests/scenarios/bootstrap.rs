@@ -71,7 +71,7 @@ fn mesh_without_a_relay_comes_up_directly() {
     world.add_node(&[NatProfile::HOME], LINK);
     world.add_node(&[], LINK);
     world.run_for(Duration::from_secs(2));
-    world.relay.down = true;
+    world.servers[0].relay.down = true;
     let mesh = MeshId { job: 1, generation: 1 };
     world.join(mesh);
     let limit = Duration::from_secs(10);

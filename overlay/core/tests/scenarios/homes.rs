@@ -89,8 +89,8 @@ fn pair_survives_the_coordinator_with_its_relay_on_a_lone_one() {
         let (mut world, _) = relayed(seed, &[40]);
         assert!(longest_silence(&mut world, 0, 5).1);
         assert_eq!(relay_in_use(&world), Some(world.relay_endpoint()), "it is the nearer one");
-        world.coordinator_away = true;
-        world.relay.down = true;
+        world.servers[0].away = true;
+        world.servers[0].relay.down = true;
         let (silence, is_whole) = longest_silence(&mut world, 1000, 60);
         assert!(silence <= 30 && is_whole, "seed {seed}: {silence}");
         // An hour of silence, then one message.
@@ -123,7 +123,7 @@ fn after_the_death(seed: u64) -> (usize, usize) {
     let dead = relays.iter().find(|id| address_of(&world, **id) == used.ip());
     let dead = *dead.expect("the nearest relay runs alone");
     // The coordinator does not know.
-    world.coordinator_away = true;
+    world.servers[0].away = true;
     world.switch_relay(dead, false);
     let died = world.now();
     let mut renamed = [None, None];

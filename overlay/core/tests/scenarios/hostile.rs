@@ -185,7 +185,7 @@ fn relay_that_lies_about_addresses_cuts_no_pair_and_makes_no_storm() {
     assert!(world.is_direct(mesh, 0, 1));
     let before = world.net.counters().sent;
     for number in 0..600u16 {
-        world.relay.lies = Some(SocketAddr::from(([203, 0, 113, 99], 2000 + number)));
+        world.servers[0].relay.lies = Some(SocketAddr::from(([203, 0, 113, 99], 2000 + number)));
         world.send_data(mesh, 0, 1, number.into());
         world.send_data(mesh, 1, 0, number.into());
         world.run_for(Duration::from_millis(100));

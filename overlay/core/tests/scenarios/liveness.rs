@@ -85,7 +85,7 @@ fn relay_that_restarts_under_data_is_bound_again_within_three_seconds() {
         let (mut world, mesh) = with_mesh(seed, &[HARD, HARD], LINK);
         world.run_for(Duration::from_secs(10));
         talk(&mut world, mesh, 0, 2);
-        world.relay.restart();
+        world.servers[0].relay.restart();
         let arrived = talk(&mut world, mesh, 100, 40);
         assert!(arrived[30..].iter().all(|arrived| *arrived), "seed {seed}: {arrived:?}");
     }
@@ -95,14 +95,14 @@ fn relay_that_restarts_under_data_is_bound_again_within_three_seconds() {
 fn relay_that_restarts_unnoticed_is_bound_again_by_the_next_keepalive() {
     for is_old in [false, true] {
         let mut world = world(3);
-        world.relay.is_old = is_old;
+        world.servers[0].relay.is_old = is_old;
         world.add_node(HARD, LINK);
         world.add_node(HARD, LINK);
         world.run_for(Duration::from_secs(2));
         let mesh = MeshId { job: 1, generation: 1 };
         world.join(mesh);
         world.run_for(Duration::from_secs(60));
-        world.relay.restart();
+        world.servers[0].relay.restart();
         world.run_for(Duration::from_secs(25));
         let arrived = talk(&mut world, mesh, 0, 1);
         assert!(arrived.iter().all(|arrived| *arrived), "{arrived:?}, old: {is_old}");
@@ -113,9 +113,9 @@ fn relay_that_restarts_unnoticed_is_bound_again_by_the_next_keepalive() {
 fn relay_that_was_down_for_a_minute_is_bound_again() {
     let (mut world, mesh) = with_mesh(9, &[HARD, HARD], LINK);
     world.run_for(Duration::from_secs(10));
-    world.relay.down = true;
+    world.servers[0].relay.down = true;
     world.run_for(Duration::from_secs(60));
-    world.relay.restart();
+    world.servers[0].relay.restart();
     world.run_for(Duration::from_secs(8));
     let arrived = talk(&mut world, mesh, 0, 5);
     assert!(arrived.iter().all(|arrived| *arrived), "{arrived:?}");

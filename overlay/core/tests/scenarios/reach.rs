@@ -135,7 +135,7 @@ fn node_that_moves_while_the_coordinator_is_away_is_found_and_goes_direct() {
         let (mut world, mesh) = with_mesh(seed, &[HOME, HOME], LINK);
         world.run_for(Duration::from_secs(10));
         assert_eq!(mesh, MESH);
-        world.coordinator_away = true;
+        world.servers[0].away = true;
         assert!(talk(&mut world, 0, 1));
         let (_, realm) = world.net.add_nat(PUBLIC, NatProfile::HOME, LINK);
         let host = world.nodes[index].host;
@@ -154,8 +154,8 @@ fn common_peer_introduces_a_node_that_moved_when_the_relay_is_down_too() {
     for seed in 0..5 {
         let (mut world, _) = with_mesh(seed, &[HOME, HOME, &[]], LINK);
         world.run_for(Duration::from_secs(10));
-        world.coordinator_away = true;
-        world.relay.down = true;
+        world.servers[0].away = true;
+        world.servers[0].relay.down = true;
         let (_, realm) = world.net.add_nat(PUBLIC, NatProfile::HOME, LINK);
         let host = world.nodes[0].host;
         for number in 0..400 {

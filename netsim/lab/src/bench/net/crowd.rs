@@ -91,7 +91,7 @@ fn try_measure(
     let file = ScenarioFile::parse(Path::new("crowd.toml"), NETWORKS.to_owned())?;
     let resolved = file.resolve(None)?;
     let mut world = World::build(&dir, Programs::beside_this()?, &resolved)?;
-    world.start_coordinator(&resolved.coordinator)?;
+    world.servers[0].start()?;
     world.enrol()?;
     (0..usize::from(NODES)).try_for_each(|index| world.start_agent(index))?;
     world.log_in()?;

@@ -64,8 +64,8 @@ impl Pair {
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)
             .context("cannot mount a /run of the lab's own")?;
         let settings = Coordinator { launch_deadline: SOON, ..Coordinator::default() };
-        let mut world = World::new(dir, Programs::beside_this()?, Preset::None)?;
-        world.start_coordinator(&settings)?;
+        let mut world = World::new(dir, Programs::beside_this()?, &settings, Preset::None)?;
+        world.servers[0].start()?;
         for _ in ADDRESSES {
             world.add_volunteer(Preset::None, 1)?;
         }
@@ -210,7 +210,7 @@ impl Pair {
 
     /// The process that the relay runs in.
     pub(super) fn relay(&self) -> anyhow::Result<Pid> {
-        self.world.coordinator_pid().context("the coordinator does not run")
+        self.world.servers[0].pid().context("the coordinator does not run")
     }
 
     /// Closes the wire to UDP, and the other tunnels, which would be direct ways, too.

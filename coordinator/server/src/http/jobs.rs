@@ -199,14 +199,18 @@ pub(super) async fn events(
     Ok(asked.whole(objects::events(&job), app.clock.now()))
 }
 
-/// `GET /jobs/ID/mesh`: the pair table; 404 for a job without a network, or not launched yet.
+/// `GET /jobs/ID/mesh`: the pair table, for the job's owner and operators, since it holds the volunteers'
+/// addresses; 404 for a job without a network, or not launched yet.
 pub(super) async fn mesh(
     State(app): State<App>,
     identity: Identity,
     Path(id): Path<String>,
 ) -> Result<Json<JobMesh>, ApiError> {
-    identity.user("looking at jobs")?;
+    let actor = identity.user("looking at jobs")?.actor();
     let job = app.find_job(&id).await?;
+    if !actor.may(&job.owner) {
+        return Err(ApiError::forbidden("The job is another user's: its network is theirs to see"));
+    }
     let current = app.rendezvous.as_ref().and_then(|it| networks::current(it, &job));
     let kept = match current {
         Some(mesh) => Some(mesh),

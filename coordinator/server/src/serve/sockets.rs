@@ -19,7 +19,7 @@ impl DataLock {
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => bail!(
-                "another coordinator uses the data directory {}: stop it, or give --data another one",
+                "another process uses the directory {}: stop it, or give this one a directory of its own",
                 data.display()
             ),
             Err(TryLockError::Error(error)) => {
@@ -76,7 +76,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let first = DataLock::take(data.path()).unwrap();
         let second = DataLock::take(data.path()).err().unwrap().to_string();
-        assert!(second.contains("another coordinator"), "{second}");
+        assert!(second.contains("another process"), "{second}");
         drop(first);
         assert!(DataLock::take(data.path()).is_ok());
     }

@@ -102,9 +102,14 @@ async fn another_users_job_can_be_read_but_not_deleted() {
     let (status, body) = site.send(Method::DELETE, &path, Some(&bob), None).await;
     assert_eq!(status, 400);
     assert!(body["message"].as_str().unwrap().contains("not the right user"));
-    let path = format!("/jobs/{job}/stageout.tgz");
-    let (status, _) = site.send(Method::GET, &path, Some(&bob), None).await;
-    assert_eq!(status, 403);
+    // Its results are nobody else's, and its volunteers' addresses.
+    for (what, own) in [("stageout.tgz", 404), ("mesh.json", 404)] {
+        let path = format!("/jobs/{job}/{what}");
+        let (status, _) = site.send(Method::GET, &path, Some(&bob), None).await;
+        assert_eq!(status, 403, "{what}");
+        let (status, _) = site.send(Method::GET, &path, Some(&site.alice), None).await;
+        assert_eq!(status, own, "{what}");
+    }
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ async fn a_kill_in_the_middle_of_a_job_loses_nothing() {
     let other = other.arg(data).output().unwrap();
     assert_eq!(other.status.code(), Some(1));
     let said = String::from_utf8(other.stderr).unwrap();
-    assert!(said.contains("another coordinator uses the data directory"), "{said}");
+    assert!(said.contains("another process uses the directory"), "{said}");
 
     second.child.kill().unwrap();
     second.child.wait().unwrap();

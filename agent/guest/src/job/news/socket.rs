@@ -9,8 +9,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::task::JoinSet;
@@ -23,6 +25,9 @@ const MAX_READERS: usize = 256;
 /// Events that may wait for a reader; one more, and it is cut off. Chosen: every member of the largest mesh may
 /// come or go at once.
 const MAX_WAITING: usize = 2_048;
+
+/// How long a reader that has shut its own side, and then goes, keeps its place.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is told: the state now, and what has changed since.
 struct Told {
@@ -75,7 +80,7 @@ async fn accept(listener: UnixListener, told: Arc<Mutex<Told>>) {
     loop {
         while readers.try_join_next().is_some() {}
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         // One too many is closed at once.
@@ -85,7 +90,15 @@ async fn accept(listener: UnixListener, told: Arc<Mutex<Told>>) {
     }
 }
 
-async fn serve(mut stream: UnixStream, told: Arc<Mutex<Told>>, _place: OwnedSemaphorePermit) {
+async fn serve(stream: UnixStream, told: Arc<Mutex<Told>>, _place: OwnedSemaphorePermit) {
+    let (reader, writer) = stream.into_split();
+    tokio::select! {
+        () = tell_all(writer, told) => {}
+        () = gone(&reader) => {}
+    }
+}
+
+async fn tell_all(mut stream: OwnedWriteHalf, told: Arc<Mutex<Told>>) {
     let (snapshot, mut changes) = {
         let told = told.lock().unwrap_or_else(PoisonError::into_inner);
         (told.snapshot.clone(), told.changes.subscribe())
@@ -96,6 +109,27 @@ async fn serve(mut stream: UnixStream, told: Arc<Mutex<Told>>, _place: OwnedSema
     while let Ok(line) = changes.recv().await {
         if stream.write_all(line.as_bytes()).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Returns when nobody reads any more, without an event that would show it.
+async fn gone(stream: &OwnedReadHalf) {
+    let mut ignored = [0; 1024];
+    loop {
+        let readable = stream.readable().await;
+        match readable.and_then(|()| stream.try_read(&mut ignored)) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+    // Who has nothing to say, as a program whose standard input is empty, may read on.
+    loop {
+        match stream.ready(Interest::WRITABLE).await {
+            Ok(ready) if !ready.is_write_closed() => tokio::time::sleep(LOOK_AGAIN).await,
+            Ok(_) | Err(_) => return,
         }
     }
 }

@@ -140,3 +140,35 @@ async fn a_reader_gets_what_is_and_then_what_happens_until_the_end() {
     // The next agent takes the place of a former one.
     News::begin(deep, MESH, 0).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn readers_that_have_gone_take_nobodys_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut news = News::begin(folder.path().to_owned(), MESH, 0).unwrap();
+    news.on_netmap(&netmap(1, &[0, 1]));
+    let first_line = || {
+        let stream = UnixStream::connect(folder.path().join("15_events")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut line = String::new();
+        let _end = BufReader::new(&stream).read_line(&mut line);
+        (line.contains("members"), stream)
+    };
+    // Who has shut its own side reads on, and is no less gone when it goes.
+    let (_, half) = tokio::task::block_in_place(first_line);
+    half.shutdown(std::net::Shutdown::Write).unwrap();
+    for visit in 0..3 * 256 {
+        // One that comes at once after the last of many may find the places not yet given back.
+        let told = (0..200).any(|_| {
+            let (told, _) = tokio::task::block_in_place(first_line);
+            if !told {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            told
+        });
+        assert!(told, "visit {visit}");
+    }
+    news.on_member(node(1), true);
+    let mut line = String::new();
+    tokio::task::block_in_place(|| BufReader::new(half).read_line(&mut line)).unwrap();
+    assert!(line.contains("left"), "{line}");
+}

@@ -76,8 +76,15 @@ async fn greet(
         return Err(malformed("a relay names an endpoint that nodes can reach".to_owned()));
     }
     let keys = admits.admit(relay, token.as_deref()).await.ok_or_else(|| {
-        let reason = "this relay is not enrolled: start it with a new token of `coordinator token add \
-                      --relay`";
+        let reason = match token {
+            Some(_) => {
+                "its token is used up, expired, revoked or a node's: start it with a new one of `coordinator \
+                 token add --relay`"
+            }
+            None => {
+                "this relay is not enrolled: start it with a new token of `coordinator token add --relay`"
+            }
+        };
         (CLOSE_NOT_ENROLLED, reason.to_owned())
     })?;
     let software: String = software.chars().filter(|c| !c.is_control()).take(64).collect();

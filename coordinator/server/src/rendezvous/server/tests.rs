@@ -477,7 +477,7 @@ async fn a_relay_without_a_right_is_turned_away_and_a_newer_connection_replaces_
     let bench = bench(&[]);
     let (_endpoint, connection, answer) = relay_hello(&bench, &relay, "another").await;
     assert_eq!(answer, None);
-    assert!(end_of(&connection).await.starts_with("1: this relay is not enrolled"));
+    assert!(end_of(&connection).await.starts_with("1: its token is used up"));
 
     let (_first_endpoint, first, _) = relay_hello(&bench, &relay, "good").await;
     until(|| bench.handle.relays().len() == 1).await;

@@ -147,7 +147,9 @@ impl PairStatus {
         let rtt = rtt_us.map(|us| format!(", {} ms", milliseconds(us))).unwrap_or_default();
         match path {
             PathReport::None => format!("no path yet{}", why(explain)),
-            PathReport::Direct { endpoint } => format!("direct, UDP to {endpoint}{rtt}"),
+            PathReport::Direct { endpoint } => {
+                format!("direct, UDP to {endpoint}{rtt}{}", why(explain))
+            }
             PathReport::Relayed { relay } => format!("relayed by {relay}{rtt}{}", why(explain)),
         }
     }

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::explain::explain;
 use crate::ids::SessionKey;
 use crate::io::{Output, PairState, Path};
+use crate::path::Selected;
 use crate::session::Session;
 
 /// Changes of the round trip time below this are not reported.
@@ -46,23 +47,29 @@ impl Peer {
 
     fn pair_state(&self, session: &Session, own: &OwnCandidates) -> PairState {
         let established = session.is_established();
-        let path = self.selected.as_ref().map(|selected| selected.primary);
-        let path = path.filter(|_| established);
-        let (rtt, sentence) = match path {
-            Some(Path::Direct(endpoint)) => {
-                (self.search.trial(endpoint).and_then(|trial| trial.rtt()), String::new())
-            }
-            Some(path @ Path::Relayed { .. }) => {
-                (self.relays.rtt(path), explain(&self.search.evidence(own)))
-            }
-            None => (None, self.explain_silence()),
-        };
+        let selected = self.selected.as_ref().filter(|_| established);
+        let path = selected.map(|selected| selected.primary);
         let is_direct = matches!(path, Some(Path::Direct(_)));
-        let sentence = match &session.reported {
-            _ if is_direct || !session.part_ended => sentence,
+        let rtt = match path {
+            Some(Path::Direct(endpoint)) => {
+                self.search.trial(endpoint).and_then(|trial| trial.rtt())
+            }
+            Some(path @ Path::Relayed { .. }) => self.relays.rtt(path),
+            None => None,
+        };
+        let sentence = match (&session.reported, selected) {
+            _ if session.part_ended && is_direct => String::new(),
             // Why it was relayed while it mattered.
-            Some(PairState { path: Some(Path::Relayed { .. }), explain, .. }) => explain.clone(),
-            Some(_) | None => PART_ENDED.into(),
+            (Some(PairState { path: Some(Path::Relayed { .. }), explain, .. }), _)
+                if session.part_ended =>
+            {
+                explain.clone()
+            }
+            _ if session.part_ended => PART_ENDED.into(),
+            (_, Some(selected)) if selected.is_doubted() => doubt(selected).into(),
+            (_, Some(_)) if is_direct => String::new(),
+            (_, Some(_)) => explain(&self.search.evidence(own)),
+            (_, None) => self.explain_silence(),
         };
         PairState {
             established,
@@ -85,6 +92,17 @@ impl Peer {
         } else {
             "the peer has not answered through the relay yet".into()
         }
+    }
+}
+
+/// What the silence of the path in use means.
+fn doubt(selected: &Selected) -> &'static str {
+    match (selected.is_direct(), selected.also) {
+        (true, Some(Path::Relayed { .. })) => {
+            "the direct path does not answer; packets go through the relay, too"
+        }
+        (true, Some(Path::Direct(_)) | None) => "the direct path does not answer",
+        (false, _) => "the peer does not answer, through the relay either",
     }
 }
 

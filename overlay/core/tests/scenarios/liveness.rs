@@ -58,6 +58,32 @@ fn data_flows_again_two_seconds_after_a_direct_path_died_and_goes_direct_when_it
 }
 
 #[test]
+fn silence_is_told_as_soon_as_packets_take_another_way() {
+    let (mut world, mesh) = direct_pair(7);
+    talk(&mut world, mesh, 0, 2);
+    cut(&mut world);
+    talk(&mut world, mesh, 100, 3);
+    assert!(world.is_direct(mesh, 0, 1), "it is not given up yet");
+    let told = &world.pair(mesh, 0, 1).explain;
+    assert_eq!(*told, "the direct path does not answer; packets go through the relay, too");
+    mend(&mut world);
+    talk(&mut world, mesh, 1000, 10);
+    assert_eq!(world.pair(mesh, 0, 1).explain, "");
+
+    let host = world.nodes[1].host;
+    world.apply(Change::LinkDown(host));
+    for number in 2000..2200 {
+        world.send_data(mesh, 0, 1, number);
+        world.run_for(Duration::from_millis(100));
+    }
+    assert!(!world.is_direct(mesh, 0, 1));
+    assert_eq!(
+        world.pair(mesh, 0, 1).explain,
+        "the peer does not answer, through the relay either"
+    );
+}
+
+#[test]
 fn a_peer_whose_part_has_ended_is_never_said_to_have_fallen_silent() {
     let (mut world, mesh) = direct_pair(4);
     talk(&mut world, mesh, 0, 2);
@@ -76,7 +102,7 @@ fn a_peer_whose_part_has_ended_is_never_said_to_have_fallen_silent() {
     // It is back: silence means something again.
     world.input(0, Input::Member { mesh, node, ended: false });
     world.run_for(Duration::from_secs(1));
-    assert!(world.pair(mesh, 0, 1).explain.contains("fell silent"));
+    assert!(world.pair(mesh, 0, 1).explain.contains("does not answer"));
 }
 
 #[test]

@@ -42,12 +42,23 @@ pub(crate) fn explain(evidence: &Evidence) -> String {
     if evidence.peer_nat.filtering == ObservedFiltering::Nobody {
         return "the peer's network lets no UDP through".into();
     }
-    if is_random(evidence.own_mapping, evidence.own_nat)
-        && is_random(evidence.peer_mapping, evidence.peer_nat)
-    {
+    let own = (evidence.own_mapping, evidence.own_nat);
+    let peer = (evidence.peer_mapping, evidence.peer_nat);
+    if is_random(own) && is_random(peer) {
         return "both NATs give a new random port per destination; a port mapping on either router \
                 would make it direct"
             .into();
+    }
+    if NatTraits::never_meet(own, peer) {
+        let (hard, strict) = if is_random(own) {
+            ("this node's NAT", "the peer's")
+        } else {
+            ("the peer's NAT", "this node's")
+        };
+        return format!(
+            "{hard} gives a new random port per destination and {strict} lets in known ports only; a port \
+             mapping on either router would make it direct"
+        );
     }
     if evidence.resting {
         return "idle, so that the relay holds the pair; its next data looks for a direct path"
@@ -99,7 +110,7 @@ pub(crate) fn explain(evidence: &Evidence) -> String {
     }
 }
 
-fn is_random(mapping: ObservedMapping, nat: NatTraits) -> bool {
+fn is_random((mapping, nat): (ObservedMapping, NatTraits)) -> bool {
     mapping == ObservedMapping::EndpointDependent && nat.ports == ObservedPorts::Random
 }
 
@@ -167,6 +178,19 @@ mod tests {
                     ..SEARCHED
                 },
                 "both NATs give a new random port per destination; a port mapping on either router",
+            ),
+            (
+                Evidence {
+                    own_mapping: hard,
+                    own_nat: NatTraits { ports: ObservedPorts::Random, ..UNKNOWN },
+                    peer_nat: NatTraits {
+                        filtering: ObservedFiltering::ByAddressAndPort,
+                        ..UNKNOWN
+                    },
+                    endpoints: 0,
+                    ..SEARCHED
+                },
+                "this node's NAT gives a new random port per destination and the peer's lets in known ports",
             ),
             (Evidence { endpoints: 0, ..SEARCHED }, "none of the peer's endpoints"),
         ];

@@ -178,6 +178,21 @@ pub struct NatTraits {
 }
 
 impl NatTraits {
+    /// Two such NATs never meet, since neither side can know where to send or whom to let in: one gives a port
+    /// without any pattern to each destination, and the other does so, too, or lets in known ports only. `mine`
+    /// and `theirs` are mapping and traits of either side.
+    pub fn never_meet(mine: (ObservedMapping, Self), theirs: (ObservedMapping, Self)) -> bool {
+        let is_random = |(mapping, nat): (ObservedMapping, Self)| {
+            mapping == ObservedMapping::EndpointDependent
+                && nat.ports == ObservedPorts::Random
+                && nat.filtering != ObservedFiltering::Open
+        };
+        let is_strict = |side: (ObservedMapping, Self)| {
+            is_random(side) || side.1.filtering == ObservedFiltering::ByAddressAndPort
+        };
+        (is_random(mine) && is_strict(theirs)) || (is_random(theirs) && is_strict(mine))
+    }
+
     /// Nothing was measured.
     pub fn is_unknown(&self) -> bool {
         *self == Self::default()

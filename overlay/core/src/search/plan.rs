@@ -110,7 +110,7 @@ impl Known {
     pub(super) fn plan(&self, own: &OwnCandidates) -> Vec<Planned> {
         let seen = self.seen();
         let is_neighbour = own.shares_address(&seen);
-        let hopeless = self.is_hopeless(own);
+        let hopeless = NatTraits::never_meet((own.mapping(), own.nat()), (self.mapping, self.nat));
         let mut planned = Vec::new();
         for Candidate { endpoint, kind } in self.candidates.iter().copied() {
             let is_outer = is_translated(kind) && endpoint.is_ipv4();
@@ -156,17 +156,6 @@ impl Known {
             }
             _ => None,
         }
-    }
-
-    /// Nobody can know where to send: both NATs choose another port for every destination without
-    /// any pattern, and neither is known to let everybody in.
-    fn is_hopeless(&self, own: &OwnCandidates) -> bool {
-        let is_random = |mapping, nat: NatTraits| {
-            mapping == ObservedMapping::EndpointDependent
-                && nat.ports == ObservedPorts::Random
-                && nat.filtering != ObservedFiltering::Open
-        };
-        is_random(own.mapping(), own.nat()) && is_random(self.mapping, self.nat)
     }
 
     /// The ports that the peer's NAT probably gives to its next flows, that to this node among them.
@@ -226,6 +215,10 @@ mod tests {
         let known = peer(hard, RANDOM, "198.51.100.1:5000");
         assert_eq!(known.plan(&own(hard, RANDOM)), []);
         assert_eq!(known.plan(&own(ObservedMapping::EndpointIndependent, RANDOM)).len(), 1);
+        let strict = NatTraits { filtering: ObservedFiltering::ByAddressAndPort, ..RANDOM };
+        let easy = ObservedMapping::EndpointIndependent;
+        assert_eq!(known.plan(&own(easy, strict)), [], "it lets in known ports only");
+        assert_eq!(peer(easy, strict, "198.51.100.1:5000").plan(&own(hard, RANDOM)), []);
         let open = NatTraits { filtering: ObservedFiltering::Open, ..RANDOM };
         assert_eq!(peer(hard, open, "198.51.100.1:5000").plan(&own(hard, RANDOM)).len(), 1);
     }

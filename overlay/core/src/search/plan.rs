@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::is_translated;
 use crate::candidates::OwnCandidates;
 use crate::netmap::{
-    Candidate, CandidateKind, MAX_CANDIDATES, NatTraits, NodeCandidates, ObservedFiltering,
-    ObservedMapping, ObservedPorts,
+    Candidate, CandidateKind, MAX_CANDIDATES, NatTraits, NodeCandidates, ObservedMapping,
+    ObservedPorts,
 };
 use crate::trial::Origin;
 
@@ -179,6 +179,7 @@ impl Known {
 mod tests {
     use super::*;
     use crate::NodeId;
+    use crate::netmap::ObservedFiltering;
 
     const RANDOM: NatTraits =
         NatTraits { ports: ObservedPorts::Random, filtering: ObservedFiltering::Unknown };

@@ -17,7 +17,20 @@ use tempfile::TempDir;
 
 use crate::server::Server;
 
-/// A user's machine with the tools under their four names.
+/// The program's names.
+const NAMES: [&str; 9] = [
+    "oar",
+    "oarsub",
+    "oarstat",
+    "oardel",
+    "oarhold",
+    "oarresume",
+    "oarnodes",
+    "oarnodesetting",
+    "oaraccounting",
+];
+
+/// A user's machine with the tools under all their names.
 struct Desk {
     dir: TempDir,
 }
@@ -25,17 +38,7 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for name in [
-            "oar",
-            "oarsub",
-            "oarstat",
-            "oardel",
-            "oarhold",
-            "oarresume",
-            "oarnodes",
-            "oarnodesetting",
-            "oaraccounting",
-        ] {
+        for name in NAMES {
             symlink(env!("CARGO_BIN_EXE_oar"), dir.path().join(name)).unwrap();
         }
         Self { dir }
@@ -410,17 +413,7 @@ fn mesh_is_a_table_or_json() {
 #[test]
 fn help_texts() {
     let desk = Desk::new();
-    for tool in [
-        "oar",
-        "oarsub",
-        "oarstat",
-        "oardel",
-        "oarhold",
-        "oarresume",
-        "oarnodes",
-        "oarnodesetting",
-        "oaraccounting",
-    ] {
+    for tool in NAMES {
         insta::assert_snapshot!(format!("help-{tool}"), desk.output(tool, &["--help"]));
     }
     for command in ["login", "wait", "fetch", "logs", "mesh", "events"] {

@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::housekeeping;
 use crate::ledger::{self, Ledger, LedgerError};
 use crate::networks;
 use crate::password::PasswordDesk;
 use crate::rendezvous::{RendezvousEvent, RendezvousHandle};
 use crate::revocations;
 use crate::roster::Roster;
-use crate::stage::StageStore;
+use crate::stage::{Retention, StageStore};
 use crate::store::{Store, StoreError};
 use crate::ticker;
 
@@ -61,6 +62,8 @@ pub struct Parts {
     pub passwords: PasswordDesk,
     /// Proxies that may speak for users.
     pub proxies: Vec<IpNet>,
+    /// How long archives are kept.
+    pub retention: Retention,
     /// Who is who; filled at the start.
     pub roster: Arc<Roster>,
     /// Where jobs' networks are made, with its events.
@@ -85,7 +88,7 @@ impl App {
     ///
     /// The rows cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, stage, clock, policy, passwords, proxies, .. } = parts;
+        let Parts { store, stage, clock, policy, passwords, proxies, retention, .. } = parts;
         let (roster, rendezvous, announced) = (parts.roster, parts.rendezvous, parts.announced);
         let (cluster, nodes) = store.load(clock.now(), &policy).await?;
         tracing::info!(nodes = nodes.len(), jobs = cluster.jobs().len(), "state loaded");
@@ -116,6 +119,7 @@ impl App {
         };
         ticker::spawn(&app, policy);
         revocations::spawn(&app);
+        housekeeping::spawn(&app, retention);
         if let (Some(handle), Some(events)) = (handle, events) {
             networks::follow(&app, handle, events);
         }

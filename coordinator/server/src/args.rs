@@ -69,6 +69,12 @@ pub struct Serve {
     /// The largest stage-in archive, in bytes or as in 500MiB.
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
     pub max_stagein: u64,
+    /// How long a stage-in archive is kept after its last use, or `forever`.
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = lifetime)]
+    pub keep_stageins: Duration,
+    /// How long results are kept after the job's end, or `forever`.
+    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = lifetime)]
+    pub keep_results: Duration,
     /// A proxy in front that asks users who they are: its X-REMOTE-IDENT is believed. An address or a
     /// network, as in 192.0.2.0/28.
     #[arg(long, value_name = "IP_OR_NETWORK", value_parser = network)]
@@ -253,6 +259,10 @@ pub struct Audit {
 fn positive_time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time.is_zero() { Err("must be more than 0".to_owned()) } else { Ok(time) }
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    if text == "forever" { Ok(Duration::MAX) } else { positive_time(text) }
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

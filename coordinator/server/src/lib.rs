@@ -9,6 +9,7 @@ pub mod args;
 mod causes;
 pub mod clock;
 pub mod commands;
+mod housekeeping;
 pub mod http;
 pub mod ledger;
 mod metrics;

@@ -33,7 +33,7 @@ use crate::pki::Pki;
 use crate::relay_desk::RelayDesk;
 use crate::rendezvous::{Rendezvous, RendezvousConfig, RendezvousHandle};
 use crate::roster::Roster;
-use crate::stage::{StageLimits, StageStore};
+use crate::stage::{Retention, StageLimits, StageStore};
 use crate::store::{Store, TokenMakes};
 
 /// How long the first start's join token can be used.
@@ -168,6 +168,10 @@ impl Server {
             policy,
             passwords: PasswordDesk::new().context("cannot make a secret")?,
             proxies: arguments.trusted_proxy.clone(),
+            retention: Retention {
+                stageins: arguments.keep_stageins,
+                results: arguments.keep_results,
+            },
             roster,
             rendezvous: rendezvous_and_events,
             announced,

@@ -15,6 +15,7 @@ mod keyed_lock;
 mod outgoing;
 mod receive;
 mod result;
+mod retention;
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -28,6 +29,7 @@ use self::keyed_lock::KeyedLock;
 
 pub use self::incoming::{Piece, PieceError, Pieced, StageinState};
 pub use self::receive::ContentHash;
+pub use self::retention::{Needed, Removed, Retention};
 
 /// Results that are put together at the same time: each keeps a core busy.
 const RESULTS_AT_ONCE: usize = 2;

@@ -237,7 +237,7 @@ fn not_yours() -> ApiError {
 }
 
 fn no_file(what: &str) -> ApiError {
-    let message = format!("The job has no {what}");
+    let message = format!("The job has no {what}, or its time is over");
     ApiError::new(StatusCode::NOT_FOUND, "File not found", message)
 }
 

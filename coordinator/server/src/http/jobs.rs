@@ -280,7 +280,7 @@ async fn check_stagein(app: &App, request: &Request) -> Result<(), ApiError> {
     let parsed = hash.parse::<ContentHash>();
     let parsed = parsed.map_err(|error| ApiError::bad_query(error.to_string()))?;
     match app.stage.stagein_state(parsed).await? {
-        StageinState::Complete { .. } => Ok(()),
+        StageinState::Complete { .. } => Ok(app.stage.touch_stagein(parsed).await?),
         StageinState::Partial { .. } | StageinState::Absent => Err(ApiError::bad_query(format!(
             "the stage-in sha256:{hash} is not here: upload it first, PUT {PREFIX}/stagein/{hash}"
         ))),

@@ -225,7 +225,7 @@ impl StageStore {
         Ok(Pieced::Complete)
     }
 
-    fn stagein_path(&self, hash: ContentHash) -> PathBuf {
+    pub(super) fn stagein_path(&self, hash: ContentHash) -> PathBuf {
         self.inner.dir.join("in").join(hash.to_string())
     }
 

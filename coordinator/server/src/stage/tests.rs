@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -319,4 +320,45 @@ fn the_folder_is_its_owners_alone() {
         let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
     }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+#[tokio::test]
+async fn what_is_old_and_not_needed_goes() {
+    let fixture = Fixture::new();
+    let [used, unused] = [b"used".as_slice(), b"unused"];
+    for bytes in [used, unused] {
+        fixture.store.put_stagein(hash(bytes), None, body(bytes)).await.unwrap();
+    }
+    let _cut = fixture.store.put_stagein(hash(b"part"), piece(0, 9, 10), cut_body(b"pa")).await;
+    for job in [7, 8] {
+        let sent = fixture.store.put_stageout(job, 0, 1, None, body(b"results")).await;
+        assert!(sent.is_ok());
+    }
+    let retention = Retention { stageins: DAY, results: 3 * DAY };
+    let stageins = [hash(used).0].into_iter().collect();
+    let needed = Needed { stageins, jobs: [8].into_iter().collect() };
+    let after = async |days: u32| {
+        let then = SystemTime::now() + DAY * days + Duration::from_secs(60);
+        fixture.store.clean(then, retention, &needed).await.unwrap()
+    };
+    assert_eq!(after(0).await, Removed::default());
+    assert_eq!(after(1).await, Removed { stageins: 2, results: 0 });
+    assert_eq!(after(3).await, Removed { stageins: 0, results: 1 });
+    assert_eq!((fixture.files("in"), fixture.files("out")), (1, 1));
+    assert_eq!(read(fixture.store.open_stagein(hash(used)).await.unwrap()).await, used);
+}
+
+#[tokio::test]
+async fn a_stage_in_that_is_used_again_is_not_old() {
+    let fixture = Fixture::new();
+    fixture.store.put_stagein(hash(b"tool"), None, body(b"tool")).await.unwrap();
+    let path = fixture.dir.path().join("in").join(hash(b"tool").to_string());
+    let old = SystemTime::now() - 2 * DAY;
+    std::fs::File::options().append(true).open(path).unwrap().set_modified(old).unwrap();
+    fixture.store.touch_stagein(hash(b"tool")).await.unwrap();
+    let retention = Retention { stageins: DAY, results: DAY };
+    let removed = fixture.store.clean(SystemTime::now(), retention, &Needed::default()).await;
+    assert_eq!(removed.unwrap(), Removed::default());
 }

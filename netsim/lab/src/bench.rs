@@ -5,4 +5,5 @@
 pub mod command;
 pub mod figures;
 pub mod net;
+pub mod outages;
 pub mod reach;

@@ -62,7 +62,8 @@ pub fn run(
     }
 }
 
-fn build(
+/// Builds the world of a scenario, with all programs started and all volunteers alive.
+pub(crate) fn build(
     resolved: &Resolved,
     dir: &Path,
     recorder: &Recorder,

@@ -1,5 +1,6 @@
 //! `netsim bench`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,8 +9,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::figures::Results;
-use super::{net, reach};
+use super::figures::{Figure, Header, Results};
+use super::{net, outages, reach};
+use crate::children;
 use crate::confine::{self, Keep};
 use crate::progress::Progress;
 
@@ -43,6 +45,24 @@ pub enum Bench {
     },
     /// How fast nodes reach each other: the scenario nat-matrix many times, and the drills in virtual time.
     NatMatrix(NatMatrix),
+    /// How long a job's data waits when a relay dies, a machine moves, a router starts again, in the
+    /// laboratory; a part of nat-matrix.
+    Outages(Outages),
+}
+
+/// `netsim bench outages`.
+#[derive(Debug, Args)]
+pub struct Outages {
+    /// How often each event happens.
+    #[arg(long, value_name = "N", default_value_t = 4,
+          value_parser = clap::value_parser!(u8).range(1..=100))]
+    rounds: u8,
+    /// Leaves out the silence, which takes four minutes.
+    #[arg(long)]
+    short: bool,
+    /// Writes the figures there.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// `netsim bench nat-matrix`.
@@ -55,6 +75,10 @@ pub struct NatMatrix {
     /// The first seed.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// How often each event of `netsim bench outages` happens; 0 leaves it out.
+    #[arg(long, value_name = "N", default_value_t = 4,
+          value_parser = clap::value_parser!(u8).range(0..=100))]
+    rounds: u8,
     /// Keeps the runs' directories there.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -77,6 +101,8 @@ pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
             (short, rounds, each, only, tools, out, page)
         }
         Bench::NatMatrix(args) => return nat_matrix(args),
+        // SAFETY: by this function's contract.
+        Bench::Outages(args) => return unsafe { outages(&args) },
     };
     let is_part = !only.is_empty();
     let file = std::path::absolute(out)?.join("net.json");
@@ -102,6 +128,52 @@ pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
 }
 
 /// Exit status 1 when a figure is missed.
+///
+/// # Safety
+///
+/// The process must have a single thread: it moves into new namespaces.
+unsafe fn outages(args: &Outages) -> anyhow::Result<i32> {
+    let json = args.json.as_deref().map(std::path::absolute).transpose()?;
+    let dir = confine::default_run_dir();
+    // SAFETY: by this function's contract.
+    unsafe { confine::enter(&dir, Keep::OnFailure) }?;
+    confine::end_on_signals();
+    let plan = outages::Plan { rounds: args.rounds, short: args.short, dir };
+    let mut progress = Progress::new();
+    let figures = outages::run(&plan, &mut progress);
+    let step = progress.current().unwrap_or("measuring").to_owned();
+    progress.finish();
+    let figures = figures
+        .with_context(|| format!("failed at the step \"{step}\"; see {}", plan.dir.display()))?;
+    let header = Header { bench: "outages".to_owned(), short: args.short, ..Header::default() };
+    let results = Results { header, figures };
+    writeln!(io::stdout().lock(), "{results}")?;
+    if let Some(json) = json {
+        results.write(&json)?;
+    }
+    Ok(i32::from(results.figures.iter().any(|figure| figure.met == Some(false))))
+}
+
+/// The figures of `netsim bench outages`, which needs a process of its own.
+fn measure_outages(rounds: u8, dir: &Path) -> anyhow::Result<Vec<Figure>> {
+    if rounds == 0 {
+        return Ok(Vec::new());
+    }
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let (json, log) = (dir.join("outages.json"), dir.join("outages.log"));
+    let _ = fs::remove_file(&json);
+    let args = ["bench", "outages", "--rounds", &rounds.to_string(), "--json"];
+    let args = args.map(OsString::from).into_iter().chain([json.clone().into()]);
+    children::itself(args, &log)?;
+    let results = Results::read(&json)?;
+    let results = results.with_context(|| {
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        format!("`netsim bench outages` has failed:\n{said}")
+    })?;
+    Ok(results.figures)
+}
+
+/// Exit status 1 when a figure is missed.
 fn nat_matrix(args: NatMatrix) -> anyhow::Result<i32> {
     let file = std::path::absolute(args.out)?.join("nat-matrix.json");
     let page = args.page.map(std::path::absolute).transpose()?;
@@ -119,7 +191,9 @@ fn nat_matrix(args: NatMatrix) -> anyhow::Result<i32> {
         more: Vec::new(),
     };
     let mut say = |text: &str| eprintln!("{text}");
-    let drills = reach::drills(&mut say);
+    let mut drills = measure_outages(args.rounds, &plan.dir)?;
+    say("outages: measured");
+    drills.extend(reach::drills(&mut say));
     let measured = reach::measure(&plan, &mut say)?;
     let results = reach::results("nat-matrix", &measured, drills);
     let mut out = io::stdout().lock();
@@ -185,7 +259,7 @@ fn write_part(page: &Path, name: &str, part: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::{Better, Figure, Header};
+    use super::super::figures::Better;
     use super::*;
 
     fn results(value: f64, short: bool) -> Results {

@@ -15,6 +15,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::job::directory::JobDirectory;
 use crate::job::{Context, Order, live};
 use crate::reconcile::{Action, Desired, LaunchId, Local, reconcile};
+use crate::shim::client::ShimClient;
 use crate::state_dir::{read_json, write_private};
 
 /// The launches whose end is remembered. Chosen: only lists that are older than a launch's end could name
@@ -87,6 +88,19 @@ impl Launches {
             launches.begin(id);
         }
         Ok(launches)
+    }
+
+    /// Ends what is left of commands that have ended: nobody has anything to ask there any more. What runs goes on.
+    pub async fn release_ended(self) {
+        let Self { jobs, orders, tasks, .. } = self;
+        // They would start what is ended here.
+        drop(tasks);
+        for id in orders.into_keys() {
+            let directory = JobDirectory::at(&jobs, id);
+            if matches!(directory.exit(), Ok(Some(_))) {
+                ShimClient::at(directory.path()).release_and_wait().await;
+            }
+        }
     }
 
     /// Polls for ever, about every `interval`, and at once when a launch has ended.

@@ -110,7 +110,7 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
     }
     // In this order: a mesh that is dropped while the overlay lives is left.
     network.shutdown().await;
-    drop(launches);
+    launches.release_ended().await;
     events.finish();
     Ok(())
 }

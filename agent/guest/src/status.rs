@@ -101,7 +101,14 @@ impl fmt::Display for Status {
             (Some(hostname), Some(url)) => writeln!(f, "node {hostname} of {url}")?,
             _ => writeln!(f, "not a node yet: `agent run --join TOKEN`")?,
         }
-        writeln!(f, "the agent {}", if self.running { "runs" } else { "does not run" })?;
+        match (self.running, &self.hostname) {
+            (true, _) => writeln!(f, "the agent runs")?,
+            (false, Some(_)) => writeln!(f, "the agent does not run: `agent run`")?,
+            (false, None) => writeln!(f, "the agent does not run")?,
+        }
+        if self.jobs.is_empty() && self.hostname.is_some() {
+            writeln!(f, "no jobs")?;
+        }
         for job in &self.jobs {
             writeln!(f, "job {} (launch {}): {}", job.job, job.generation, job.phase)?;
         }

@@ -111,6 +111,10 @@ pub struct Relay {
     /// UDP address of the relay.
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6444")]
     pub listen: SocketAddr,
+    /// TCP address where nodes that get no UDP out reach the relay, over TLS: port 443 is let out nearly
+    /// everywhere. The one of --listen when not given.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub tunnel: Option<SocketAddr>,
     /// Host name or IP address under which nodes reach this machine; the one that the coordinator sees
     /// when not given.
     #[arg(long, value_name = "HOST_OR_IP")]

@@ -11,6 +11,7 @@
 
 mod place;
 mod session;
+mod tunnels;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -24,7 +25,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::place::{Membership, Place};
-use self::session::{Ended, Session};
+use self::session::{Ended, Reached, Session};
+use self::tunnels::Tunnels;
 use crate::args;
 use crate::commands::print_lines;
 use crate::metrics::MetricsPort;
@@ -50,7 +52,14 @@ pub async fn run(arguments: args::Relay) -> anyhow::Result<()> {
         Some(at) => Some(MetricsPort::open(at, serving.meter.subscribe()).await?),
         None => None,
     };
-    print_lines([format!("relay: {}", place.id()), format!("address: {}", serving.address)])?;
+    let at = arguments.tunnel.unwrap_or(arguments.listen);
+    let tunnels = Tunnels::open(at, place.identity()?, serving.address)?;
+    serving.reached.tunnel = tunnels.address().port();
+    print_lines([
+        format!("relay: {}", place.id()),
+        format!("address: {}", serving.address),
+        format!("tunnel: {}", tunnels.address()),
+    ])?;
     print_lines(metrics.as_ref().map(ToString::to_string))?;
     if let Some(keys) = place.keys() {
         serving.start(keys)?;
@@ -61,12 +70,13 @@ pub async fn run(arguments: args::Relay) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         failed = joining => return failed.map(|never| match never {}),
+        failed = tunnels.serve() => return failed.map(|never| match never {}),
     }
     tracing::info!("stopping");
     Ok(())
 }
 
-enum Never {}
+pub(crate) enum Never {}
 
 /// Keeps the coordinator informed, for ever; fails only where trying again is of no use.
 async fn stay_joined(
@@ -77,8 +87,7 @@ async fn stay_joined(
     let (first, longest) = PAUSE;
     let mut pause = first;
     loop {
-        let endpoints = serving.endpoints.clone();
-        let joined = Session::open(place, token.as_deref(), endpoints).await;
+        let joined = Session::open(place, token.as_deref(), &serving.reached).await;
         let ended = match joined {
             Ok((session, keys)) => {
                 pause = first;
@@ -110,7 +119,7 @@ struct Serving {
     socket: std::net::UdpSocket,
     address: SocketAddr,
     /// What the coordinator is told.
-    endpoints: Vec<SocketAddr>,
+    reached: Reached,
     keys: Option<RelayKeys>,
     relay: Option<RelayHandle>,
     /// Of the relay that runs.
@@ -134,7 +143,8 @@ impl Serving {
             endpoints.push(SocketAddr::new(ip, address.port()));
         }
         let (meter, _) = watch::channel(RelayMeter::default());
-        Ok(Self { socket, address, endpoints, keys: None, relay: None, meter })
+        let reached = Reached { endpoints, tunnel: 0 };
+        Ok(Self { socket, address, reached, keys: None, relay: None, meter })
     }
 
     /// Serves with those keys.

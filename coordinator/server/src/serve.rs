@@ -109,7 +109,7 @@ impl Server {
         let stage = StageStore::open(&data.join("stage"), limits)
             .context("cannot use the stage directory in the data directory")?;
 
-        let api = sockets::bind_tcp(arguments.listen)?;
+        let api = sockets::bind_tcp("--listen", arguments.listen)?;
         let control = sockets::bind_udp("--rendezvous", arguments.rendezvous)?;
         let relay = sockets::bind_udp("--relay", arguments.relay)?;
         let address = api.local_addr().context("cannot read the API's address")?;

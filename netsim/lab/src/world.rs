@@ -138,6 +138,9 @@ impl World {
         volunteers: &[(Preset, u16)],
     ) -> anyhow::Result<Self> {
         let mut world = Self::new(dir, Programs::beside_this()?, settings, Preset::Home)?;
+        if volunteers.iter().any(|(behind, _)| *behind == Preset::WebOnly) {
+            world.servers[0].api_port = WEB_PORT;
+        }
         world.servers[0].start()?;
         for (behind, cores) in volunteers {
             world.add_volunteer(*behind, *cores)?;
@@ -227,6 +230,10 @@ impl World {
     /// Ends everything in order; whatever is left behind by a program is an error.
     pub fn stop(mut self) -> anyhow::Result<()> {
         processes::resume_all();
+        // Jobs that are over go with their nodes' next polls; those of agents that stop wait for a minute.
+        let _ = wait::until("the end of all jobs", STOP, || {
+            self.job_networks().ok()?.is_empty().then_some(())
+        });
         // All are told before the first is waited for.
         self.volunteers.iter().for_each(Volunteer::tell_agent_to_stop);
         self.volunteers.iter_mut().try_for_each(Volunteer::stop_agent)?;

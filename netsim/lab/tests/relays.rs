@@ -24,9 +24,13 @@ use shared::Shared;
 use worlds::SOON;
 
 static WORLD: Shared = Shared::new();
+static WEB_WORLD: Shared = Shared::new();
 
 /// Two that cannot meet directly.
 const VOLUNTEERS: [(Preset, u16); 2] = [(Preset::Symmetric, 1), (Preset::Symmetric, 1)];
+
+/// Two that get nothing out but TCP to the web's ports.
+const WEB_ONLY: [(Preset, u16); 2] = [(Preset::WebOnly, 1), (Preset::WebOnly, 1)];
 
 /// Between questions.
 const BEAT: Duration = Duration::from_millis(50);
@@ -105,6 +109,37 @@ fn a_relayed_job_goes_on_over_another_relay_when_the_one_in_use_is_killed() {
             relay_of(world, id).filter(|relay| *relay != in_use)
         });
         other.unwrap();
+        end(&networks, 0);
+    });
+}
+
+#[test]
+fn two_homes_with_tcp_443_only_go_on_over_a_relay_of_their_own_without_the_coordinator() {
+    let _alone = common::alone();
+    WEB_WORLD.with(&settings(), &WEB_ONLY, |world| {
+        let relay = world.add_relay().unwrap();
+        let id = submit_probe(world, "talker", 2, &[]);
+        let networks = probes(world, "talker", 2);
+        let peer = SocketAddr::new(networks[1].ipv4.unwrap().into(), netsim::probe::TOKEN_PORT);
+        let answers = ask_for_ever(&networks[0], peer);
+        wait::until("the pair's path", SOON, || relay_of(world, id)).unwrap();
+        // Until both have a tunnel to the relay, and the pair a channel there.
+        let settled = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < settled {
+            answers.recv_timeout(SOON).unwrap();
+        }
+        world.kill_coordinator();
+        let killed_at = Instant::now();
+        let (mut last, mut longest) = (killed_at, Duration::ZERO);
+        while last < killed_at + Duration::from_secs(15) {
+            let answer = answers.recv_timeout(SOON).expect("the pair does not go on");
+            longest = longest.max(answer.saturating_duration_since(last));
+            last = answer;
+        }
+        eprintln!("relay-failover over TLS: {longest:?} without an answer");
+        world.start_coordinator_again().unwrap();
+        let back = wait::until("the word of the pair", SOON, || relay_of(world, id)).unwrap();
+        assert!(back == world.public.address || world.relay_at(back) == Some(relay.as_str()));
         end(&networks, 0);
     });
 }

@@ -117,11 +117,15 @@ impl Run<'_> {
                 let (observed, reflector) = (endpoint(a), endpoint(b));
                 self.input(Input::Welcome { observed, reflector, reflector_token: [a; 16] });
             }
+            2 if a.is_multiple_of(4) => {
+                self.input(Input::OtherReflector { at: endpoint(b), token: [a; 16] });
+            }
             2 => {
                 let offer = |relay: u8| RelayOffer {
                     relay: node_id(relay),
                     endpoint: endpoint(relay % 2),
                     token: "70".repeat(16),
+                    tunnel: None,
                 };
                 self.input(Input::Relays(vec![offer(a), offer(b)]));
             }

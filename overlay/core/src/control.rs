@@ -80,6 +80,9 @@ pub enum ToNode {
         reflector: SocketAddr,
         /// Shown to the reflector, which answers nobody else. Hexadecimal, 16 bytes.
         reflector_token: String,
+        /// The same reflector in the other family of addresses: a node that has both is seen in both.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        other_reflector: Option<SocketAddr>,
     },
     /// The members of a mesh.
     Netmap(Netmap),

@@ -238,6 +238,7 @@ mod tests {
                 relay: NodeId([number as u8; 32]),
                 endpoint: at(number),
                 token: "00".repeat(16),
+                tunnel: None,
             };
             let offers: Vec<_> = (0..self.rtts.len()).map(offer).collect();
             assert!(self.homes.on_offers(self.now, &offers));
@@ -316,6 +317,7 @@ mod tests {
             relay: NodeId([number; 32]),
             endpoint: at(number.into()),
             token: token.to_owned(),
+            tunnel: None,
         };
         let mut homes = Homes::new(1);
         let now = Instant::now();

@@ -36,6 +36,13 @@ pub enum Input<'a> {
         /// Shown to the reflector.
         reflector_token: [u8; 16],
     },
+    /// The second reflector in the other family of addresses than the coordinator is reached by.
+    OtherReflector {
+        /// Where it is.
+        at: SocketAddr,
+        /// Shown to it.
+        token: [u8; 16],
+    },
     /// The endpoints that routers gave on request (PCP, NAT-PMP, UPnP); all of them each time.
     PortMapped(Vec<SocketAddr>),
     /// The endpoints that the operator says lead here; all of them each time.

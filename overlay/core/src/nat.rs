@@ -40,6 +40,8 @@ const SPECIAL_ATTEMPTS: u32 = 3;
 pub(crate) struct NatProbe {
     rng: ChaCha8Rng,
     reflectors: Vec<Reflector>,
+    /// In the other family of addresses. Its silence says nothing of UDP.
+    other: Option<Reflector>,
     seen: Seen,
     /// Whether the reflector knows such questions at all: silence means nothing otherwise.
     support: Question<bool>,
@@ -109,6 +111,7 @@ impl NatProbe {
         Self {
             rng,
             reflectors: Vec::new(),
+            other: None,
             seen: Seen::default(),
             support: Question::new(),
             filtering: Question::new(),
@@ -123,6 +126,7 @@ impl NatProbe {
         if is_new {
             self.seen.forget();
             self.reflectors.clear();
+            self.other = None;
             self.forget_answers();
         }
         is_new
@@ -159,9 +163,22 @@ impl NatProbe {
         }
     }
 
+    /// One in the other family of addresses, which is asked while this machine has an address of that family.
+    pub(crate) fn add_other_reflector(&mut self, now: Instant, at: SocketAddr, token: [u8; 16]) {
+        if !self.blind {
+            self.other = Some(Reflector::new(now, at, token));
+        }
+    }
+
+    /// The other reflector, where it can be asked.
+    fn other(&self) -> Option<&Reflector> {
+        self.other.as_ref().filter(|other| self.seen.has_host_like(other.at))
+    }
+
     /// Something about the network may have changed.
     pub(crate) fn check_now(&mut self, now: Instant) {
-        self.reflectors.iter_mut().for_each(|reflector| reflector.check_now(now));
+        let reflectors = self.reflectors.iter_mut().chain(&mut self.other);
+        reflectors.for_each(|reflector| reflector.check_now(now));
     }
 
     /// A relay that this node is bound to saw it there.
@@ -194,7 +211,7 @@ impl NatProbe {
         let rng = &mut self.rng;
         let is_answer =
             |reflector: &mut Reflector| reflector.on_response(now, from, nonce, is_active, rng);
-        if !self.reflectors.iter_mut().any(is_answer) {
+        if !self.reflectors.iter_mut().chain(&mut self.other).any(is_answer) {
             return Taken::No;
         }
         let taken = self.observe(now, from, observed);
@@ -257,7 +274,9 @@ impl NatProbe {
         is_active: bool,
     ) -> (Vec<(SocketAddr, ControlFrame)>, bool) {
         let mut requests = Vec::new();
-        for reflector in &mut self.reflectors {
+        let has_other = self.other().is_some();
+        let other = self.other.iter_mut().filter(|_| has_other);
+        for reflector in self.reflectors.iter_mut().chain(other) {
             requests.extend(reflector.fire_due_timers(now, is_active, &mut self.rng));
         }
         if self.support.fire(now, false)
@@ -284,7 +303,8 @@ impl NatProbe {
     }
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        let reflectors = self.reflectors.iter().filter_map(Reflector::next_timer).min();
+        let reflectors = self.reflectors.iter().chain(self.other());
+        let reflectors = reflectors.filter_map(Reflector::next_timer).min();
         earlier(reflectors, earlier(self.support.due, self.filtering.due))
     }
 

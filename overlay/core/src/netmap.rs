@@ -251,6 +251,10 @@ pub struct RelayOffer {
     pub endpoint: SocketAddr,
     /// Shown to its reflector, which answers nobody else. Hexadecimal, 16 bytes.
     pub token: String,
+    /// The TCP port at the same address where it takes tunnels over TLS, for nodes without UDP; its certificate
+    /// is of the key that is its name. None: it takes none there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<u16>,
 }
 
 /// Leaves the token out.
@@ -259,6 +263,7 @@ impl fmt::Debug for RelayOffer {
         f.debug_struct("RelayOffer")
             .field("relay", &self.relay)
             .field("endpoint", &self.endpoint)
+            .field("tunnel", &self.tunnel)
             .finish_non_exhaustive()
     }
 }

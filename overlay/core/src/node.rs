@@ -187,6 +187,9 @@ impl Node {
                 self.nat.on_welcome(self.now, observed, reflector, reflector_token);
                 self.on_own_candidates();
             }
+            Input::OtherReflector { at, token } => {
+                self.nat.add_other_reflector(self.now, at, token);
+            }
             Input::MappingLifetime(lifetime) => {
                 let (least, most) = KEEPALIVE_RANGE;
                 self.keepalive = lifetime.mul_f64(REFRESH_SHARE).clamp(least, most);

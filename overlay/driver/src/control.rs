@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use overlay_core::RelayOffer;
 use overlay_core::control::codec::{self, DecodeMessageError, EncodeMessageError, FrameReader};
 use overlay_core::control::{CONTROL_VERSION, ToCoordinator, ToNode};
 use overlay_core::ladder::Rung;
+use overlay_core::netmap::MAX_RELAYS;
 use overlay_core::wire::parse_reflector_token;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::{Notify, watch};
@@ -74,6 +76,8 @@ pub(crate) struct ControlTask {
     pub(crate) detour: Arc<Detour>,
     /// What carries packets to the coordinator.
     pub(crate) site: SiteHandle,
+    /// The relays that run alone and take tunnels.
+    pub(crate) offers: watch::Sender<Vec<RelayOffer>>,
     /// How the last session came about.
     pub(crate) was_tunnelled: AtomicBool,
     pub(crate) board: Arc<Board>,
@@ -275,15 +279,18 @@ impl ControlTask {
     /// The coordinator's own relay is reached by the detour, too: it is the reflector.
     fn note_relays(&self, message: &ToNode) {
         match message {
-            ToNode::Welcome { observed, reflector, reflector_token } => {
+            ToNode::Welcome { observed, reflector, reflector_token, other_reflector: _ } => {
                 let (observed, reflector) = (plain(*observed), plain(*reflector));
                 self.detour.add_relay(reflector);
                 if let Ok(token) = parse_reflector_token(reflector_token) {
                     self.site.seen.send_replace(Some(Seen { observed, reflector, token }));
                 }
             }
+            ToNode::Relays { relays } => {
+                let lone = relays.iter().filter(|relay| relay.tunnel.is_some()).take(MAX_RELAYS);
+                self.offers.send_replace(lone.cloned().collect());
+            }
             ToNode::Ticket(_)
-            | ToNode::Relays { .. }
             | ToNode::Netmap(_)
             | ToNode::Candidates(_)
             | ToNode::MeshOpen { .. }

@@ -25,7 +25,7 @@ use crate::port_mapping::{self, Leases};
 use crate::quic::{self, QuicQueue};
 use crate::socket::Socket;
 use crate::stats::Stats;
-use crate::tunnel::{Detour, Dialer, Site, SiteConfig, SiteHandle, Way};
+use crate::tunnel::{Coordinator, Detour, Dialer, LoneSites, Site, SiteHandle, Way};
 use crate::view::{Answered, PingError, Via, View};
 use crate::worker::{self, Command, WorkerHandle};
 
@@ -135,7 +135,8 @@ impl Overlay {
             Socket::bind(address).map_err(|source| StartError::Bind { address, source })?;
         let socket = Arc::new(socket);
         let local_addr = socket.local_addr();
-        let dialer = config.control.tunnel.map(|tunnel| {
+        let tunnel = config.control.tunnel;
+        let dialer = tunnel.clone().map(|tunnel| {
             Dialer::new(tunnel, &config.control.server_name, config.control.tls.clone())
         });
         let dialer = dialer.transpose().map_err(|error| StartError::Name(error.to_string()))?;
@@ -163,15 +164,18 @@ impl Overlay {
             let _ = worker.try_send(Command::BirthdayProbing(true));
         }
         let server = config.control.server.clone();
-        let (ways, site) = Site::new(SiteConfig {
-            socket: site_socket,
-            worker: worker.clone(),
-            server: server.clone(),
-            server_name: config.control.server_name.clone(),
-            tls: config.control.tls,
-            control: client.clone(),
-            dialer,
-        })?;
+        let coordinator = Coordinator::new(
+            server.clone(),
+            config.control.server_name.clone(),
+            client.clone(),
+            config.control.tls,
+        )?;
+        let to_relays = Arc::clone(&site_socket);
+        let (ways, site) = Site::of_coordinator(site_socket, worker.clone(), coordinator, dialer);
+        let (offers, offered) = watch::channel(Vec::new());
+        let lone = tunnel.map(|tunnel| {
+            LoneSites::new(to_relays, worker.clone(), tunnel, site.used.clone(), offered)
+        });
         let (connected_sender, connected) = watch::channel(false);
         let moved = Arc::new(Notify::new());
         let control = ControlTask {
@@ -185,6 +189,7 @@ impl Overlay {
             ipv4_only,
             detour: Arc::clone(&detour),
             site: site.clone(),
+            offers,
             was_tunnelled: AtomicBool::new(false),
             board: Arc::clone(&board),
             worker: worker.clone(),
@@ -193,6 +198,9 @@ impl Overlay {
         let mut tasks = JoinSet::new();
         tasks.spawn(interfaces::watch(local_addr, worker.clone(), moved));
         tasks.spawn(ways.run());
+        if let Some(lone) = lone {
+            tasks.spawn(lone.run());
+        }
         tasks.spawn(control.run());
         let (stopping, stopped) = watch::channel(false);
         // A socket that is bound to one address is meant for that address alone.

@@ -2,26 +2,34 @@
 //! the API's port, directly or through an HTTP proxy.
 //!
 //! ```text
-//!   worker, quinn ─▶ Socket ─▶ Detour ─ queue ─▶ Link ─▶ coordinator's gateway ─▶ its UDP sockets
-//!                                 worker ◀────── Link ◀──┘
-//!   Site: which link the detour leads through, by overlay_core::ladder
+//!   worker, quinn ─▶ Socket ─▶ Detour: Lane ─ queue ─▶ Link ─▶ the place's gateway ─▶ its UDP sockets
+//!                                     worker ◀─────── Link ◀──┘
+//!   Site: which link a lane leads through, by overlay_core::ladder
 //! ```
 //!
-//! Only what goes to the coordinator and its relay takes the detour, unchanged; everything above is as
-//! with UDP. [`Detour`] is the switch in the socket, [`Link`](link::Link) a stream or connection behind it,
-//! [`Site`] carries out what the ladder decides.
+//! Only what goes to the coordinator and to relays takes the detour, unchanged; everything above is as with UDP.
+//! [`Detour`] is the switch in the socket, with a [`Lane`] for each place: the coordinator with its relay, and for
+//! nodes without UDP each relay that runs alone ([`LoneSites`]). [`Link`](link::Link) is a stream or connection
+//! behind a lane; [`Site`] carries out what the ladder of its place decides.
 
 mod ask;
 mod detour;
 mod dial;
+mod lane;
 mod link;
+mod lone;
+mod making;
+mod pinned;
 mod site;
 
 use std::time::Duration;
 
 pub(crate) use detour::Detour;
 pub(crate) use dial::Dialer;
-pub(crate) use site::{Site, SiteConfig, SiteHandle};
+pub(crate) use lane::Lane;
+pub(crate) use lone::LoneSites;
+pub(crate) use making::Coordinator;
+pub(crate) use site::{Site, SiteHandle};
 pub use site::{Step, Way};
 
 /// Where the coordinator's TLS port is, and the proxy on the way.

@@ -1,7 +1,7 @@
-//! The coordinator's end of a tunnel: UDP on this side, frames in a stream or QUIC's datagrams on the other.
+//! The end of a tunnel at the coordinator, or at a relay that runs alone: UDP on this side, frames in a stream or QUIC's datagrams on the other.
 //!
-//! It gives nothing that UDP does not: its datagrams go to the control channel's and the relay's own
-//! sockets and nowhere else, from a socket of its own for each tunnel, and are judged there like all
+//! It gives nothing that UDP does not: its datagrams go to the relay's own socket, and where there is one the
+//! control channel's, and nowhere else, from a socket of its own for each tunnel, and are judged there like all
 //! others.
 
 use std::io;
@@ -21,14 +21,19 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Where the datagrams of the tunnels go.
 #[derive(Clone, Copy, Debug)]
 pub struct Gateway {
-    control: SocketAddr,
+    control: Option<SocketAddr>,
     relay: SocketAddr,
 }
 
 impl Gateway {
     /// Passes datagrams on to those bound sockets of this machine.
     pub fn new(control: SocketAddr, relay: SocketAddr) -> Self {
-        Self { control: reachable(control), relay: reachable(relay) }
+        Self { control: Some(reachable(control)), relay: reachable(relay) }
+    }
+
+    /// The same beside a relay that has no control channel: what is for one is lost.
+    pub fn of_relay(relay: SocketAddr) -> Self {
+        Self { control: None, relay: reachable(relay) }
     }
 
     /// Serves one stream to its end.
@@ -64,20 +69,29 @@ impl Gateway {
 /// The sockets of one tunnel.
 #[derive(Clone)]
 struct Ends {
-    control: Arc<UdpSocket>,
+    control: Option<Arc<UdpSocket>>,
     relay: Arc<UdpSocket>,
 }
 
 impl Ends {
     async fn open(gateway: Gateway) -> io::Result<Self> {
-        let control = Arc::new(connected(gateway.control).await?);
+        let control = match gateway.control {
+            Some(control) => Some(Arc::new(connected(control).await?)),
+            None => None,
+        };
         Ok(Self { control, relay: Arc::new(connected(gateway.relay).await?) })
     }
 
     /// What comes back from either goes into the tunnel.
     async fn fetch(&self, queue: Queue) -> io::Result<()> {
+        let fetch_control = async {
+            match &self.control {
+                Some(control) => fetch(control, Target::Control, &queue).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            ended = fetch(&self.control, Target::Control, &queue) => ended,
+            ended = fetch_control => ended,
             ended = fetch(&self.relay, Target::Relay, &queue) => ended,
         }
     }
@@ -87,9 +101,10 @@ impl Deliver for Ends {
     async fn deliver(&mut self, arrived: Vec<Datagram>) -> io::Result<()> {
         for (target, datagram) in arrived {
             let socket = match target {
-                Target::Control => &self.control,
-                Target::Relay => &self.relay,
+                Target::Control => self.control.as_ref(),
+                Target::Relay => Some(&self.relay),
             };
+            let Some(socket) = socket else { continue };
             // An error is a loss, as on any network.
             let _ = socket.send(&datagram).await;
         }
@@ -173,6 +188,19 @@ mod tests {
             stream.write_all(&frame).await.unwrap();
             assert_eq!(next(&mut stream).await, (target, [b"hello", &[name][..]].concat()));
         }
+        drop(stream);
+        serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn beside_a_relay_alone_nothing_but_the_relay_is_reached() {
+        let (mut stream, other) = duplex(1 << 16);
+        let serving = tokio::spawn(Gateway::of_relay(echo(b'r').await).serve(other));
+        let mut frames = Vec::new();
+        tunnel::encode(Target::Control, b"hello", &mut frames);
+        tunnel::encode(Target::Relay, b"hello", &mut frames);
+        stream.write_all(&frames).await.unwrap();
+        assert_eq!(next(&mut stream).await, (Target::Relay, b"hellor".to_vec()));
         drop(stream);
         serving.await.unwrap().unwrap();
     }

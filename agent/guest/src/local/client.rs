@@ -1,9 +1,9 @@
 //! The asking side of the socket.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -18,11 +18,20 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// No agent runs, or it is another user's.
-    #[error(
-        "no agent can be asked ({0}): is `agent run` running, as this user, with this --state?"
-    )]
-    NoAgent(#[source] io::Error),
+    /// There is no such directory.
+    #[error("{} is no agent's directory: name it with --state, or start with `agent run --join TOKEN`", .0.display())]
+    NoState(PathBuf),
+    /// No agent runs.
+    #[error("no agent runs on {}: start it with `agent run`", .0.display())]
+    NotRunning(PathBuf),
+    /// It is another user's, for example.
+    #[error("the agent on {} cannot be asked ({source}): ask as the user whose agent it is", .state.display())]
+    NoAgent {
+        /// Its directory.
+        state: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It said why not.
     #[error("{0}")]
     Refused(String),
@@ -36,9 +45,18 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`].
 pub async fn ask(state: &Path, ask: Ask) -> Result<Answer, AskError> {
-    let folder = File::open(state).map_err(AskError::NoAgent)?;
+    let no_agent = |source| AskError::NoAgent { state: state.to_owned(), source };
+    let folder = File::open(state).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => AskError::NoState(state.to_owned()),
+        _ => no_agent(error),
+    })?;
     let path = format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd());
-    let mut stream = UnixStream::connect(path).await.map_err(AskError::NoAgent)?;
+    let mut stream = UnixStream::connect(path).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            AskError::NotRunning(state.to_owned())
+        }
+        _ => no_agent(error),
+    })?;
     let unusable = |error: io::Error| AskError::Unusable(error.to_string());
     write_line(&mut stream, &Question { version: VERSION, ask }).await.map_err(unusable)?;
     let line = timeout(PATIENCE, read_line(&mut stream, MAX_ANSWER)).await;
@@ -51,5 +69,24 @@ pub async fn ask(state: &Path, ask: Ask) -> Result<Answer, AskError> {
         (None, None) | (Some(_), Some(_)) => {
             Err(AskError::Unusable("neither an answer nor an error".into()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_asks_nobody_is_told_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = async |state: &Path| ask(state, Ask::Network).await.unwrap_err().to_string();
+        let nothing = said(&dir.path().join("none")).await;
+        assert!(nothing.contains("is no agent's directory"), "{nothing}");
+        let stopped = said(dir.path()).await;
+        assert!(stopped.starts_with("no agent runs on"), "{stopped}");
+        // What a killed agent has left.
+        drop(std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap());
+        let killed = said(dir.path()).await;
+        assert!(killed.starts_with("no agent runs on"), "{killed}");
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::descriptor::{receive_line, send_line};
@@ -32,6 +33,9 @@ pub enum ShimError {
 
 /// How long a shim may take from its start to its first answer. Chosen: it only makes namespaces.
 const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a released shim may take to be gone. Chosen: it only ends.
+const GONE: Duration = Duration::from_secs(2);
 
 /// A shim as the agent sees it.
 pub struct ShimClient {
@@ -175,6 +179,16 @@ impl ShimClient {
     /// [`ShimError`]; gone is as good as released.
     pub async fn release(&self) -> Result<(), ShimError> {
         self.done(&Request::Release).await
+    }
+
+    /// Ends the shim, if it is there, and waits a moment until it is not.
+    pub async fn release_and_wait(&self) {
+        let gone = async {
+            while self.release().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = timeout(GONE, gone).await;
     }
 
     async fn done(&self, request: &Request) -> Result<(), ShimError> {

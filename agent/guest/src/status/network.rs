@@ -10,6 +10,9 @@ use overlay_core::{Candidate, MeshId, NodeId};
 use overlay_driver::{MeshView, Overlay, View, Way};
 use serde::{Deserialize, Serialize};
 
+/// Nodes that an error names.
+const NAMED: usize = 8;
+
 /// How the network stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkStatus {
@@ -93,13 +96,36 @@ impl NetworkStatus {
         let called = self.pairs().filter(|(_, pair)| pair.is_called(text));
         let mut found = called.map(|(_, pair)| pair.report.peer);
         let Some(node) = found.next() else {
-            let shared = "this node shares no job's network with";
-            return Err(format!("{shared} {text:?}: see `agent status` for those that it does"));
+            return Err(self.unknown(text));
         };
         if found.any(|other| other != node) {
             return Err(format!("{text:?} names several nodes: use a host name or more digits"));
         }
         Ok(node)
+    }
+
+    /// Why there is no such node, and which there are.
+    fn unknown(&self, text: &str) -> String {
+        if self.meshes.is_empty() {
+            return format!(
+                "no job with a network runs on this node, so it has no way to {text:?}: networks come and go \
+                 with jobs (`-t mesh`)"
+            );
+        }
+        let mut names: Vec<&str> = self.pairs().map(|(_, pair)| pair.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let more = if names.len() > NAMED { ", ..." } else { "" };
+        names.truncate(NAMED);
+        match names[..] {
+            [] => format!(
+                "this node shares no job's network with {text:?}, nor with anybody else yet"
+            ),
+            _ => {
+                let names = names.join(", ");
+                format!("this node shares no job's network with {text:?}, but with {names}{more}")
+            }
+        }
     }
 
     /// The pairs with that node, one for each network that both are in.
@@ -273,8 +299,12 @@ mod tests {
             assert_eq!(status.find(text).unwrap(), NodeId([0x22; 32]), "{text}");
         }
         for text in ["vol-4", "222", "10.128.0.35", ""] {
-            assert!(status.find(text).unwrap_err().contains("shares no job"), "{text}");
+            let error = status.find(text).unwrap_err();
+            assert!(error.contains("shares no job") && error.contains("vol-2, vol-3"), "{error}");
         }
+        let idle = NetworkStatus { meshes: Vec::new(), ..status };
+        let error = idle.find("vol-3").unwrap_err();
+        assert!(error.starts_with("no job with a network runs"), "{error}");
     }
 
     #[test]

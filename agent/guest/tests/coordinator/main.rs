@@ -217,6 +217,27 @@ async fn reports_wait_for_a_coordinator_that_is_away() {
 }
 
 #[tokio::test]
+async fn an_agent_that_stops_leaves_no_shim_whose_command_has_ended() {
+    let fake = Fake::start().await;
+    fake.submit(7, 1, "echo up; until test -e go; do sleep 0.05; done", None);
+    let state = state();
+    let mut agent = agent(state.path(), &fake);
+    let folder = state.path().join("jobs/7.1");
+    let output = folder.join("work/OAR.7.stdout");
+    until("it runs", || fs::read_to_string(&output).is_ok_and(|t| !t.is_empty())).await;
+    fake.go_away(true);
+    fs::write(folder.join("work/go"), "").unwrap();
+    until("the report is on the disk", || folder.join("final.json").exists()).await;
+    let shim = agent::shim::client::ShimClient::at(&folder);
+    assert!(shim.hello().await.is_ok(), "it is there as long as the report is not delivered");
+
+    terminate(&agent);
+    assert!(agent.wait().await.unwrap().success());
+
+    assert!(shim.hello().await.is_err(), "nobody has anything to ask it any more");
+}
+
+#[tokio::test]
 async fn a_kill_of_an_unknown_launch_is_answered() {
     let fake = Fake::start().await;
     fake.submit(9, 4, "true", None);

@@ -43,6 +43,14 @@ impl<E: Into<anyhow::Error>> From<E> for Ended {
     }
 }
 
+/// Where nodes reach the relay.
+pub(super) struct Reached {
+    /// By UDP.
+    pub(super) endpoints: Vec<SocketAddr>,
+    /// The TCP port beside them.
+    pub(super) tunnel: u16,
+}
+
 /// A relay that the coordinator knows.
 pub(super) struct Session {
     connection: Connection,
@@ -56,16 +64,16 @@ impl Session {
     pub(super) async fn open(
         place: &Place,
         token: Option<&str>,
-        endpoints: Vec<SocketAddr>,
+        reached: &Reached,
     ) -> Result<(Self, RelayKeys), Ended> {
-        let opened = timeout(PATIENCE, Self::try_open(place, token, endpoints)).await;
+        let opened = timeout(PATIENCE, Self::try_open(place, token, reached)).await;
         opened.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {PATIENCE:?}").into()))
     }
 
     async fn try_open(
         place: &Place,
         token: Option<&str>,
-        endpoints: Vec<SocketAddr>,
+        reached: &Reached,
     ) -> Result<(Self, RelayKeys), Ended> {
         let Some(membership) = place.membership() else {
             return Err(Ended::Refused("it has never enrolled".to_owned()));
@@ -81,7 +89,7 @@ impl Session {
         let server = found.next().ok_or_else(|| anyhow::anyhow!("the name has no address"))?;
         let endpoint = Endpoint::client(any_like(server))?;
         let connection = endpoint.connect_with(config, server, &membership.name)?.await?;
-        let result = greet(&connection, token, endpoints).await;
+        let result = greet(&connection, token, reached).await;
         match (result, connection.close_reason()) {
             (Ok((streams, keys)), _) => {
                 Ok((Self { connection, _endpoint: endpoint, _streams: streams }, keys))
@@ -109,14 +117,15 @@ fn ended_by(reason: ConnectionError) -> Ended {
 async fn greet(
     connection: &Connection,
     token: Option<&str>,
-    endpoints: Vec<SocketAddr>,
+    reached: &Reached,
 ) -> anyhow::Result<((SendStream, RecvStream), RelayKeys)> {
     let (mut send, mut receive) = connection.open_bi().await?;
     let hello = FromRelay::Hello {
         version: RELAY_VERSION,
         software: concat!("coordinator relay ", env!("CARGO_PKG_VERSION")).to_owned(),
         token: token.map(str::to_owned),
-        endpoints,
+        endpoints: reached.endpoints.clone(),
+        tunnel: Some(reached.tunnel),
     };
     send.write_all(&encode(&hello)?).await?;
     let mut reader = FrameReader::<ToRelay>::new();

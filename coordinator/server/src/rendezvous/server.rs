@@ -145,7 +145,12 @@ impl Rendezvous {
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new(endpoint_config, Some(server), config.socket, runtime)
             .map_err(StartError::Socket)?;
-        let relay = RelaySite { keys: config.relay_keys, endpoints: config.relay_endpoints };
+        let relay = RelaySite {
+            keys: config.relay_keys,
+            endpoints: config.relay_endpoints,
+            // Its gateway is the API's.
+            tunnel: None,
+        };
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let shared =
             Arc::new(Shared::new(Registry::new(Moment::read(), relay, rand::random()), events));

@@ -29,10 +29,10 @@ impl DataLock {
     }
 }
 
-pub(super) fn bind_tcp(address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub(crate) fn bind_tcp(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on tcp {address} (--listen)"))?;
-    listener.set_nonblocking(true).context("cannot use the API's socket")?;
+        .with_context(|| format!("cannot listen on tcp {address} ({option})"))?;
+    listener.set_nonblocking(true).context("cannot use a TCP socket")?;
     Ok(listener)
 }
 

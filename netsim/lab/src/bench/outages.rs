@@ -39,8 +39,6 @@ use talk::{Ordered, Talk};
 
 /// How long the programs may take for anything that nothing is in the way of.
 const SOON: Duration = Duration::from_secs(60);
-/// The job lasts longer than any run.
-const WALLTIME: Duration = Duration::from_secs(6 * 3600);
 /// How long pairs talk before something happens, and before it counts that all of them go well.
 const BEFORE: Duration = Duration::from_secs(3);
 /// For how long they are listened to afterwards: what takes longer has not happened.
@@ -116,10 +114,11 @@ impl Lab {
         let world = conduct::build(&resolved, dir, &Recorder::nowhere(), progress, &mut nothing)?;
         progress.begin("waiting for the job's network");
         let count = world.volunteers.len();
-        let nodes = u16::try_from(count).context("too many volunteers")?;
+        let wanted = resolved.jobs.first().context("there is no job")?;
         let idle = Submission {
-            walltime: Some(WALLTIME),
-            ..Submission::new("sleep 86400", nodes, &["mesh=star", "spmd"])
+            walltime: Some(wanted.walltime),
+            types: wanted.types.clone(),
+            ..Submission::new(&wanted.command, u16::try_from(wanted.nodes)?, &[])
         };
         let job = world.scientist().submit(&idle)?;
         let is_running = |state: JobState| state == JobState::Running;

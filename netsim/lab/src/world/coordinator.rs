@@ -32,7 +32,7 @@ pub struct Server {
     program: Option<Program>,
     /// The program's file.
     file: PathBuf,
-    api_port: u16,
+    pub(super) api_port: u16,
 }
 
 impl Server {

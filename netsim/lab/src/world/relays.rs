@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use netsim_scenario::Preset;
 
-use super::{STOP, World};
+use super::{STOP, WEB_PORT, World};
 use crate::program::{Place, Program};
 use crate::topology::Machine;
 
@@ -62,6 +62,9 @@ impl World {
         args.extend([
             "--public-address".to_owned(),
             self.relays[index].machine.address.to_string(),
+            // As networks that let only the web out want it.
+            "--tunnel".to_owned(),
+            format!("0.0.0.0:{WEB_PORT}"),
         ]);
         if !state.exists() {
             let server = self.server(&self.relays[index].coordinator)?;

@@ -316,7 +316,7 @@ impl World {
         let all = std::iter::once(own).chain(lone);
         all.map(|(relay, host)| {
             let endpoint = self.endpoint_at(host, index, RELAY_PORT);
-            RelayOffer { relay, endpoint, token: token.clone() }
+            RelayOffer { relay, endpoint, token: token.clone(), tunnel: None }
         })
         .collect()
     }

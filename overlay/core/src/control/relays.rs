@@ -34,17 +34,21 @@ pub enum FromRelay {
         token: Option<String>,
         /// Where nodes reach its UDP socket, at most [`MAX_RELAY_ENDPOINTS`].
         endpoints: Vec<SocketAddr>,
+        /// The TCP port at those addresses where it takes tunnels over TLS; none: it takes none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tunnel: Option<u16>,
     },
 }
 
 /// Leaves the token out.
 impl fmt::Debug for FromRelay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Hello { version, software, token: _, endpoints } = self;
+        let Self::Hello { version, software, token: _, endpoints, tunnel } = self;
         f.debug_struct("Hello")
             .field("version", version)
             .field("software", software)
             .field("endpoints", endpoints)
+            .field("tunnel", tunnel)
             .finish_non_exhaustive()
     }
 }
@@ -81,6 +85,7 @@ mod tests {
             software: "relay 1".to_owned(),
             token: Some("5ec7e7".to_owned()),
             endpoints: vec!["192.0.2.1:6444".parse().unwrap()],
+            tunnel: Some(443),
         };
         let key = "5ec7e7".to_owned();
         let welcome = ToRelay::Welcome { ticket_key: key.clone(), reflector_key: key };
@@ -89,5 +94,8 @@ mod tests {
         }
         let text = serde_json::to_string(&hello).unwrap();
         assert_eq!(serde_json::from_str::<FromRelay>(&text).unwrap(), hello);
+        let older = "{\"type\":\"hello\",\"version\":1,\"software\":\"\",\"endpoints\":[]}";
+        let FromRelay::Hello { tunnel, .. } = serde_json::from_str(older).unwrap();
+        assert_eq!(tunnel, None, "relays of before took none");
     }
 }

@@ -41,6 +41,11 @@ impl Seen {
         self.hosts = hosts.to_vec();
     }
 
+    /// Whether the machine has an address of that family.
+    pub(super) fn has_host_like(&self, at: SocketAddr) -> bool {
+        self.hosts.iter().any(|host| host.is_ipv4() == at.is_ipv4())
+    }
+
     /// Nothing that was seen counts any more.
     pub(super) fn forget(&mut self) {
         self.all.clear();

@@ -94,6 +94,36 @@ fn blocked_udp_is_silence_of_all_reflectors_after_a_few_requests() {
 }
 
 #[test]
+fn machine_with_both_families_is_seen_in_both_and_one_without_ipv6_asks_nobody_there() {
+    let start = Instant::now();
+    let six = at("[2001:db8::1]:6444");
+    let seen_as = |family_of: SocketAddr| match family_of {
+        SocketAddr::V4(_) => at("203.0.113.1:4000"),
+        SocketAddr::V6(_) => at("[2001:db8:1::9]:4000"),
+    };
+    let mut probe = probe(start, "203.0.113.1:4000");
+    probe.add_other_reflector(start, six, TOKEN);
+    let mut asked_there = 0;
+    let mut ask = |probe: &mut NatProbe, start| {
+        while let Some(now) = probe.next_timer().filter(|at| *at <= start + PATIENCE * 5) {
+            for (to, frame) in probe.fire_due_timers(now, true).0 {
+                asked_there += usize::from(to == six);
+                probe.on_response(now, to, nonce_of(&frame), seen_as(to), true);
+            }
+        }
+        asked_there
+    };
+    assert_eq!(ask(&mut probe, start), 0, "it has no such address");
+    assert_eq!(probe.reflexive(), [seen_as(reflector())]);
+    let mapping = probe.mapping();
+    probe.on_hosts(&[at("192.168.1.2:4000"), at("[2001:db8:1::9]:4000")]);
+    assert_ne!(ask(&mut probe, start + Duration::from_secs(20)), 0);
+    assert_eq!(probe.reflexive(), [seen_as(reflector()), seen_as(six)]);
+    assert_eq!(probe.mapping(), mapping, "what IPv4 is like is not touched");
+    assert!(!probe.is_silent());
+}
+
+#[test]
 fn nat_that_starts_again_is_noticed_by_one_and_asked_of_all() {
     let start = Instant::now();
     let mut probe = probe(start, "203.0.113.1:4000");

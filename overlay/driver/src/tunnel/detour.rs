@@ -1,20 +1,18 @@
-//! The switch in the socket: what goes to the coordinator may go through a tunnel.
+//! The switch in the socket: what goes to the coordinator or to a relay may go through a tunnel.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use overlay_core::ladder::Rung;
 use overlay_core::ladder::train::Nonce;
 use overlay_core::wire::ControlFrame;
-use overlay_core::wire::tunnel::Target;
 use overlay_tunnel::Queue;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
-/// Relay endpoints that are known at a time. Chosen: a coordinator has a few.
-const MAX_RELAYS: usize = 16;
+use super::Lane;
 
 /// Where an answer goes that the data plane did not ask for.
 pub(super) type Answers = mpsc::UnboundedSender<(Nonce, Instant)>;
@@ -22,26 +20,17 @@ pub(super) type Answers = mpsc::UnboundedSender<(Nonce, Instant)>;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Detour {
+    /// Any of the lanes leads around UDP.
     is_open: AtomicBool,
-    routes: Mutex<Routes>,
+    /// To the coordinator and its own relay.
+    own: Arc<Lane>,
+    /// To relays that run alone.
+    lone: Mutex<Vec<Arc<Lane>>>,
     /// Somebody besides the data plane waits for answers of the reflector.
     is_asking: AtomicBool,
     questions: Mutex<HashMap<Nonce, Answers>>,
     /// The control session is up, by UDP.
     has_session: AtomicBool,
-    /// Packets to a relay are not answered.
-    silent: Notify,
-    /// The machine's addresses have changed, or it has slept.
-    changed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Routes {
-    /// As QUIC names it.
-    control: Option<SocketAddr>,
-    /// The newest first.
-    relays: Vec<SocketAddr>,
-    carrier: Option<(Rung, Queue)>,
 }
 
 impl Detour {
@@ -50,21 +39,36 @@ impl Detour {
         self.is_open.load(Ordering::Relaxed)
     }
 
-    /// What carries packets instead of UDP.
-    pub(crate) fn rung(&self) -> Option<Rung> {
-        self.routes().carrier.as_ref().map(|(rung, _)| *rung)
+    /// The lane to the coordinator and its own relay.
+    pub(super) fn own(&self) -> &Arc<Lane> {
+        &self.own
+    }
+
+    /// Another lane.
+    pub(super) fn add(&self, lane: Arc<Lane>) {
+        self.lone().push(lane);
+    }
+
+    /// That lane is not there any more.
+    pub(super) fn remove(&self, lane: &Arc<Lane>) {
+        self.lone().retain(|known| !Arc::ptr_eq(known, lane));
+        self.look();
     }
 
     /// Whether the coordinator sees the other end of a stream in place of this node.
     pub(crate) fn is_stream(&self) -> bool {
-        self.is_open() && self.rung().is_some_and(Rung::is_stream)
+        self.is_open() && self.own.rung().is_some_and(Rung::is_stream)
     }
 
-    /// Leads through that queue from now on; none: by UDP. A stream carries everything, QUIC's datagrams what
-    /// goes to the relay.
-    pub(super) fn lead(&self, carrier: Option<(Rung, Queue)>) {
-        let is_open = carrier.is_some();
-        self.routes().carrier = carrier;
+    /// A lane leads through that queue from now on; none: by UDP. A stream carries everything, QUIC's
+    /// datagrams what goes to the relay.
+    pub(super) fn lead(&self, lane: &Lane, carrier: Option<(Rung, Queue)>) {
+        lane.lead(carrier);
+        self.look();
+    }
+
+    fn look(&self) {
+        let is_open = self.own.rung().is_some() || self.lone().iter().any(|l| l.rung().is_some());
         self.is_open.store(is_open, Ordering::Relaxed);
     }
 
@@ -80,63 +84,25 @@ impl Detour {
 
     /// The coordinator's control endpoint.
     pub(crate) fn set_control(&self, at: SocketAddr) {
-        self.routes().control = Some(at);
+        self.own.set_control(at);
     }
 
     /// The coordinator named a relay or reflector of its own.
     pub(crate) fn add_relay(&self, at: SocketAddr) {
-        let mut routes = self.routes();
-        routes.relays.retain(|known| *known != at);
-        routes.relays.insert(0, at);
-        routes.relays.truncate(MAX_RELAYS);
-    }
-
-    /// The relays that it leads to.
-    pub(crate) fn relays(&self) -> Vec<SocketAddr> {
-        self.routes().relays.clone()
+        self.own.add_relay(at);
     }
 
     /// Whether it leads to that relay, by another way than UDP.
     pub(crate) fn leads_to(&self, relay: SocketAddr) -> Option<Rung> {
-        let routes = self.routes();
-        let (rung, _) = routes.carrier.as_ref()?;
-        routes.relays.contains(&relay).then_some(*rung)
-    }
-
-    /// Where datagrams of that target seem to come from.
-    pub(super) fn source(&self, target: Target) -> Option<SocketAddr> {
-        let routes = self.routes();
-        match target {
-            Target::Control => routes.control,
-            Target::Relay => routes.relays.first().copied(),
-        }
+        let own = self.own.leads_to(relay);
+        own.or_else(|| self.lone().iter().find_map(|lane| lane.leads_to(relay)))
     }
 
     /// Takes datagrams of `segment` bytes each (all of them when none) for `to`; false when they do not
     /// go this way.
     pub(crate) fn take(&self, to: SocketAddr, contents: &[u8], segment: Option<usize>) -> bool {
-        let routes = self.routes();
-        let Some((rung, queue)) = &routes.carrier else { return false };
-        let target = if routes.control == Some(to) {
-            Target::Control
-        } else if routes.relays.contains(&to) {
-            Target::Relay
-        } else {
-            return false;
-        };
-        if target == Target::Control && !rung.is_stream() {
-            return false;
-        }
-        // Asked through a tunnel a reflector would see the tunnel's other end. Where UDP gets through to
-        // others, it is asked by UDP.
-        if segment.is_none() && is_reflection(contents) {
-            return rung.is_stream();
-        }
-        for datagram in contents.chunks(segment.unwrap_or(contents.len()).max(1)) {
-            // It fails when the tunnel has ended, which is being noticed.
-            queue.push(target, datagram.to_vec());
-        }
-        true
+        self.own.take(to, contents, segment)
+            || self.lone().iter().any(|lane| lane.take(to, contents, segment))
     }
 
     /// The answer to that question goes there.
@@ -170,99 +136,61 @@ impl Detour {
 
     /// Packets to that relay are not answered.
     pub(crate) fn note_silence(&self, relay: SocketAddr) {
-        if self.routes().relays.contains(&relay) {
-            self.silent.notify_one();
-        }
+        self.own.note_silence(relay);
+        self.lone().iter().for_each(|lane| lane.note_silence(relay));
     }
 
     /// The machine's addresses have changed, or it has slept.
     pub(crate) fn note_change(&self) {
-        self.changed.notify_one();
+        self.own.note_change();
+        self.lone().iter().for_each(|lane| lane.note_change());
     }
 
-    /// Completes when a relay falls silent.
-    pub(super) async fn silent(&self) {
-        self.silent.notified().await;
+    fn lone(&self) -> MutexGuard<'_, Vec<Arc<Lane>>> {
+        self.lone.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Completes when the network changes.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
-    fn routes(&self) -> MutexGuard<'_, Routes> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn is_reflection(datagram: &[u8]) -> bool {
-    matches!(
-        ControlFrame::decode(datagram),
-        Ok(ControlFrame::ReflectRequest { .. } | ControlFrame::ReflectElsewhere { .. })
-    )
 }
 
 #[cfg(test)]
 mod tests {
-    use overlay_tunnel::{Datagram, Queued, queue};
+    use overlay_core::wire::tunnel::Target;
+    use overlay_tunnel::queue;
 
     use super::*;
 
-    fn endpoints() -> [SocketAddr; 3] {
-        [1, 2, 3].map(|last| SocketAddr::from(([192, 0, 2, last], 6443)))
-    }
-
-    fn taken(queued: &mut Queued) -> Vec<Datagram> {
-        std::iter::from_fn(|| queued.try_next()).collect()
-    }
-
     #[test]
-    fn only_the_coordinators_own_datagrams_take_it_one_by_one() {
-        let [control, relay, peer] = endpoints();
+    fn each_relay_is_reached_by_its_own_lane() {
+        let [control, relay, lone, peer] =
+            [1, 2, 3, 4].map(|last| SocketAddr::from(([192, 0, 2, last], 6443)));
         let detour = Detour::default();
         detour.set_control(control);
         detour.add_relay(relay);
-        assert!(!detour.is_open() && !detour.take(control, b"x", None));
+        let lane = Arc::new(Lane::to_relay(lone));
+        detour.add(Arc::clone(&lane));
+        assert!(!detour.is_open() && !detour.take(lone, b"x", None));
 
         let (entrance, mut queued) = queue();
-        detour.lead(Some((Rung::Tls, entrance)));
-        assert!(detour.take(control, b"quic", None) && detour.take(relay, b"aabbc", Some(2)));
-        assert!(!detour.take(peer, b"x", None));
-        let reflect = ControlFrame::ReflectRequest { token: [0; 16], nonce: [0; 8] }.encode();
-        assert!(detour.take(relay, &reflect, None), "it is swallowed");
-        let expected: Vec<Datagram> = vec![
-            (Target::Control, b"quic".to_vec()),
-            (Target::Relay, b"aa".to_vec()),
-            (Target::Relay, b"bb".to_vec()),
-            (Target::Relay, b"c".to_vec()),
-        ];
-        assert_eq!(taken(&mut queued), expected);
-        detour.lead(None);
-        assert!(!detour.take(control, b"x", None));
-    }
+        detour.lead(&lane, Some((Rung::Tls, entrance)));
+        assert!(detour.is_open() && !detour.is_stream(), "the coordinator is reached by UDP");
+        assert!(detour.take(lone, b"frame", None) && !detour.take(relay, b"x", None));
+        assert!(!detour.take(peer, b"x", None) && !detour.take(control, b"x", None));
+        assert_eq!(queued.try_next(), Some((Target::Relay, b"frame".to_vec())));
+        assert_eq!((detour.leads_to(lone), detour.leads_to(relay)), (Some(Rung::Tls), None));
 
-    #[test]
-    fn quic_datagrams_carry_what_goes_to_the_relay_alone() {
-        let [control, relay, _] = endpoints();
-        let detour = Detour::default();
-        detour.set_control(control);
-        detour.add_relay(relay);
-        let (entrance, mut queued) = queue();
-        detour.lead(Some((Rung::Quic, entrance)));
-        assert!(detour.is_open() && !detour.is_stream());
-        assert_eq!(detour.leads_to(relay), Some(Rung::Quic));
-        assert!(!detour.take(control, b"quic", None));
-        assert!(detour.take(relay, b"frame", None));
-        let reflect = ControlFrame::ReflectRequest { token: [0; 16], nonce: [0; 8] }.encode();
-        assert!(!detour.take(relay, &reflect, None), "it is asked by UDP");
-        assert_eq!(taken(&mut queued), [(Target::Relay, b"frame".to_vec())]);
+        let (entrance, _queued) = queue();
+        detour.lead(detour.own(), Some((Rung::Tls, entrance)));
+        assert!(detour.is_stream() && detour.take(control, b"quic", None));
+        detour.lead(detour.own(), None);
+        assert!(detour.is_open() && detour.take(lone, b"frame", None), "the other one stays");
+        detour.remove(&lane);
+        assert!(!detour.is_open() && !detour.take(lone, b"x", None));
     }
 
     #[test]
     fn answers_go_to_whom_asked_once() {
         let detour = Detour::default();
         let (answers, mut told) = mpsc::unbounded_channel();
-        let observed = endpoints()[0];
+        let observed = SocketAddr::from(([192, 0, 2, 1], 6443));
         let frame = |nonce| ControlFrame::ReflectResponse { nonce, observed }.encode();
         let now = Instant::now();
         assert!(!detour.on_control(now, &frame([1; 8])));

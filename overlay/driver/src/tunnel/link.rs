@@ -11,7 +11,7 @@ use quinn::Connection;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::Detour;
+use super::{Detour, Lane};
 use crate::control::NOWHERE;
 use crate::worker::{Command, WorkerHandle};
 
@@ -31,10 +31,11 @@ impl Link {
     pub(super) fn carry(
         self,
         detour: Arc<Detour>,
+        lane: Arc<Lane>,
         worker: WorkerHandle,
     ) -> (Queue, impl Future<Output = io::Result<()>> + Send) {
         let (entrance, queued) = queue();
-        let arrivals = Arrivals { detour, worker };
+        let arrivals = Arrivals { detour, lane, worker };
         let carrying = async move {
             match self {
                 Self::Stream(stream) => carry_stream(stream, queued, arrivals, SILENCE).await,
@@ -48,6 +49,7 @@ impl Link {
 /// Hands what comes to the data plane, as if the socket had received it.
 struct Arrivals {
     detour: Arc<Detour>,
+    lane: Arc<Lane>,
     worker: WorkerHandle,
 }
 
@@ -60,7 +62,7 @@ impl Deliver for Arrivals {
                 continue;
             }
             hide_place(&mut datagram);
-            if let Some(from) = self.detour.source(target) {
+            if let Some(from) = self.lane.source(target) {
                 datagrams.push((from, datagram));
             }
         }

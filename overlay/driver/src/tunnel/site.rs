@@ -1,18 +1,16 @@
-//! The shell of the ladder: makes the ways to the coordinator and its relay, proves and measures them, and
-//! leads the detour through the one that the ladder chooses.
+//! The shell of a ladder: has the ways to one place made, proves and measures them, and leads the place's lane
+//! through the one that the ladder chooses.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use overlay_core::control::PathReport;
 use overlay_core::ladder::train::Measured;
 use overlay_core::ladder::{Effect, Ladder, Report, Rung};
-use overlay_core::wire::tunnel::DATAGRAM_ALPN;
 use overlay_tunnel::Queue;
-use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -20,14 +18,14 @@ use tokio::time::{sleep_until, timeout};
 
 use super::ask::{Asking, By};
 use super::link::Link;
-use super::{Detour, Dialer};
-use crate::control::{by_use, chain};
-use crate::quic::datagram_config;
+use super::making::{Coordinator, Making};
+use super::{Dialer, Lane};
+use crate::control::chain;
 use crate::socket::Socket;
 use crate::view::{Seen, View};
 use crate::worker::{Command, WorkerHandle};
 
-/// How long a QUIC connection may take to come about.
+/// How long the data plane, or a sign of life, may take to be answered.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Between looks at whether the way in use is worth a train.
@@ -78,23 +76,11 @@ impl SiteHandle {
     }
 }
 
-/// What a site is made from.
-pub(crate) struct SiteConfig {
-    pub(crate) socket: Arc<Socket>,
-    pub(crate) worker: WorkerHandle,
-    /// The coordinator's control endpoint, and the name that its certificate carries.
-    pub(crate) server: String,
-    pub(crate) server_name: String,
-    pub(crate) tls: rustls::ClientConfig,
-    /// As the control session does it.
-    pub(crate) control: ClientConfig,
-    pub(crate) dialer: Option<Dialer>,
-}
-
 /// See the module.
 pub(crate) struct Site {
-    tools: Arc<Tools>,
-    detour: Arc<Detour>,
+    making: Arc<Making>,
+    lane: Arc<Lane>,
+    worker: WorkerHandle,
     ladder: Ladder,
     used: watch::Sender<Option<Rung>>,
     seen: watch::Receiver<Option<Seen>>,
@@ -109,12 +95,6 @@ pub(crate) struct Site {
     look_every: Duration,
     looked_at: Instant,
     carried: u64,
-}
-
-/// What attempts are made with.
-struct Tools {
-    config: SiteConfig,
-    datagrams: ClientConfig,
 }
 
 /// A link that is up.
@@ -132,27 +112,25 @@ enum Done {
     Ended(Rung, u64),
     /// A train has arrived.
     Train(Rung, Measured),
+    /// Whether a sign of life was answered.
+    Sign(bool),
 }
 
 impl Site {
-    /// The race begins when it runs.
-    pub(crate) fn new(
-        config: SiteConfig,
-    ) -> Result<(Self, SiteHandle), quinn::crypto::rustls::NoInitialCipherSuite> {
-        let mut rungs = vec![Rung::Udp, Rung::Quic];
-        rungs.extend(config.dialer.iter().flat_map(Dialer::rungs));
-        let retry = config.dialer.as_ref().map_or(overlay_core::ladder::RETRY, Dialer::recheck);
+    /// Leads that lane. The race begins when it runs.
+    pub(super) fn new(making: Making, lane: Arc<Lane>, worker: WorkerHandle) -> (Self, SiteHandle) {
+        let retry = making.dialer.as_ref().map_or(overlay_core::ladder::RETRY, Dialer::recheck);
         let (used, used_receiver) = watch::channel(None);
         let (seen_sender, seen) = watch::channel(None);
         let way = Arc::new(Mutex::new(Way::default()));
         let handle =
             SiteHandle { used: used_receiver, seen: Arc::new(seen_sender), way: Arc::clone(&way) };
-        let datagrams = datagram_config(config.tls.clone(), DATAGRAM_ALPN)?;
         let now = Instant::now();
         let site = Self {
-            detour: Arc::clone(config.socket.detour()),
-            tools: Arc::new(Tools { config, datagrams }),
-            ladder: Ladder::new(now, &rungs, retry),
+            ladder: Ladder::new(now, &making.rungs(), retry),
+            making: Arc::new(making),
+            lane,
+            worker,
             used,
             seen,
             way,
@@ -166,7 +144,20 @@ impl Site {
             looked_at: now,
             carried: 0,
         };
-        Ok((site, handle))
+        (site, handle)
+    }
+
+    /// To the coordinator and its own relay.
+    pub(crate) fn of_coordinator(
+        socket: Arc<Socket>,
+        worker: WorkerHandle,
+        coordinator: Coordinator,
+        dialer: Option<Dialer>,
+    ) -> (Self, SiteHandle) {
+        let detour = Arc::clone(socket.detour());
+        let lane = Arc::clone(detour.own());
+        let making = Making { socket, detour, coordinator: Some(coordinator), dialer };
+        Self::new(making, lane, worker)
     }
 
     /// Runs until it is dropped.
@@ -176,11 +167,11 @@ impl Site {
             effects.into_iter().for_each(|effect| self.carry_out(effect));
             let look = self.looked_at + self.look_every;
             let wakeup = self.ladder.next_wakeup().map_or(look, |at| at.min(look));
-            let detour = Arc::clone(&self.detour);
+            let lane = Arc::clone(&self.lane);
             effects = tokio::select! {
                 Some(done) = self.tasks.join_next() => self.on_done(done),
-                () = detour.silent() => self.report(Report::Silent),
-                () = detour.changed() => self.report(Report::NetworkChanged),
+                () = lane.silent() => self.report(Report::Silent),
+                () = lane.changed() => self.report(Report::NetworkChanged),
                 () = sleep_until(wakeup.into()) => {
                     self.look().await;
                     self.ladder.handle_wakeup(Instant::now())
@@ -230,6 +221,8 @@ impl Site {
                 }
                 self.report(Report::Measured { rung, goodput, loss })
             }
+            Done::Sign(true) => Vec::new(),
+            Done::Sign(false) => self.report(Report::Silent),
         }
     }
 
@@ -259,8 +252,8 @@ impl Site {
     fn lead(&mut self, rung: Option<Rung>) {
         let before = self.used.send_replace(rung);
         let link = rung.and_then(|rung| Some((rung, self.links.get(&rung)?.queue.clone())));
-        let is_other = link.is_some() || self.detour.is_open();
-        self.detour.lead(link);
+        let is_other = link.is_some() || self.lane.rung().is_some();
+        self.making.detour.lead(&self.lane, link);
         let what = match rung {
             Some(rung) => format!("packets to the relay go by {rung}"),
             None => "nothing carries packets to the relay".to_owned(),
@@ -275,9 +268,9 @@ impl Site {
         way.steps.push_back(Step { unix_s, what });
         drop(way);
         if is_other {
-            for relay in self.detour.relays() {
+            for relay in self.lane.relays() {
                 // A full queue: the next refresh of the channels does it.
-                let _ = self.tools.config.worker.try_send(Command::RelayWay(relay));
+                let _ = self.worker.try_send(Command::RelayWay(relay));
             }
         }
     }
@@ -286,8 +279,8 @@ impl Site {
         self.drop_link(rung);
         self.links_made += 1;
         let number = self.links_made;
-        let worker = self.tools.config.worker.clone();
-        let (queue, carrying) = link.carry(Arc::clone(&self.detour), worker);
+        let (detour, lane) = (Arc::clone(&self.making.detour), Arc::clone(&self.lane));
+        let (queue, carrying) = link.carry(detour, lane, self.worker.clone());
         let task = self.tasks.spawn(async move {
             let ended = carrying.await;
             tracing::debug!(%rung, ?ended, "a tunnel has ended");
@@ -305,50 +298,29 @@ impl Site {
     /// By which way a question goes that shall tell something about that rung.
     fn by(&self, rung: Rung) -> Option<By> {
         if rung == Rung::Udp {
-            return Some(By::Udp(Arc::clone(&self.tools.config.socket)));
+            return Some(By::Udp(Arc::clone(&self.making.socket)));
         }
         self.links.get(&rung).map(|link| By::Link(link.queue.clone()))
     }
 
     fn asking(&self, rung: Rung) -> Option<Asking> {
         let seen = (*self.seen.borrow())?;
-        Some(Asking { detour: Arc::clone(&self.detour), by: self.by(rung)?, seen })
+        Some(Asking { detour: Arc::clone(&self.making.detour), by: self.by(rung)?, seen })
     }
 
     fn attempt(&mut self, rung: Rung) {
         if let Some(before) = self.attempts.remove(&rung) {
             before.abort();
         }
-        let tools = Arc::clone(&self.tools);
         // A way that is there proves that it still carries.
         let proof = self.asking(rung).filter(|_| rung != Rung::Udp);
-        let (detour, mut seen) = (Arc::clone(&self.detour), self.seen.clone());
+        let (making, seen) = (Arc::clone(&self.making), self.seen.clone());
         let attempt = self.tasks.spawn(async move {
             if let Some(proof) = proof {
                 proof.until_answered().await;
                 return Done::Attempt(rung, Ok(None));
             }
-            let made = match rung {
-                Rung::Udp => {
-                    let seen = wait_for(&mut seen).await;
-                    let by = By::Udp(Arc::clone(&tools.config.socket));
-                    let asked = Arc::clone(&detour);
-                    Asking { detour: asked, by, seen }.until_answered().await;
-                    // The control channel must be reached, too.
-                    let control = tools.config.control.clone();
-                    match detour.has_session_by_udp() {
-                        true => Ok(None),
-                        false => tools.connect(control).await.map(|_| None),
-                    }
-                }
-                Rung::Quic => {
-                    let connected = tools.connect(tools.datagrams.clone()).await;
-                    connected.map(|connection| Some(Link::Datagrams(connection)))
-                }
-                Rung::Tls => tools.dial(false).await.map(Some),
-                Rung::Connect => tools.dial(true).await.map(Some),
-            };
-            Done::Attempt(rung, made)
+            Done::Attempt(rung, making.make(rung, seen).await)
         });
         self.attempts.insert(rung, attempt);
     }
@@ -360,6 +332,19 @@ impl Site {
         }
     }
 
+    /// Beside the coordinator's, which carries its control session, a stream may be silent for long: it is closed
+    /// then, and one that has broken is not noticed.
+    fn give_sign_of_life(&mut self, used: Rung) {
+        if self.making.coordinator.is_none()
+            && used.is_stream()
+            && let Some(asking) = self.asking(used)
+        {
+            self.tasks.spawn(async move {
+                Done::Sign(timeout(PATIENCE, asking.until_answered()).await.is_ok())
+            });
+        }
+    }
+
     /// Measures the way in use while jobs use it.
     async fn look(&mut self) {
         let now = Instant::now();
@@ -368,66 +353,16 @@ impl Site {
         }
         self.looked_at = now;
         let Some(used) = *self.used.borrow() else { return };
+        self.give_sign_of_life(used);
         let (reply, answer) = oneshot::channel();
-        if self.tools.config.worker.try_send(Command::View(reply)).is_err() {
+        if self.worker.try_send(Command::View(reply)).is_err() {
             return;
         }
         let Ok(Ok(view)) = timeout(PATIENCE, answer).await else { return };
-        let carried = relayed_bytes(&view, &self.detour.relays());
+        let carried = relayed_bytes(&view, &self.lane.relays());
         let grown = carried.saturating_sub(std::mem::replace(&mut self.carried, carried));
         if grown >= WORTH_A_TRAIN && !self.is_measuring {
             self.measure(used);
-        }
-    }
-}
-
-impl Tools {
-    /// A connection of its own: it must not take the detour.
-    async fn connect(&self, client: ClientConfig) -> io::Result<Connection> {
-        let local = self.config.socket.local_addr();
-        let addresses = tokio::net::lookup_host(&self.config.server).await?;
-        let usable = addresses.filter(|address| address.is_ipv4() || local.is_ipv6());
-        let mut last = io::Error::other("the coordinator's name has no usable address");
-        for address in by_use(usable.collect()) {
-            let endpoint = plain_endpoint(local, address)?;
-            let connecting =
-                endpoint.connect_with(client.clone(), address, &self.config.server_name);
-            match timeout(PATIENCE, connecting.map_err(io::Error::other)?).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => last = error.into(),
-                Err(_) => last = io::ErrorKind::TimedOut.into(),
-            }
-        }
-        Err(last)
-    }
-
-    async fn dial(&self, by_proxy: bool) -> io::Result<Link> {
-        let unset = || io::Error::other("no tunnel is configured");
-        let dialer = self.config.dialer.as_ref().ok_or_else(unset)?;
-        let stream = if by_proxy { dialer.dial_by_proxy().await } else { dialer.dial().await };
-        Ok(Link::Stream(Box::new(stream?)))
-    }
-}
-
-/// A socket of its own, on the address that the node's is bound to.
-fn plain_endpoint(local: SocketAddr, to: SocketAddr) -> io::Result<Endpoint> {
-    let ip = match (local.ip(), to) {
-        (ip, _) if !ip.is_unspecified() => ip,
-        (_, SocketAddr::V4(_)) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        (_, SocketAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let socket = std::net::UdpSocket::bind(SocketAddr::new(ip, 0))?;
-    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(quinn::TokioRuntime))
-}
-
-async fn wait_for(seen: &mut watch::Receiver<Option<Seen>>) -> Seen {
-    loop {
-        if let Some(seen) = *seen.borrow_and_update() {
-            return seen;
-        }
-        if seen.changed().await.is_err() {
-            // The overlay has stopped.
-            return std::future::pending().await;
         }
     }
 }

@@ -140,12 +140,15 @@ impl Brain {
 
     fn hear(&mut self, now: Instant, message: ToNode) {
         match message {
-            ToNode::Welcome { observed, reflector, reflector_token } => {
+            ToNode::Welcome { observed, reflector, reflector_token, other_reflector } => {
                 match parse_reflector_token(&reflector_token) {
                     Ok(reflector_token) => {
                         let (observed, reflector) = (plain(observed), plain(reflector));
                         self.seen = Some(Seen { observed, reflector, token: reflector_token });
                         self.feed(now, Input::Welcome { observed, reflector, reflector_token });
+                        if let Some(at) = other_reflector.map(plain) {
+                            self.feed(now, Input::OtherReflector { at, token: reflector_token });
+                        }
                     }
                     Err(error) => tracing::warn!(%error, "reflector token not understood"),
                 }

@@ -285,6 +285,7 @@ impl Coordinator {
             observed: connection.remote_address(),
             reflector: self.relay_address(),
             reflector_token: format_hex(&reflector_token(&self.keys, node)),
+            other_reflector: None,
         };
         sender.send(welcome).unwrap();
         let mut state = self.state.lock().unwrap();

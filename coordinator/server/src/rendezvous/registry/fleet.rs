@@ -23,6 +23,8 @@ pub(in crate::rendezvous) struct RelaySite {
     pub(in crate::rendezvous) keys: RelayKeys,
     /// Its public endpoints, at least one; a node is told one of its own address family.
     pub(in crate::rendezvous) endpoints: Vec<SocketAddr>,
+    /// The TCP port at the same addresses where it takes tunnels of its own.
+    pub(in crate::rendezvous) tunnel: Option<u16>,
 }
 
 /// One node of a pair.
@@ -81,10 +83,23 @@ impl Fleet {
     ) -> Option<(&RelayKeys, SocketAddr)> {
         let site = self.0.get(&relay)?;
         let is_near = |at: &&SocketAddr| observed.is_none_or(|o| o.is_ipv4() == at.is_ipv4());
-        // The coordinator's own relay is beside it: better a doubtful endpoint than none.
-        let doubtful = site.endpoints.first().filter(|_| relay == OWN_RELAY);
+        // The coordinator's own relay is beside it: better a doubtful endpoint than none. And of a node that
+        // came through a tunnel the tunnel's end on this machine is seen.
+        let is_tunnelled = observed.is_some_and(|observed| observed.ip().is_loopback());
+        let doubtful = site.endpoints.first().filter(|_| relay == OWN_RELAY || is_tunnelled);
         let endpoint = site.endpoints.iter().find(is_near).or(doubtful)?;
         Some((&site.keys, *endpoint))
+    }
+
+    /// The coordinator's own relay in the other family of addresses than that endpoint's.
+    pub(super) fn own_in_other_family(&self, than: SocketAddr) -> Option<SocketAddr> {
+        let own = self.0.get(&OWN_RELAY)?;
+        own.endpoints.iter().copied().find(|at| at.is_ipv4() != than.is_ipv4())
+    }
+
+    /// Where a relay takes tunnels of its own: beside its endpoints, on that TCP port.
+    pub(super) fn tunnel(&self, relay: NodeId) -> Option<u16> {
+        self.0.get(&relay)?.tunnel
     }
 
     /// The relays of a pair: the home relay of each, and the nearest other one.
@@ -127,7 +142,7 @@ mod tests {
 
     fn site(endpoints: &[&str]) -> RelaySite {
         let endpoints = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
-        RelaySite { keys: RelayKeys::generate(), endpoints }
+        RelaySite { keys: RelayKeys::generate(), endpoints, tunnel: None }
     }
 
     fn fleet(count: u8) -> Fleet {
@@ -176,6 +191,9 @@ mod tests {
         assert_eq!(fleet.reach(node(1), ipv6.observed).map(|(_, at)| at), None);
         let at = fleet.reach(OWN_RELAY, ipv6.observed).map(|(_, at)| at);
         assert_eq!(at, Some("[2001:db8::1]:6444".parse().unwrap()));
+        let tunnelled = Some("[::1]:40000".parse().unwrap());
+        let at = fleet.reach(node(1), tunnelled).map(|(_, at)| at);
+        assert_eq!(at, Some("192.0.2.2:6444".parse().unwrap()), "the tunnel's end tells no family");
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Registry {
         let offer = |relay| {
             let (keys, endpoint) = self.fleet.reach(relay, observed)?;
             let token = format_hex(&reflector_token(keys, node));
-            Some(RelayOffer { relay, endpoint, token })
+            Some(RelayOffer { relay, endpoint, token, tunnel: self.fleet.tunnel(relay) })
         };
         let relays = self.fleet.running().filter_map(offer).collect();
         self.send(node, ToNode::Relays { relays });
@@ -99,7 +99,9 @@ impl Registry {
     pub(super) fn welcome(&mut self, node: NodeId, observed: SocketAddr) {
         let Some((keys, reflector)) = self.fleet.reach(OWN_RELAY, Some(observed)) else { return };
         let reflector_token = format_hex(&reflector_token(keys, node));
-        self.send(node, ToNode::Welcome { observed, reflector, reflector_token });
+        let other_reflector = self.fleet.own_in_other_family(reflector);
+        let welcome = ToNode::Welcome { observed, reflector, reflector_token, other_reflector };
+        self.send(node, welcome);
         if self.fleet.is_plural() {
             self.send_relays(node);
         }

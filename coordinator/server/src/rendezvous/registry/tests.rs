@@ -77,7 +77,7 @@ fn bench() -> Bench {
 fn bench_at(unix_ms: u64) -> Bench {
     let endpoints =
         vec!["192.0.2.200:6444".parse().unwrap(), "[2001:db8::200]:6444".parse().unwrap()];
-    let relay = RelaySite { keys: keys(), endpoints };
+    let relay = RelaySite { keys: keys(), endpoints, tunnel: None };
     let now = Moment { instant: Instant::now(), unix_ms };
     Bench { registry: Registry::new(now, relay, [3; 32]), now }
 }

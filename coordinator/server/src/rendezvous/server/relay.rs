@@ -65,7 +65,8 @@ async fn greet(
     let malformed = |why: String| (CLOSE_MALFORMED, why);
     let stream = connection.accept_bi().await;
     let (mut send, mut receive) = stream.map_err(|error| malformed(error.to_string()))?;
-    let FromRelay::Hello { version, software, token, endpoints } = hello(&mut receive).await?;
+    let FromRelay::Hello { version, software, token, endpoints, tunnel } =
+        hello(&mut receive).await?;
     if version != RELAY_VERSION {
         let ours = format!("this coordinator speaks version {RELAY_VERSION} of the relay protocol");
         return Err(malformed(format!("{ours}, not {version}")));
@@ -95,7 +96,8 @@ async fn greet(
     };
     let bytes = encode(&welcome).map_err(|error| malformed(error.to_string()))?;
     send.write_all(&bytes).await.map_err(|error| malformed(error.to_string()))?;
-    Ok((RelaySite { keys, endpoints }, send, receive))
+    let tunnel = tunnel.filter(|port| *port != 0);
+    Ok((RelaySite { keys, endpoints, tunnel }, send, receive))
 }
 
 async fn hello(stream: &mut RecvStream) -> Result<FromRelay, Refusal> {

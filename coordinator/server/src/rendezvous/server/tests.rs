@@ -420,6 +420,7 @@ async fn relay_hello(
         software: "test".to_owned(),
         token: Some(token.to_owned()),
         endpoints: vec!["0.0.0.0:7000".parse().unwrap()],
+        tunnel: None,
     };
     send.write_all(&encode(&hello).unwrap()).await.unwrap();
     let mut reader = FrameReader::<ToRelay>::new();

@@ -95,7 +95,7 @@ fn tickets_are_renewed_every_hour() {
 fn relay_comes(bench: &mut Bench, number: u8) -> Vec<Output> {
     let endpoints = vec![SocketAddr::from(([192, 0, 2, number], 6444))];
     let relay_keys = RelayKeys { ticket_key: [number; 32], reflector_key: [number; 32] };
-    let site = RelaySite { keys: relay_keys, endpoints };
+    let site = RelaySite { keys: relay_keys, endpoints, tunnel: Some(443) };
     assert!(bench.registry.handle_relay(node(number), site));
     bench.registry.drain()
 }

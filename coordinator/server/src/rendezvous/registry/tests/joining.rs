@@ -15,6 +15,7 @@ fn a_hello_is_welcomed_with_what_the_node_needs() {
         observed: "198.51.100.1:1000".parse().unwrap(),
         reflector: "192.0.2.200:6444".parse().unwrap(),
         reflector_token: format_hex(&reflector_token(&keys(), node(1))),
+        other_reflector: Some("[2001:db8::200]:6444".parse().unwrap()),
     };
     assert_eq!(
         outputs,

@@ -27,6 +27,8 @@
 
 mod control;
 mod hints;
+mod lend;
+mod orders;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,27 +40,22 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::budget::PunchBudget;
 use crate::candidates::OwnCandidates;
-use crate::context::{Context, earlier};
+use crate::context::earlier;
 use crate::homes::Homes;
 use crate::io::{Input, Output, Path};
 use crate::keeper::Keeper;
-use crate::mesh::{MAX_MESHES, Mesh};
+use crate::mesh::Mesh;
 use crate::nat::NatProbe;
-use crate::netmap::{Candidate, CandidateKind, Netmap, NodeCandidates, RelayTicket};
+use crate::netmap::{Candidate, CandidateKind, NodeCandidates};
 use crate::path::KEEPALIVE;
-use crate::peer::{Joining, Peer};
-use crate::relays::MAX_CHANNELS;
-use crate::wire::{Probe, Ticket};
+use crate::peer::Peer;
+use crate::wire::Probe;
 use crate::{MeshId, NodeId, SessionKey};
 
 pub use view::{NodeView, Stats};
 
 /// The most peers that a node knows at once. Chosen: two meshes of the largest size.
 pub const MAX_PEERS: usize = 2 * crate::netmap::MAX_MEMBERS;
-
-/// A timer that is due although it has just fired is put off by this. Never happens unless a child is
-/// wrong, see [`Stats::stalled_timers`].
-const STALLED_TIMER: Duration = Duration::from_millis(1);
 
 /// A wakeup that comes later than this was slept through: the machine stood still. Chosen: far more than
 /// a busy machine's delays, far less than what a peer takes for death.
@@ -294,61 +291,6 @@ impl Node {
         self.with_all_peers(|peer, ctx| peer.on_local_change(ctx));
     }
 
-    fn on_join(&mut self, mesh: MeshId) {
-        if self.meshes.contains_key(&mesh) {
-            return;
-        }
-        if self.meshes.len() >= MAX_MESHES {
-            self.stats.orders_refused += 1;
-            return;
-        }
-        self.meshes.insert(mesh, Mesh::new(self.now));
-        self.nat.check_now(self.now);
-    }
-
-    fn on_netmap(&mut self, netmap: Netmap) {
-        let id = netmap.mesh;
-        let Some(mesh) = self.meshes.get_mut(&id) else {
-            self.stats.netmaps_refused += 1;
-            return;
-        };
-        let joined_at = mesh.joined_at;
-        let Ok(changes) = mesh.apply(self.config.id, netmap) else {
-            self.stats.netmaps_refused += 1;
-            return;
-        };
-        for peer in changes.removed {
-            self.with_peer(peer, |peer, ctx| peer.remove_session(ctx, id));
-        }
-        let own = self.config.id;
-        for member in changes.added {
-            let lazy = !changes.expected.contains(&member.node);
-            let joining = Joining { mesh: id, joined_at, lazy };
-            self.with_peer(member.node, |peer, ctx| peer.add_session(ctx, own, joining, &member));
-        }
-        for node in changes.expected {
-            self.with_peer(node, |peer, ctx| peer.want(ctx, id));
-        }
-        self.forget_strangers();
-    }
-
-    fn on_leave(&mut self, id: MeshId) {
-        let Some(mesh) = self.meshes.remove(&id) else { return };
-        for peer in mesh.peers() {
-            self.with_peer(peer, |peer, ctx| peer.remove_session(ctx, id));
-        }
-        self.forget_strangers();
-    }
-
-    fn on_ticket(&mut self, ticket: &RelayTicket) {
-        match Ticket::from_hex(&ticket.sealed) {
-            Ok(sealed) if sealed.channel == ticket.channel => {
-                self.with_peer(ticket.peer, |peer, ctx| peer.on_ticket(ctx, ticket.relay, sealed));
-            }
-            Ok(_) | Err(_) => self.stats.orders_refused += 1,
-        }
-    }
-
     fn on_probe(&mut self, session: SessionKey, via: Path, bytes: &[u8]) {
         let Ok(probe) = Probe::decode(bytes) else {
             self.stats.probes_refused += 1;
@@ -392,107 +334,6 @@ impl Node {
         }
         self.outputs.extend(order.map(Output::RelaysMeasured));
     }
-
-    fn with_all_peers(&mut self, mut act: impl FnMut(&mut Peer, &mut Context<'_>)) {
-        let peers: Vec<_> = self.peers.keys().copied().collect();
-        for id in peers {
-            self.with_peer(id, &mut act);
-        }
-    }
-
-    /// Lets a peer, known or new, do something, then what is due; reports it and sets its timer.
-    fn with_peer(&mut self, id: NodeId, act: impl FnOnce(&mut Peer, &mut Context<'_>)) {
-        if id == self.config.id || (!self.peers.contains_key(&id) && self.peers.len() >= MAX_PEERS)
-        {
-            self.stats.orders_refused += 1;
-            return;
-        }
-        let (seed, made) = (self.config.seed, &mut self.peers_made);
-        self.peers.entry(id).or_insert_with(|| {
-            *made += 1;
-            Peer::new(id, stream_for(seed, id, *made))
-        });
-        let (peers, mut ctx) = self.lend();
-        let Some(peer) = peers.get_mut(&id) else { return };
-        act(peer, &mut ctx);
-        peer.fire_due_timers(&mut ctx);
-        peer.report_changes(&mut ctx);
-        let mut next = peer.next_timer(&ctx);
-        self.note_exchanges(id);
-        if next.is_some_and(|at| at <= self.now) {
-            self.stats.stalled_timers += 1;
-            next = Some(self.now + STALLED_TIMER);
-        }
-        self.set_deadline(id, next);
-    }
-
-    /// Remembers whose exchanges have begun.
-    fn note_exchanges(&mut self, id: NodeId) {
-        // Those of channels that are gone stay; whoever waits for an answer then asks again.
-        if self.asked.len() + self.exchanges.len() > MAX_PEERS * MAX_CHANNELS {
-            self.asked.clear();
-        }
-        for (former, nonce) in self.exchanges.drain(..) {
-            self.asked.remove(&former);
-            self.asked.insert(nonce, id);
-        }
-    }
-
-    /// The peers, and what each of them is lent while it works.
-    fn lend(&mut self) -> (&mut BTreeMap<NodeId, Peer>, Context<'_>) {
-        let context = Context {
-            now: self.now,
-            own: &self.own,
-            budget: &mut self.budget,
-            keepalive: self.keepalive,
-            may_chance: self.may_chance,
-            outer: &self.outer,
-            reports: &mut self.reports,
-            lost: &mut self.lost,
-            in_doubt: &mut self.in_doubt,
-            exchanges: &mut self.exchanges,
-            outputs: &mut self.outputs,
-            stats: &mut self.stats,
-        };
-        (&mut self.peers, context)
-    }
-
-    /// The same for a session that must exist.
-    fn with_session(
-        &mut self,
-        session: SessionKey,
-        act: impl FnOnce(&mut Peer, &mut Context<'_>) -> bool,
-    ) {
-        let mut known = false;
-        if self.peers.contains_key(&session.peer) {
-            self.with_peer(session.peer, |peer, ctx| known = act(peer, ctx));
-        }
-        self.stats.unknown_sessions += u64::from(!known);
-    }
-
-    fn set_deadline(&mut self, id: NodeId, at: Option<Instant>) {
-        if let Some(old) = self.deadline_of.remove(&id) {
-            self.deadlines.remove(&(old, id));
-        }
-        if let Some(at) = at {
-            self.deadline_of.insert(id, at);
-            self.deadlines.insert((at, id));
-        }
-    }
-
-    /// Forgets peers without a session, unless a netmap that may name them is still to come.
-    fn forget_strangers(&mut self) {
-        if self.meshes.values().any(|mesh| mesh.epoch == 0) {
-            return;
-        }
-        let strangers: Vec<_> =
-            self.peers.iter().filter(|(_, peer)| !peer.has_sessions()).map(|(id, _)| *id).collect();
-        for id in strangers {
-            self.peers.remove(&id);
-            self.outer.remove(&id);
-            self.set_deadline(id, None);
-        }
-    }
 }
 
 /// What a node's paths depend on: its own addresses, and what its NAT makes of them.
@@ -514,15 +355,5 @@ fn seen_at(candidates: &NodeCandidates) -> Vec<IpAddr> {
 fn keeper_stream(seed: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(u64::MAX);
-    rng
-}
-
-/// A random stream of its own for each peer, so that one peer's doings do not change another's draws.
-fn stream_for(seed: u64, peer: NodeId, made: u64) -> ChaCha8Rng {
-    let mut name = [0u8; 8];
-    name.copy_from_slice(&peer.0[..8]);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    // Stream 0 is the node's own.
-    rng.set_stream(u64::from_be_bytes(name).wrapping_add(made).max(1));
     rng
 }

@@ -1,12 +1,12 @@
 //! Relays that run alone, each on a machine of its own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use netsim_scenario::Preset;
 
-use super::{STOP, WEB_PORT, World};
+use super::{RENDEZVOUS_PORT, STOP, WEB_PORT, World};
 use crate::program::{Place, Program};
 use crate::topology::Machine;
 
@@ -65,6 +65,9 @@ impl World {
             // As networks that let only the web out want it.
             "--tunnel".to_owned(),
             format!("0.0.0.0:{WEB_PORT}"),
+            // The API may be on another port.
+            "--rendezvous".to_owned(),
+            SocketAddr::new(self.public.address, RENDEZVOUS_PORT).to_string(),
         ]);
         if !state.exists() {
             let server = self.server(&self.relays[index].coordinator)?;

@@ -128,7 +128,7 @@ fn two_homes_with_tcp_443_only_go_on_over_a_relay_of_their_own_without_the_coord
         while Instant::now() < settled {
             answers.recv_timeout(SOON).unwrap();
         }
-        world.kill_coordinator();
+        world.servers[0].kill();
         let killed_at = Instant::now();
         let (mut last, mut longest) = (killed_at, Duration::ZERO);
         while last < killed_at + Duration::from_secs(15) {
@@ -137,9 +137,12 @@ fn two_homes_with_tcp_443_only_go_on_over_a_relay_of_their_own_without_the_coord
             last = answer;
         }
         eprintln!("relay-failover over TLS: {longest:?} without an answer");
-        world.start_coordinator_again().unwrap();
+        world.servers[0].start().unwrap();
         let back = wait::until("the word of the pair", SOON, || relay_of(world, id)).unwrap();
-        assert!(back == world.public.address || world.relay_at(back) == Some(relay.as_str()));
+        assert!(
+            back == world.servers[0].machine.address
+                || world.relay_at(back) == Some(relay.as_str())
+        );
         end(&networks, 0);
     });
 }

@@ -46,16 +46,16 @@ pub enum AskError {
 /// [`AskError`].
 pub async fn ask(state: &Path, ask: Ask) -> Result<Answer, AskError> {
     let no_agent = |source| AskError::NoAgent { state: state.to_owned(), source };
-    let folder = File::open(state).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => AskError::NoState(state.to_owned()),
-        _ => no_agent(error),
+    let folder = File::open(state).map_err(|error| {
+        let is_missing = error.kind() == ErrorKind::NotFound;
+        if is_missing { AskError::NoState(state.to_owned()) } else { no_agent(error) }
     })?;
     let path = format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd());
-    let mut stream = UnixStream::connect(path).await.map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-            AskError::NotRunning(state.to_owned())
-        }
-        _ => no_agent(error),
+    let mut stream = UnixStream::connect(path).await.map_err(|error| {
+        // The second is what a killed agent leaves.
+        let is_stopped =
+            [ErrorKind::NotFound, ErrorKind::ConnectionRefused].contains(&error.kind());
+        if is_stopped { AskError::NotRunning(state.to_owned()) } else { no_agent(error) }
     })?;
     let unusable = |error: io::Error| AskError::Unusable(error.to_string());
     write_line(&mut stream, &Question { version: VERSION, ask }).await.map_err(unusable)?;

@@ -58,6 +58,7 @@ impl World {
             return Ok(());
         }
         let state = self.relays[index].place.dir.join("state");
+        let server = self.server(&self.relays[index].coordinator)?;
         let mut args = vec!["relay".to_owned(), "--state".to_owned(), state.display().to_string()];
         args.extend([
             "--public-address".to_owned(),
@@ -67,10 +68,9 @@ impl World {
             format!("0.0.0.0:{WEB_PORT}"),
             // The API may be on another port.
             "--rendezvous".to_owned(),
-            SocketAddr::new(self.public.address, RENDEZVOUS_PORT).to_string(),
+            SocketAddr::new(server.machine.address, RENDEZVOUS_PORT).to_string(),
         ]);
         if !state.exists() {
-            let server = self.server(&self.relays[index].coordinator)?;
             args.extend(["--join".to_owned(), server.relay_token()?]);
         }
         let relay = &self.relays[index];

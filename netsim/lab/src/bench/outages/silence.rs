@@ -35,7 +35,7 @@ impl Counters {
     pub(super) fn install(world: &World) -> anyhow::Result<Self> {
         let relays = world.relays().map(|relay| relay.machine.address);
         let known: Vec<String> = relays
-            .chain([world.public.address])
+            .chain(world.servers.iter().map(|server| server.machine.address))
             .filter(IpAddr::is_ipv4)
             .map(|address| address.to_string())
             .collect();

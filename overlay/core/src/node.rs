@@ -2,7 +2,7 @@
 //!
 //! # How a pair comes about
 //!
-//! 1. The coordinator tells both nodes the [`RelayTicket`]: each binds its address to the pair's
+//! 1. The coordinator tells both nodes the [`RelayTicket`](crate::netmap::RelayTicket): each binds its address to the pair's
 //!    channel (`relay_client`). It passes on the candidates of each, and then the netmap, which
 //!    makes the session (`mesh`, `session`).
 //! 2. The node with the lower id sends the WireGuard initiation through the relay. The first

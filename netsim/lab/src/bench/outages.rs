@@ -5,7 +5,7 @@
 //!
 //! - pairs that begin over the relay become direct: none may be missing;
 //! - a relay that carries pairs is killed, a machine moves to another router, a router starts again and has
-//!   forgotten its mappings: the time from there until data flows again, see [`heard`];
+//!   forgotten its mappings: the time from there until data flows again;
 //! - nobody says anything: what pairs still send is counted where it leaves their machines. Then each says one
 //!   thing.
 //!

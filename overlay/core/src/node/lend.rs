@@ -13,7 +13,7 @@ use crate::relays::MAX_CHANNELS;
 use crate::{NodeId, SessionKey};
 
 /// A timer that is due although it has just fired is put off by this. Never happens unless a child is
-/// wrong, see [`Stats::stalled_timers`].
+/// wrong, see [`Stats::stalled_timers`](super::Stats::stalled_timers).
 const STALLED_TIMER: Duration = Duration::from_millis(1);
 
 impl Node {

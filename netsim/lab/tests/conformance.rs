@@ -39,7 +39,7 @@ impl<'a> Real<'a> {
             net,
             router: router.to_owned(),
             inside: [1, 2].map(|index| machine(format!("{router}-in-{index}"))),
-            outside: [1, 2].map(|index| machine(format!("out-{index}"))),
+            outside: [1, 2].map(|index| machine(format!("{router}-out-{index}"))),
         };
         Asker::new(site).unwrap()
     }
@@ -96,25 +96,33 @@ fn every_preset_is_seen_as_it_is_but_for_what_the_kernel_really_does() {
     let two = |name: String, behind| HostSpec { name, behind, count: 2, ..HostSpec::default() };
     let inside =
         translating().map(|preset| two(format!("{}-in", name(preset)), Some(name(preset))));
+    let outside = translating().map(|preset| two(format!("{}-out", name(preset)), None));
     let spec = netsim_sim::Topology {
         routers: routers.collect(),
-        hosts: inside.chain([two("out".to_owned(), None)]).collect(),
+        hosts: inside.chain(outside).collect(),
         ..netsim_sim::Topology::default()
     };
     let net = Topology::build(&spec, 1).unwrap();
 
-    // One after the other for the ports of the machines outside; those of the kernel mostly wait.
-    let mut differences = Vec::new();
-    let mut by_kernel = 0;
-    let mut known: Vec<(Preset, &str, &str)> = Vec::new();
-    for preset in translating() {
+    // All at once: those of the kernel mostly wait.
+    let look = &|preset: Preset| {
         let profile = profile(preset).unwrap();
         let is_kernel = rules::kernel_can(&profile).is_ok();
-        by_kernel += usize::from(is_kernel);
         let longest = if is_kernel { SHORT + Duration::from_secs(2) } else { profile.lifetime * 2 };
         let plan = Plan { longest, resolution: longest / 7 };
         let mut real = Real::asker(&net, &name(preset));
         let observed: Observed = observe(&mut real, plan).unwrap().expect("packets get out");
+        (preset, profile, is_kernel, observed)
+    };
+    let seen: Vec<_> = thread::scope(|scope| {
+        let looks: Vec<_> = translating().map(|preset| scope.spawn(move || look(preset))).collect();
+        looks.into_iter().map(|look| look.join().unwrap()).collect()
+    });
+    let mut differences = Vec::new();
+    let mut by_kernel = 0;
+    let mut known: Vec<(Preset, &str, &str)> = Vec::new();
+    for (preset, profile, is_kernel, observed) in seen {
+        by_kernel += usize::from(is_kernel);
         for difference in observed.differences(Some(&profile)) {
             let mut listed = KERNEL_DIFFERS.iter().filter(|_| is_kernel);
             match listed.find(|(of, axis, _)| *of == preset && *axis == difference.axis) {

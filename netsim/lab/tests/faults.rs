@@ -31,8 +31,8 @@ const VOLUNTEERS: [(Preset, u16); 3] = [(Preset::Home, 1), (Preset::Home, 1), (P
 fn settings() -> Coordinator {
     Coordinator {
         poll_interval: Duration::from_millis(300),
-        launch_deadline: Duration::from_secs(10),
-        node_timeout: Duration::from_secs(14),
+        launch_deadline: Duration::from_secs(6),
+        node_timeout: Duration::from_secs(9),
         ..Coordinator::default()
     }
 }

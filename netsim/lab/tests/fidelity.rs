@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 
 use netsim_report::{Event, PathKind, What};
 
@@ -53,10 +52,7 @@ fn told(scenario: &Path, backend: &str) -> Told {
     Told { paths: both.collect(), predicted }
 }
 
-/// One at a time.
 fn both_ways(scenario: &Path) -> [Told; 2] {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     ["lab", "sim"].map(|backend| told(scenario, backend))
 }
 

@@ -133,7 +133,6 @@ fn let_run(desk: &Desk, run: &mut Child, step: &str, after: Duration) -> Option<
 
 #[test]
 fn an_interrupted_run_leaves_nothing_at_whatever_moment() {
-    let _alone = common::alone();
     // Every step once, so that none is left out; the moment in it and the signal by the seed.
     for (seed, step) in STEPS.iter().enumerate() {
         let mut dice = Dice(seed as u64);
@@ -162,7 +161,6 @@ fn an_interrupted_run_leaves_nothing_at_whatever_moment() {
 
 #[test]
 fn what_a_killed_run_leaves_is_removed_by_clean_at_whatever_moment() {
-    let _alone = common::alone();
     for (seed, step) in STEPS.iter().enumerate() {
         let after = AFTER.mul_f64(Dice(1_000 + seed as u64).below(1_000) as f64 / 1e3);
         let when = format!("seed {seed}: SIGKILL {} ms after \"{step}\"", after.as_millis());

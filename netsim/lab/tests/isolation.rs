@@ -11,6 +11,7 @@ mod shared;
 mod worlds;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::thread;
 use std::time::Duration;
 
 use coordinator_api::job::{Job, JobState};
@@ -18,7 +19,7 @@ use netsim::capture::{Capture, Seen};
 use netsim::netns::Netns;
 use netsim::probe::{self, Commands, TOKEN_PORT};
 use netsim::wait;
-use netsim::world::{Volunteer, World};
+use netsim::world::{JobNetwork, Volunteer, World};
 use netsim_scenario::Preset;
 use netsim_scenario::resolved::Coordinator;
 
@@ -71,6 +72,48 @@ fn assert_ended_well(world: &World, ids: &[u64]) {
     }
 }
 
+/// A job's part reaches the members of its job, and neither its machine, its router, the coordinator nor
+/// another job.
+fn assert_confined(world: &World, network: &JobNetwork, red: &[JobNetwork], blue: &[JobNetwork]) {
+    let volunteer = world.volunteers.iter().find(|v| v.host == network.host).unwrap();
+    let mut job = network.probe().unwrap();
+    assert_eq!(network.interfaces, ["lo", "mesh0"], "{}", network.host);
+
+    // Members: by address, by number and by OAR's host name.
+    for member in red {
+        let names = [member.ipv4.unwrap().to_string(), member.host.clone()];
+        for name in names {
+            let target = format!("tcp:{name}:{TOKEN_PORT}");
+            assert_eq!(job.dial(&target).unwrap().unwrap(), "red", "{target}");
+        }
+        let target = format!("udp:[{}]:{TOKEN_PORT}", member.ipv6.unwrap());
+        assert_eq!(job.dial(&target).unwrap().unwrap(), "red", "{target}");
+    }
+
+    // The volunteer's router and its own machine, on the addresses of its LAN.
+    let router = volunteer.machine.own_router();
+    let lan = SocketAddr::from((router.inner, LISTENER));
+    listen(&router.netns, lan);
+    let own = SocketAddr::from((volunteer.machine.address, LISTENER));
+    listen(&volunteer.machine.netns, own);
+    for address in [lan, own] {
+        assert_shut(volunteer, &mut job, &format!("tcp:{address}"));
+        assert_shut(volunteer, &mut job, &format!("udp:{address}"));
+    }
+    // The coordinator.
+    let coordinator = format!("connect:{}:6443", world.servers[0].machine.address);
+    assert_shut(volunteer, &mut job, &coordinator);
+
+    // The other job: its own members reach the address, this one does not.
+    for other in blue {
+        let target = format!("tcp:[{}]:{TOKEN_PORT}", other.ipv6.unwrap());
+        let itself = other.probe().unwrap().dial(&target).unwrap();
+        assert_eq!(itself.unwrap(), "blue", "{target}");
+        let inside = job.dial(&target).unwrap();
+        assert!(inside.is_err(), "red reaches blue at {target}: {inside:?}");
+    }
+}
+
 #[test]
 fn a_job_reaches_its_members_and_nothing_else() {
     let _alone = common::alone();
@@ -79,48 +122,12 @@ fn a_job_reaches_its_members_and_nothing_else() {
         let ids = [submit_probe(world, "red", 6, &[]), submit_probe(world, "blue", 6, &[])];
         let (red, blue) = (probes(world, "red", 6), probes(world, "blue", 6));
 
-        for network in &red {
-            let volunteer = world.volunteers.iter().find(|v| v.host == network.host).unwrap();
-            let mut job = network.probe().unwrap();
-            assert_eq!(network.interfaces, ["lo", "mesh0"], "{}", network.host);
-
-            // Members: by address, by number and by OAR's host name.
-            for member in &red {
-                let names = [member.ipv4.unwrap().to_string(), member.host.clone()];
-                for name in names {
-                    let target = format!("tcp:{name}:{TOKEN_PORT}");
-                    assert_eq!(job.dial(&target).unwrap().unwrap(), "red", "{target}");
-                }
-                let target = format!("udp:[{}]:{TOKEN_PORT}", member.ipv6.unwrap());
-                assert_eq!(job.dial(&target).unwrap().unwrap(), "red", "{target}");
+        // What does not arrive takes its time: all of them try at once.
+        thread::scope(|scope| {
+            for network in &red {
+                scope.spawn(|| assert_confined(world, network, &red, &blue));
             }
-
-            // The volunteer's router and its own machine, on the addresses of its LAN.
-            let router = volunteer.machine.own_router();
-            let lan = SocketAddr::from((router.inner, LISTENER));
-            listen(&router.netns, lan);
-            let own = SocketAddr::from((volunteer.machine.address, LISTENER));
-            listen(&volunteer.machine.netns, own);
-            for address in [lan, own] {
-                assert_shut(volunteer, &mut job, &format!("tcp:{address}"));
-                assert_shut(volunteer, &mut job, &format!("udp:{address}"));
-            }
-            // The coordinator.
-            assert_shut(
-                volunteer,
-                &mut job,
-                &format!("connect:{}:6443", world.servers[0].machine.address),
-            );
-
-            // The other job: its own members reach the address, this one does not.
-            for other in &blue {
-                let target = format!("tcp:[{}]:{TOKEN_PORT}", other.ipv6.unwrap());
-                let itself = other.probe().unwrap().dial(&target).unwrap();
-                assert_eq!(itself.unwrap(), "blue", "{target}");
-                let inside = job.dial(&target).unwrap();
-                assert!(inside.is_err(), "red reaches blue at {target}: {inside:?}");
-            }
-        }
+        });
         end(&red, 0);
         end(&blue, 0);
         assert_ended_well(world, &ids);

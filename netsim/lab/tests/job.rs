@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use netsim::wait;
@@ -14,12 +13,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// One run at a time: each starts a dozen programs.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// `netsim`, with a temporary directory of its own: whatever it leaves behind is in there.
 fn netsim(temporary: &TempDir) -> Command {
@@ -82,8 +75,6 @@ fn mentioning(dir: &Path) -> Vec<String> {
 
 #[test]
 fn six_volunteers_behind_different_nats_solve_a_board_together() {
-    let _alone = alone();
-
     let report = run("nqueens-small");
 
     let job = &report["jobs"][0];
@@ -96,8 +87,6 @@ fn six_volunteers_behind_different_nats_solve_a_board_together() {
 
 #[test]
 fn two_symmetric_nats_are_relayed_to_each_other_and_to_home_routers_only() {
-    let _alone = alone();
-
     let report = run("two-symmetric");
 
     let expected = ["home, symmetric", "symmetric, symmetric"].map(str::to_owned);
@@ -136,7 +125,6 @@ die "the door is still open" unless $refused;
 
 #[test]
 fn a_rank_that_has_ended_answers_its_peers_until_the_job_ends() {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("peer.pl"), FIRST_TO_END).unwrap();
     let scenario = folder.path().join("first-to-end.toml");
@@ -183,7 +171,6 @@ die "the news ended early";
 
 #[test]
 fn a_job_is_told_of_its_network() {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("news.pl"), READS_THE_NEWS).unwrap();
     let scenario = folder.path().join("news.toml");
@@ -226,7 +213,6 @@ fn start_and_wait(temporary: &TempDir) -> Child {
 
 #[test]
 fn an_interrupted_run_leaves_nothing_behind() {
-    let _alone = alone();
     for (signal, status) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let temporary = tempfile::tempdir().unwrap();
         let mut child = start_and_wait(&temporary);
@@ -240,7 +226,6 @@ fn an_interrupted_run_leaves_nothing_behind() {
 
 #[test]
 fn a_run_that_is_killed_takes_everything_with_it() {
-    let _alone = alone();
     let temporary = tempfile::tempdir().unwrap();
     let mut child = start_and_wait(&temporary);
 

@@ -306,3 +306,17 @@ fn a_sweep_goes_on_after_a_broken_run_and_where_it_was() {
     let (status, text) = said(netsim(temp.path(), &args).args(["--set", "volunteers.count=1"]));
     assert!(status == Some(1) && text.contains("holds another sweep"), "{text}");
 }
+
+/// Large ones take their time: they say from the start what they are at.
+#[test]
+fn a_simulation_tells_how_far_it_is() {
+    let temp = tempfile::tempdir().unwrap();
+
+    let (status, text) =
+        said(&mut netsim(temp.path(), &["run", "nqueens-small", "--backend", "sim"]));
+
+    assert_eq!(status, Some(0), "{text}");
+    for line in ["] building the networks of 6 volunteers\n", "] in virtual time\n", "]   0 s\n"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}

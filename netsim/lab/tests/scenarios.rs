@@ -1,5 +1,6 @@
 //! Every scenario that is shipped, run with the real programs: all that it expects holds, and nothing
-//! is left. One at a time: some of them start a dozen agents, and two processors bear no more.
+//! is left. As many at a time as there are processors, since most of them wait for their slow lines; those
+//! that start dozens of programs or compute are alone.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
 use netsim_report::model::{PairKey, Run};
 use netsim_report::{JobKey, PathKind, read};
@@ -23,9 +24,14 @@ fn run(name: &str) -> Value {
     run_with(name, &[])
 }
 
+/// Those that two processors bear nothing beside.
+const HEAVY: [&str; 2] = ["nat-matrix", "povray-campaign"];
+
 fn run_with(name: &str, more: &[&str]) -> Value {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    static MACHINE: RwLock<()> = RwLock::new(());
+    let is_heavy = HEAVY.contains(&name);
+    let _alone = is_heavy.then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
+    let _shared = (!is_heavy).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
     let temporary = tempfile::tempdir().unwrap();
     let report = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_netsim"));

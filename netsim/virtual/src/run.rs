@@ -26,15 +26,19 @@ mod timeline;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use coordinator_core::{Cluster, Counters, JobId, NodeNumber, Policy, Report, UnixMillis};
+use coordinator_core::{JobId, Report, UnixMillis};
 use netsim_report::{JobKey, PathKind, Role, What, Why};
 use netsim_scenario::Resolved;
-use netsim_scenario::resolved::{Coordinator as Settings, Volunteer};
-use netsim_sim::{Change, Firewall, HostId, HostState, Oracle, Prediction, TopologyError};
+use netsim_scenario::resolved::Volunteer;
+use netsim_sim::topology::RouterSpec;
+use netsim_sim::{
+    Change, Firewall, HostId, HostState, Oracle, Prediction, Topology, TopologyError,
+};
 use overlay_core::NodeId;
 
 use crate::world::{Note, World};
 use agents::Agent;
+use cluster::Coordinator;
 use launches::{Finished, LaunchRun};
 use timeline::Timeline;
 
@@ -114,13 +118,16 @@ pub fn run(
 
 /// The first volunteer with a firewall before it that stops UDP.
 fn without_udp(resolved: &Resolved) -> Option<&str> {
-    let router = |name: &String| resolved.topology.routers.iter().find(|it| it.name == *name);
+    let Topology { hosts, routers, .. } = &resolved.topology;
+    let routers: BTreeMap<&str, _> = routers.iter().map(|it| (it.name.as_str(), it)).collect();
+    let behind: BTreeMap<&str, _> =
+        hosts.iter().filter_map(|it| Some((it.name.as_str(), it.behind.as_deref()?))).collect();
     let is_shut = |volunteer: &&Volunteer| {
-        let host = resolved.topology.hosts.iter().find(|host| host.name == volunteer.host);
-        let first = host.and_then(|host| host.behind.as_ref()).and_then(router);
-        let mut way = std::iter::successors(first, |it| it.behind.as_ref().and_then(router));
+        let first = behind.get(volunteer.host.as_str()).and_then(|name| routers.get(name));
+        let outside = |it: &&RouterSpec| routers.get(it.behind.as_deref()?).copied();
+        let mut way = std::iter::successors(first.copied(), outside);
         // A router behind itself is for the topology to refuse.
-        way.by_ref().take(resolved.topology.routers.len()).any(|it| it.firewall != Firewall::None)
+        way.by_ref().take(routers.len()).any(|it| it.firewall != Firewall::None)
     };
     resolved.volunteers.iter().find(is_shut).map(|volunteer| volunteer.host.as_str())
 }
@@ -206,45 +213,6 @@ struct JobAt {
     /// The coordinator.
     server: usize,
     id: JobId,
-}
-
-/// A coordinator at work.
-#[derive(Debug)]
-struct Coordinator {
-    cluster: Cluster,
-    counters: Counters,
-    policy: Policy,
-    poll_interval: Duration,
-    /// Its agents in the order of their numbers.
-    agents: Vec<usize>,
-    inbox: Vec<(usize, JobId, u32, Report)>,
-    opened: Vec<(JobId, u32)>,
-    inbox_is_due: bool,
-}
-
-impl Coordinator {
-    fn new(settings: &Settings) -> Self {
-        Self {
-            cluster: Cluster::default(),
-            counters: Counters::default(),
-            policy: Policy {
-                node_timeout: settings.node_timeout,
-                launch_deadline: settings.launch_deadline,
-                ..Policy::default()
-            },
-            poll_interval: settings.poll_interval,
-            agents: Vec::new(),
-            inbox: Vec::new(),
-            opened: Vec::new(),
-            inbox_is_due: false,
-        }
-    }
-
-    /// The agent with that number.
-    fn agent(&self, number: NodeNumber) -> Option<usize> {
-        let place = usize::try_from(number.0.checked_sub(1)?).ok()?;
-        self.agents.get(place).copied()
-    }
 }
 
 /// A job that was submitted.

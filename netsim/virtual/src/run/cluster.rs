@@ -1,19 +1,60 @@
 //! The coordinators' decisions, which are those of [`coordinator_core`], and what is told of them.
 
+use std::time::Duration;
+
 use coordinator_api::job::JobState;
 use coordinator_api::resource::ResourceState;
 use coordinator_core::{
-    Array, Change, Cluster, Draft, Job, JobId, MeshBlock, Node, NodeNumber, PartState, Request,
-    UnixMillis,
+    Array, Change, Cluster, Counters, Draft, Job, JobId, MeshBlock, Node, NodeNumber, PartState,
+    Policy, Report, Request, UnixMillis,
 };
 use netsim_report::What;
-use netsim_scenario::resolved::Start;
+use netsim_scenario::resolved::{Coordinator as Settings, Start};
 
-use super::{Coordinator, EPOCH, INBOX, JobAt, Run, Submission, Task, WARM_UP};
+use super::{EPOCH, INBOX, JobAt, Run, Submission, Task, WARM_UP};
 use crate::world::CONTROL_DELAY;
 
 /// What every volunteer says of its memory. Chosen: scenarios name none.
 const MEMORY_MIB: u64 = 4_096;
+
+/// A coordinator at work.
+#[derive(Debug)]
+pub(super) struct Coordinator {
+    pub(super) cluster: Cluster,
+    counters: Counters,
+    policy: Policy,
+    pub(super) poll_interval: Duration,
+    /// Its agents in the order of their numbers.
+    pub(super) agents: Vec<usize>,
+    pub(super) inbox: Vec<(usize, JobId, u32, Report)>,
+    pub(super) opened: Vec<(JobId, u32)>,
+    pub(super) inbox_is_due: bool,
+}
+
+impl Coordinator {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            cluster: Cluster::default(),
+            counters: Counters::default(),
+            policy: Policy {
+                node_timeout: settings.node_timeout,
+                launch_deadline: settings.launch_deadline,
+                ..Policy::default()
+            },
+            poll_interval: settings.poll_interval,
+            agents: Vec::new(),
+            inbox: Vec::new(),
+            opened: Vec::new(),
+            inbox_is_due: false,
+        }
+    }
+
+    /// The agent with that number.
+    pub(super) fn agent(&self, number: NodeNumber) -> Option<usize> {
+        let place = usize::try_from(number.0.checked_sub(1)?).ok()?;
+        self.agents.get(place).copied()
+    }
+}
 
 impl Run<'_> {
     /// All volunteers are enrolled in the order of the scenario, and the work is put on the agenda.
@@ -299,7 +340,7 @@ impl Run<'_> {
 }
 
 impl Submission {
-    fn new(entry: usize, at: std::time::Duration) -> Self {
+    fn new(entry: usize, at: Duration) -> Self {
         Self {
             entry,
             at,

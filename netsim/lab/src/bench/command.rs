@@ -60,9 +60,12 @@ pub struct Outages {
     /// Leaves out the silence, which takes four minutes.
     #[arg(long)]
     short: bool,
-    /// Writes the figures there.
+    /// Writes the figures there; in a file that has others, those stay.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The page whose part on these figures is written anew.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
 }
 
 /// `netsim bench nat-matrix`.
@@ -134,6 +137,7 @@ pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
 /// The process must have a single thread: it moves into new namespaces.
 unsafe fn outages(args: &Outages) -> anyhow::Result<i32> {
     let json = args.json.as_deref().map(std::path::absolute).transpose()?;
+    let page = args.page.as_deref().map(std::path::absolute).transpose()?;
     let dir = confine::default_run_dir();
     // SAFETY: by this function's contract.
     unsafe { confine::enter(&dir, Keep::OnFailure) }?;
@@ -148,10 +152,22 @@ unsafe fn outages(args: &Outages) -> anyhow::Result<i32> {
     let header = Header { bench: "outages".to_owned(), short: args.short, ..Header::default() };
     let results = Results { header, figures };
     writeln!(io::stdout().lock(), "{results}")?;
+    if let Some(page) = page {
+        write_outages(&page, &results.figures)?;
+    }
     if let Some(json) = json {
-        results.write(&json)?;
+        let mut all = Results::read(&json)?.unwrap_or_else(|| results.clone());
+        all.take(results.figures.clone());
+        all.write(&json)?;
     }
     Ok(i32::from(results.figures.iter().any(|figure| figure.met == Some(false))))
+}
+
+/// Writes the part of the page that is about these figures.
+fn write_outages(page: &Path, figures: &[Figure]) -> anyhow::Result<()> {
+    let results = Results { header: Header::default(), figures: figures.to_vec() };
+    write_part(page, "outages", results.markdown().trim())
+        .with_context(|| format!("cannot write {}", page.display()))
 }
 
 /// The figures of `netsim bench outages`, which needs a process of its own.
@@ -191,8 +207,9 @@ fn nat_matrix(args: NatMatrix) -> anyhow::Result<i32> {
         more: Vec::new(),
     };
     let mut say = |text: &str| eprintln!("{text}");
-    let mut drills = measure_outages(args.rounds, &plan.dir)?;
+    let outages = measure_outages(args.rounds, &plan.dir)?;
     say("outages: measured");
+    let mut drills = outages.clone();
     drills.extend(reach::drills(&mut say));
     let measured = reach::measure(&plan, &mut say)?;
     let results = reach::results("nat-matrix", &measured, drills);
@@ -200,6 +217,9 @@ fn nat_matrix(args: NatMatrix) -> anyhow::Result<i32> {
     writeln!(out, "{results}")?;
     results.write(&file)?;
     if let Some(page) = page {
+        if !outages.is_empty() {
+            write_outages(&page, &outages)?;
+        }
         write_part(&page, "nat-matrix", &reach::markdown(&measured, &results))
             .with_context(|| format!("cannot write {}", page.display()))?;
     }

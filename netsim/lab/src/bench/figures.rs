@@ -181,6 +181,19 @@ impl Results {
         fs::rename(&unfinished, file).map_err(failed)
     }
 
+    /// Takes figures over: each in the place of the one of its name, new ones before those of pairs of networks.
+    pub fn take(&mut self, figures: Vec<Figure>) {
+        for figure in figures {
+            let known = self.figures.iter_mut().find(|known| known.name == figure.name);
+            if let Some(known) = known {
+                *known = figure;
+                continue;
+            }
+            let many = self.figures.iter().position(|known| known.name.contains(" × "));
+            self.figures.insert(many.unwrap_or(self.figures.len()), figure);
+        }
+    }
+
     /// The figures that `before` had reached and this run has not.
     pub fn lost_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Figure> {
         let was_met = |figure: &&Figure| {
@@ -287,6 +300,17 @@ mod tests {
         assert_eq!(results(2.5).figures[0].met, Some(false));
         let none = Figure::new("x", "s", Better::Lower, vec![]).require(1.0, 0.5);
         assert_eq!((none.value, none.met), (None, Some(false)));
+    }
+
+    #[test]
+    fn figures_that_are_taken_over_replace_those_of_their_names() {
+        let of = |name: &str, value| Figure::new(name, "s", Better::Lower, vec![value]);
+        let mut all = results(1.0);
+        all.figures = vec![of("a", 1.0), of("lab: b", 2.0), of("home × none", 3.0)];
+        all.take(vec![of("lab: b", 5.0), of("lab: c", 6.0)]);
+        let names: Vec<_> = all.figures.iter().map(|f| (f.name.as_str(), f.value)).collect();
+        let expected = [("a", 1.0), ("lab: b", 5.0), ("lab: c", 6.0), ("home × none", 3.0)];
+        assert_eq!(names, expected.map(|(name, value)| (name, Some(value))));
     }
 
     #[test]

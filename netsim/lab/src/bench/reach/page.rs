@@ -4,11 +4,19 @@ use super::super::figures::Results;
 use super::{Measured, Summary, must_be_direct};
 use netsim_report::reached::Reached;
 
+/// Those figures have a part of the page of their own.
+const OUTAGES: &str = "lab: ";
+
 /// What stands between the page's marks.
 pub fn markdown(measured: &Measured, results: &Results) -> String {
     let head = Results {
         header: results.header.clone(),
-        figures: results.figures.iter().filter(|f| !f.name.contains(" × ")).cloned().collect(),
+        figures: results
+            .figures
+            .iter()
+            .filter(|f| !f.name.contains(" × ") && !f.name.starts_with(OUTAGES))
+            .cloned()
+            .collect(),
     };
     format!("{}\n{}\n{}", head.markdown(), matrix(measured), rows(measured))
 }

@@ -12,8 +12,14 @@ use tokio::time::timeout;
 use super::SOCKET;
 use super::protocol::{Answer, Ask, MAX_ANSWER, Question, Reply, VERSION, read_line, write_line};
 
-/// How long an answer may take: above that of the longest check (185 s of silence and its probes).
-const PATIENCE: Duration = Duration::from_secs(240);
+/// How long an answer may take that the agent has at hand, or that a ping brings.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same of a check of the network: its questions are repeated.
+const CHECK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same of the longest check: 185 s of silence and its probes.
+const LIFETIME_PATIENCE: Duration = Duration::from_secs(240);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +38,11 @@ pub enum AskError {
         /// What the system said.
         source: io::Error,
     },
+    /// It is there, and says nothing.
+    #[error(
+        "the agent on {} does not answer: its process may be stopped, or the machine overloaded", .0.display()
+    )]
+    Silent(PathBuf),
     /// It said why not.
     #[error("{0}")]
     Refused(String),
@@ -45,6 +56,15 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`].
 pub async fn ask(state: &Path, ask: Ask) -> Result<Answer, AskError> {
+    let patience = match ask {
+        Ask::Network | Ask::Metrics | Ask::Ping { .. } => PATIENCE,
+        Ask::Netcheck { lifetime: false } => CHECK_PATIENCE,
+        Ask::Netcheck { lifetime: true } => LIFETIME_PATIENCE,
+    };
+    ask_within(patience, state, ask).await
+}
+
+async fn ask_within(patience: Duration, state: &Path, ask: Ask) -> Result<Answer, AskError> {
     let no_agent = |source| AskError::NoAgent { state: state.to_owned(), source };
     let folder = File::open(state).map_err(|error| {
         let is_missing = error.kind() == ErrorKind::NotFound;
@@ -58,9 +78,11 @@ pub async fn ask(state: &Path, ask: Ask) -> Result<Answer, AskError> {
         if is_stopped { AskError::NotRunning(state.to_owned()) } else { no_agent(error) }
     })?;
     let unusable = |error: io::Error| AskError::Unusable(error.to_string());
-    write_line(&mut stream, &Question { version: VERSION, ask }).await.map_err(unusable)?;
-    let line = timeout(PATIENCE, read_line(&mut stream, MAX_ANSWER)).await;
-    let line = line.map_err(|_| AskError::Unusable("it takes too long".into()))?;
+    let answered = timeout(patience, async {
+        write_line(&mut stream, &Question { version: VERSION, ask }).await?;
+        read_line(&mut stream, MAX_ANSWER).await
+    });
+    let line = answered.await.map_err(|_| AskError::Silent(state.to_owned()))?;
     let reply: Reply = serde_json::from_slice(&line.map_err(unusable)?)
         .map_err(|error| AskError::Unusable(error.to_string()))?;
     match (reply.answer, reply.error) {
@@ -88,5 +110,14 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap());
         let killed = said(dir.path()).await;
         assert!(killed.starts_with("no agent runs on"), "{killed}");
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_stands_still_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let _listening = std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+        let soon = Duration::from_millis(50);
+        let said = ask_within(soon, dir.path(), Ask::Network).await.unwrap_err().to_string();
+        assert!(said.contains("does not answer"), "{said}");
     }
 }

@@ -78,7 +78,10 @@ impl NetworkStatus {
             tunnelled: overlay.tunnelled(),
             way: overlay.way(),
             local: overlay.local_addr(),
-            observed: view.seen.map(|seen| seen.observed).filter(|_| !overlay.tunnelled()),
+            observed: view
+                .seen
+                .map(|seen| seen.observed)
+                .filter(|seen| !overlay.tunnelled() && !seen.ip().is_unspecified()),
             mapping: view.node.mapping,
             nat: own.map(|own| own.nat).unwrap_or_default(),
             candidates: own.map(|own| own.candidates.clone()).unwrap_or_default(),
@@ -185,7 +188,7 @@ impl PairStatus {
 fn way_in_words(way: &Way) -> String {
     let mut words = match way.rung {
         Some(rung) => format!("by {rung}"),
-        None => "no way found yet".to_owned(),
+        None => "no way to the coordinator's at the moment".to_owned(),
     };
     if let (Some(goodput), Some(loss)) = (way.goodput, way.loss) {
         let percent = format!("{}.{}", loss / 10, loss % 10);
@@ -217,6 +220,7 @@ impl fmt::Display for NetworkStatus {
         }
         writeln!(f, "relay: {}", way_in_words(&self.way))?;
         let nat = match self.mapping {
+            _ if self.tunnelled => "not known, since UDP does not get through",
             ObservedMapping::Unknown => "not known yet",
             ObservedMapping::None => "none",
             ObservedMapping::EndpointIndependent => "keeps one outer port for all destinations",

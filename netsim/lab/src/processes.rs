@@ -1,8 +1,8 @@
 //! The processes of the lab, as `/proc` shows them.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::{fs, iter};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -58,6 +58,38 @@ fn read(pid: i32) -> Option<Process> {
     Some(Process { pid, parent, is_stopped: state == "T", command })
 }
 
+/// The processes of many machines, each machine's apart, by one look at all. As [`of_machine`] finds them,
+/// but each belongs to one machine.
+pub(crate) fn of_machines(machines: &[(&Netns, &Path)]) -> Vec<Vec<Process>> {
+    let inodes: HashMap<_, _> = (0..)
+        .zip(machines)
+        .filter_map(|(index, (netns, _))| Some((netns.inode().ok()?, index)))
+        .collect();
+    let dirs: HashMap<&Path, usize> =
+        (0..).zip(machines).map(|(index, (_, dir))| (*dir, index)).collect();
+    let all = all();
+    let owner = |process: &Process| -> Option<usize> {
+        let inode = Netns::of_process(process.pid).and_then(|netns| netns.inode()).ok();
+        let by_netns = inode.and_then(|inode| inodes.get(&inode));
+        let inside = |path: &Path| path.ancestors().find_map(|dir| dirs.get(dir)).copied();
+        by_netns
+            .copied()
+            .or_else(|| process.command.split([' ', '=']).find_map(|word| inside(Path::new(word))))
+            .or_else(|| open_files(process).find_map(|target| inside(&target)))
+    };
+    let parents: HashMap<i32, i32> = all.iter().map(|p| (p.pid, p.parent)).collect();
+    let owners: HashMap<i32, usize> =
+        all.iter().filter_map(|process| Some((process.pid, owner(process)?))).collect();
+    let mut found = vec![Vec::new(); machines.len()];
+    for process in all {
+        let mut ancestry = iter::successors(Some(process.pid), |pid| parents.get(pid).copied());
+        if let Some(owner) = ancestry.find_map(|pid| owners.get(&pid)) {
+            found[*owner].push(process);
+        }
+    }
+    found
+}
+
 /// The processes that belong to the machine in `dir`: they run in its namespace, name the directory
 /// or have a file open in it; or one of their ancestors does.
 pub fn of_machine(netns: &Netns, dir: &Path) -> Vec<Process> {
@@ -82,9 +114,14 @@ fn uses(process: &Process, dir: &Path) -> bool {
     if process.command.contains(&*dir.to_string_lossy()) {
         return true;
     }
+    open_files(process).any(|target| target.starts_with(dir))
+}
+
+/// The files that a process has open, and its working directory.
+fn open_files(process: &Process) -> impl Iterator<Item = PathBuf> + use<> {
     let fds = fs::read_dir(format!("/proc/{}/fd", process.pid)).into_iter().flatten().flatten();
-    let mut links = fds.map(|fd| fd.path()).chain([format!("/proc/{}/cwd", process.pid).into()]);
-    links.any(|link| fs::read_link(link).is_ok_and(|target| target.starts_with(dir)))
+    let links = fds.map(|fd| fd.path()).chain([format!("/proc/{}/cwd", process.pid).into()]);
+    links.filter_map(|link| fs::read_link(link).ok())
 }
 
 /// The environment that a process was started with, as `NAME=VALUE` with a zero byte after each.

@@ -19,8 +19,15 @@ use quinn::{AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, TransportCon
 
 use crate::socket::Socket;
 
-/// Datagrams that may wait for QUIC. Chosen: the largest netmap is about 200 datagrams.
-const QUEUE_LIMIT: usize = 512;
+/// Bytes that may wait for QUIC. Chosen: the largest netmap is about 200 kB; what a connection for
+/// datagrams gets at once is more.
+const QUEUE_BYTES: usize = 1 << 20;
+
+/// Messages that may wait, lest many short ones take much more memory than their bytes.
+const QUEUE_MESSAGES: usize = 1024;
+
+/// Datagrams of one message: what the kernel joins at most.
+const MESSAGE_SEGMENTS: usize = 64;
 
 /// Keeps the mapping of the NAT in front of the node open: common ones forget after 30 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -36,14 +43,17 @@ pub(crate) struct QuicQueue {
 
 #[derive(Default)]
 struct State {
-    datagrams: VecDeque<Datagram>,
+    messages: VecDeque<Message>,
+    bytes: usize,
     waker: Option<Waker>,
 }
 
-struct Datagram {
+/// Datagrams of one size, of which the last may be shorter.
+struct Message {
     /// In the socket's own form: quinn compares it with what it sent to.
     from: SocketAddr,
     ecn: Option<EcnCodepoint>,
+    stride: usize,
     bytes: Vec<u8>,
 }
 
@@ -52,21 +62,26 @@ impl QuicQueue {
         Arc::new(Self { socket, state: Mutex::default() })
     }
 
-    /// Hands a datagram to QUIC. Returns false when the oldest one had to go for it.
-    pub(crate) fn push(&self, meta: &RecvMeta, bytes: &[u8]) -> bool {
-        let datagram = Datagram { from: meta.addr, ecn: meta.ecn, bytes: bytes.to_vec() };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_room = state.datagrams.len() < QUEUE_LIMIT;
-        if !has_room {
-            state.datagrams.pop_front();
+    /// Hands datagrams that came together to QUIC. Returns how many had to go for it: the oldest.
+    pub(crate) fn push(&self, meta: &RecvMeta, bytes: &[u8]) -> u64 {
+        let stride = meta.stride.clamp(1, bytes.len().max(1));
+        let message = Message { from: meta.addr, ecn: meta.ecn, stride, bytes: bytes.to_vec() };
+        let (mut state, mut dropped) =
+            (self.state.lock().unwrap_or_else(PoisonError::into_inner), 0);
+        while (state.bytes + bytes.len() > QUEUE_BYTES || state.messages.len() >= QUEUE_MESSAGES)
+            && let Some(oldest) = state.messages.pop_front()
+        {
+            state.bytes -= oldest.bytes.len();
+            dropped += oldest.bytes.len().div_ceil(oldest.stride) as u64;
         }
-        state.datagrams.push_back(datagram);
+        state.bytes += bytes.len();
+        state.messages.push_back(message);
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
-        has_room
+        dropped
     }
 }
 
@@ -98,11 +113,13 @@ impl AsyncUdpSocket for QuicQueue {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut received = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
-            let Some(datagram) = state.datagrams.pop_front() else { break };
-            let len = datagram.bytes.len().min(buffer.len());
-            buffer[..len].copy_from_slice(&datagram.bytes[..len]);
-            *meta =
-                RecvMeta { addr: datagram.from, len, stride: len, ecn: datagram.ecn, dst_ip: None };
+            let Some(Message { from, ecn, stride, bytes }) = state.messages.pop_front() else {
+                break;
+            };
+            state.bytes -= bytes.len();
+            let len = bytes.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&bytes[..len]);
+            *meta = RecvMeta { addr: from, len, stride, ecn, dst_ip: None };
             received += 1;
         }
         if received == 0 {
@@ -118,6 +135,10 @@ impl AsyncUdpSocket for QuicQueue {
 
     fn max_transmit_segments(&self) -> usize {
         self.socket.max_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        MESSAGE_SEGMENTS
     }
 
     fn may_fragment(&self) -> bool {
@@ -143,14 +164,7 @@ pub(crate) fn endpoint(queue: Arc<QuicQueue>) -> io::Result<Endpoint> {
     Endpoint::new_with_abstract_socket(config, None, queue, Arc::new(quinn::TokioRuntime))
 }
 
-/// Waiting datagrams of a connection that carries relay frames. Chosen: 100 ms of 30 Mbit/s; more would be
-/// delay.
-const DATAGRAM_BUFFER: usize = 384 * 1024;
-
 /// A connection for unreliable datagrams (RFC 9221).
-///
-/// What it carries does its own congestion control, so the connection's shall not be the narrower of the two: BBR
-/// does not take every lost packet for a full line.
 pub(crate) fn datagram_config(
     mut tls: rustls::ClientConfig,
     alpn: &[u8],
@@ -160,9 +174,7 @@ pub(crate) fn datagram_config(
     let mut transport = TransportConfig::default();
     transport.keep_alive_interval(Some(KEEP_ALIVE));
     transport.max_idle_timeout(IDLE_TIMEOUT.try_into().ok());
-    transport.datagram_receive_buffer_size(Some(DATAGRAM_BUFFER));
-    transport.datagram_send_buffer_size(DATAGRAM_BUFFER);
-    transport.congestion_controller_factory(Arc::new(quinn::congestion::BbrConfig::default()));
+    overlay_tunnel::prepare(&mut transport);
     config.transport_config(Arc::new(transport));
     Ok(config)
 }

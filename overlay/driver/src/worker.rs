@@ -39,7 +39,7 @@ use effects::Brain;
 use net::Net;
 use plane::Plane;
 use poll_set::PollSet;
-use receive::Receiver;
+use receive::{Receiver, datagrams};
 use sleep::SleepWatch;
 
 use crate::control::Board;
@@ -210,10 +210,17 @@ impl Worker {
         let Self { socket, quic, brain, receiver, .. } = self;
         for _ in 0..BATCHES_PER_TURN {
             let mut arrived = None;
-            let received = receiver.receive(socket, |meta, datagram| {
+            let received = receiver.receive(socket, |meta, message| {
                 // The batch's own time: a pong may answer a ping that was sent in this turn.
                 let now = *arrived.get_or_insert_with(Instant::now);
-                dispatch(brain, quic, now, meta, datagram);
+                let datagrams = datagrams(meta, message);
+                if datagrams.clone().all(|datagram| Demux::classify(datagram) == Class::Quic) {
+                    hand_to_quic(brain, quic, meta, message);
+                    return;
+                }
+                for datagram in datagrams {
+                    dispatch(brain, quic, now, meta, datagram);
+                }
             });
             let received = received.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot receive datagrams");
@@ -305,6 +312,14 @@ fn take_part(brain: &mut Brain, now: Instant, from: SocketAddr, datagram: &[u8])
     }
 }
 
+/// Gives datagrams that came together and are all QUIC's to it, in one piece.
+fn hand_to_quic(brain: &mut Brain, quic: &QuicQueue, meta: &RecvMeta, message: &[u8]) {
+    let stats = &mut brain.plane.net.stats;
+    stats.udp_received_datagrams += message.len().div_ceil(meta.stride.max(1)) as u64;
+    stats.udp_received_bytes += message.len() as u64;
+    stats.quic_overflows += quic.push(meta, message);
+}
+
 /// Gives one datagram to the protocol that it belongs to.
 fn dispatch(brain: &mut Brain, quic: &QuicQueue, now: Instant, meta: &RecvMeta, datagram: &[u8]) {
     let stats = &mut brain.plane.net.stats;
@@ -326,9 +341,8 @@ fn dispatch(brain: &mut Brain, quic: &QuicQueue, now: Instant, meta: &RecvMeta, 
         Class::Control if brain.plane.net.socket.detour().on_control(now, datagram) => {}
         Class::Control => brain.feed(now, Input::Control { from, bytes: datagram }),
         Class::Quic => {
-            if !quic.push(meta, datagram) {
-                stats.quic_overflows += 1;
-            }
+            let meta = RecvMeta { stride: datagram.len(), ..*meta };
+            stats.quic_overflows += quic.push(&meta, datagram);
         }
         Class::Unknown => stats.unknown_datagrams += 1,
     }

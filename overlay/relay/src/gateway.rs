@@ -9,11 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use overlay_core::wire::tunnel::{MAX_DATAGRAM, Target};
+use overlay_core::wire::tunnel::Target;
 use overlay_tunnel::{Datagram, Deliver, Queue, carry_datagrams, carry_stream, queue};
 use quinn::Connection;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UdpSocket;
+
+use crate::batch_socket::BatchSocket;
 
 /// A stream on which nothing comes for so long is closed: QUIC's keep-alives come every 10 s.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -69,44 +70,48 @@ impl Gateway {
 /// The sockets of one tunnel.
 #[derive(Clone)]
 struct Ends {
-    control: Option<Arc<UdpSocket>>,
-    relay: Arc<UdpSocket>,
+    control: Option<Arc<BatchSocket>>,
+    relay: Arc<BatchSocket>,
 }
 
 impl Ends {
     async fn open(gateway: Gateway) -> io::Result<Self> {
         let control = match gateway.control {
-            Some(control) => Some(Arc::new(connected(control).await?)),
+            Some(control) => Some(Arc::new(BatchSocket::connect(control).await?)),
             None => None,
         };
-        Ok(Self { control, relay: Arc::new(connected(gateway.relay).await?) })
+        Ok(Self { control, relay: Arc::new(BatchSocket::connect(gateway.relay).await?) })
     }
 
     /// What comes back from either goes into the tunnel.
     async fn fetch(&self, queue: Queue) -> io::Result<()> {
         let fetch_control = async {
             match &self.control {
-                Some(control) => fetch(control, Target::Control, &queue).await,
+                Some(control) => control.fetch(Target::Control, &queue).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             ended = fetch_control => ended,
-            ended = fetch(&self.relay, Target::Relay, &queue) => ended,
+            ended = self.relay.fetch(Target::Relay, &queue) => ended,
         }
     }
 }
 
 impl Deliver for Ends {
     async fn deliver(&mut self, arrived: Vec<Datagram>) -> io::Result<()> {
-        for (target, datagram) in arrived {
+        let like = |(target, first): &Datagram, (other, next): &Datagram| {
+            target == other && first.len() == next.len()
+        };
+        for run in arrived.chunk_by(like) {
+            let Some((target, _)) = run.first() else { continue };
             let socket = match target {
                 Target::Control => self.control.as_ref(),
                 Target::Relay => Some(&self.relay),
             };
             let Some(socket) = socket else { continue };
             // An error is a loss, as on any network.
-            let _ = socket.send(&datagram).await;
+            let _ = socket.send(run.iter().map(|(_, datagram)| &datagram[..])).await;
         }
         Ok(())
     }
@@ -123,34 +128,11 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bound.port())
 }
 
-async fn connected(target: SocketAddr) -> io::Result<UdpSocket> {
-    let any: IpAddr = match target {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
-    socket.connect(target).await?;
-    Ok(socket)
-}
-
-async fn fetch(socket: &UdpSocket, target: Target, queue: &Queue) -> io::Result<()> {
-    let mut buffer = vec![0; MAX_DATAGRAM];
-    loop {
-        // Errors are those of datagrams that were sent before.
-        let Ok(len) = socket.recv(&mut buffer).await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        if !queue.push(target, buffer[..len].to_vec()) {
-            return Ok(());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use overlay_core::wire::tunnel::{self, Frame};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::net::UdpSocket;
 
     use super::*;
 

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batch_socket;
 mod exposition;
 pub mod gateway;
 mod holders;

@@ -3,20 +3,23 @@
 //! A buffer that the kernel coalesced (GRO) leaves again as one send (GSO) where its segments go to
 //! the same destination, straight from the receive buffer.
 
+mod held;
 mod outbox;
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSocketState};
 
+use self::held::Held;
 use self::outbox::{Burst, Outbox};
 use crate::keys::RelayKeys;
 use crate::limits::RelayLimits;
@@ -91,6 +94,7 @@ impl Relay {
         let worker = Worker {
             state: RelayState::new(keys, limits, rand::random(), Moment::read()),
             outbox: Outbox::new(socket, udp, local_addr.is_ipv6()),
+            held: Held::default(),
             other,
             wakened,
             stop: Arc::clone(&stop),
@@ -148,6 +152,7 @@ impl Drop for RelayHandle {
 struct Worker {
     state: RelayState,
     outbox: Outbox,
+    held: Held,
     /// Answers that shall come from another port leave here; nothing is received.
     other: UdpSocket,
     wakened: UnixStream,
@@ -166,25 +171,43 @@ impl Worker {
             match self.outbox.recv(&mut buffers, &mut metas) {
                 Ok(count) => {
                     let now = Moment::read();
+                    // Before what is newer.
+                    self.release(now.instant);
                     for (meta, buffer) in metas.iter().zip(&buffers).take(count) {
                         self.on_buffer(now, meta, &buffer[..meta.len.min(BUFFER_LEN)]);
                     }
                     self.publish();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let now = Moment::read();
-                    self.state.handle_wakeup(now);
-                    self.publish();
-                    let patience = self.state.next_wakeup().saturating_duration_since(now.instant);
-                    if let Err(error) = self.wait(patience) {
-                        tracing::error!(%error, "the relay cannot wait for packets and ends");
-                        return;
+                    // Fewer than could be received: another call would only tell that these were all.
+                    if count == BATCH_SIZE {
+                        continue;
                     }
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
                     tracing::warn!(%error, "the relay's socket refuses to receive");
                     std::thread::sleep(ERROR_PAUSE);
+                    continue;
                 }
+            }
+            if self.rest().is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Does what is due and waits for more.
+    fn rest(&mut self) -> ControlFlow<()> {
+        let now = Moment::read();
+        self.release(now.instant);
+        self.state.handle_wakeup(now);
+        self.publish();
+        let wakeup = self.state.next_wakeup();
+        let wakeup = self.held.next_due().map_or(wakeup, |due| due.min(wakeup));
+        match self.wait(wakeup.saturating_duration_since(now.instant)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                tracing::error!(%error, "the relay cannot wait for packets and ends");
+                ControlFlow::Break(())
             }
         }
     }
@@ -197,22 +220,33 @@ impl Worker {
         }
         let from = Route { remote: canonical(meta.addr), local: meta.dst_ip };
         let stride = meta.stride.clamp(1, buffer.len());
-        let mut run = Run::new(buffer, stride, meta.ecn);
-        for (index, segment) in buffer.chunks(stride).enumerate() {
-            match self.state.handle_datagram(now, from, segment) {
-                Action::Forward(to) => run.forward(&mut self.outbox, index, to),
-                Action::Reply(bytes) => self.outbox.send(Burst::single(from, &bytes)),
+        let Self { state, outbox, held, other, .. } = self;
+        let (mut run, mut index) = (Run::new(buffer, stride, meta.ecn), 0);
+        state.handle_datagrams(now, from, buffer, stride, |action| {
+            match action {
+                Action::Forward(to) => put(outbox, held, run.add(index, to, None)),
+                Action::Hold { to, until } => put(outbox, held, run.add(index, to, Some(until))),
+                Action::Reply(bytes) => outbox.send(Burst::single(from, &bytes)),
                 Action::ReplyElsewhere { to, from_other: false, bytes } => {
-                    self.outbox.send(Burst::single(to, &bytes));
+                    outbox.send(Burst::single(to, &bytes));
                 }
                 Action::ReplyElsewhere { to, from_other: true, bytes } => {
                     // Lost when the socket is full, as on any network.
-                    let _ = self.other.send_to(&bytes, self.outbox.socket_form(to.remote));
+                    let _ = other.send_to(&bytes, outbox.socket_form(to.remote));
                 }
                 Action::Drop(_) => {}
             }
+            index += 1;
+        });
+        put(outbox, held, run.finish());
+    }
+
+    /// Sends what was held back until now.
+    fn release(&mut self, now: Instant) {
+        for waiting in self.held.take_due(now) {
+            self.outbox.send(waiting.burst());
+            self.held.recycle(waiting);
         }
-        run.finish(&mut self.outbox);
     }
 
     fn publish(&self) {
@@ -229,7 +263,8 @@ impl Worker {
             PollFd::new(self.wakened.as_fd(), PollFlags::POLLIN),
         ];
         // Rounded up, or the thread would spin through the last millisecond.
-        let patience_ms = u16::try_from(patience.as_millis() + 1).unwrap_or(u16::MAX);
+        let patience_ms = patience.as_nanos().div_ceil(1_000_000);
+        let patience_ms = u16::try_from(patience_ms).unwrap_or(u16::MAX);
         match poll(&mut fds, PollTimeout::from(patience_ms)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
@@ -237,13 +272,37 @@ impl Worker {
     }
 }
 
-/// Neighbouring segments of one buffer that go to the same destination.
+/// A burst, and when it leaves; none: at once.
+type Timed<'a> = (Burst<'a>, Option<Instant>);
+
+/// Sends a burst, or holds it back until its time.
+fn put(outbox: &mut Outbox, held: &mut Held, burst: Option<Timed<'_>>) {
+    match burst {
+        None => {}
+        Some((burst, None)) => outbox.send(burst),
+        Some((burst, Some(until))) => {
+            if !held.add(until, burst) {
+                outbox.give_up(burst);
+            }
+        }
+    }
+}
+
+/// Neighbouring segments of one buffer that go to the same destination at the same time.
 struct Run<'a> {
     buffer: &'a [u8],
     stride: usize,
     ecn: Option<EcnCodepoint>,
-    /// First segment, one past the last, and where they go.
-    open: Option<(usize, usize, Route)>,
+    open: Option<Open>,
+}
+
+/// First segment, one past the last, where they go and when; none: at once.
+#[derive(Clone, Copy)]
+struct Open {
+    first: usize,
+    end: usize,
+    to: Route,
+    until: Option<Instant>,
 }
 
 impl<'a> Run<'a> {
@@ -251,21 +310,24 @@ impl<'a> Run<'a> {
         Self { buffer, stride, ecn, open: None }
     }
 
-    fn forward(&mut self, outbox: &mut Outbox, index: usize, to: Route) {
-        match &mut self.open {
-            Some((_, end, route)) if *end == index && *route == to => *end += 1,
-            Some(_) | None => {
-                self.finish(outbox);
-                self.open = Some((index, index + 1, to));
-            }
+    /// Adds a segment; gives the run before it back if it belongs to another one.
+    fn add(&mut self, index: usize, to: Route, until: Option<Instant>) -> Option<Timed<'a>> {
+        if let Some(open) = &mut self.open
+            && (open.end, open.to, open.until) == (index, to, until)
+        {
+            open.end += 1;
+            return None;
         }
+        let before = self.finish();
+        self.open = Some(Open { first: index, end: index + 1, to, until });
+        before
     }
 
-    fn finish(&mut self, outbox: &mut Outbox) {
-        if let Some((first, end, route)) = self.open.take() {
-            let end = (end * self.stride).min(self.buffer.len());
-            let bytes = &self.buffer[first * self.stride..end];
-            outbox.send(Burst { route, ecn: self.ecn, segment: self.stride, bytes });
-        }
+    fn finish(&mut self) -> Option<Timed<'a>> {
+        let Open { first, end, to: route, until } = self.open.take()?;
+        let end = (end * self.stride).min(self.buffer.len());
+        let bytes = &self.buffer[first * self.stride..end];
+        let segment = self.stride.min(bytes.len());
+        Some((Burst { route, ecn: self.ecn, segment, bytes }, until))
     }
 }

@@ -1,13 +1,19 @@
 //! The same in QUIC's unreliable datagrams (RFC 9221).
 
+use std::collections::VecDeque;
 use std::io;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use overlay_core::wire::relay;
 use overlay_core::wire::tunnel::{self, Target};
 use quinn::{Connection, SendDatagramError};
 
+use crate::congestion::lift;
 use crate::{Deliver, Queued};
+
+/// Datagrams that are handed over at a time. Chosen: what one system call carries.
+const BATCH: usize = 64;
 
 /// Carries datagrams both ways until the connection ends. Relay frames that do not fit it travel in two
 /// parts; what else does not fit is lost, as on any network.
@@ -20,6 +26,7 @@ pub async fn carry_datagrams(
     queued: Queued,
     deliver: impl Deliver,
 ) -> io::Result<()> {
+    lift(&connection);
     tokio::select! {
         ended = read(&connection, deliver) => ended,
         ended = write(&connection, queued) => ended,
@@ -28,27 +35,42 @@ pub async fn carry_datagrams(
 
 async fn read(connection: &Connection, mut deliver: impl Deliver) -> io::Result<()> {
     loop {
-        let bytes = connection.read_datagram().await?;
-        // Anybody may send anything.
-        if let Some((target, datagram)) = tunnel::decode_datagram(&bytes) {
-            deliver.deliver(vec![(target, datagram.to_vec())]).await?;
+        let mut arrived = Vec::with_capacity(BATCH);
+        let mut take = |bytes: &Bytes| {
+            // Anybody may send anything.
+            let decoded = tunnel::decode_datagram(bytes);
+            arrived.extend(decoded.map(|(target, datagram)| (target, datagram.to_vec())));
+        };
+        take(&connection.read_datagram().await?);
+        // What is there already goes on in the same batch.
+        for _ in 1..BATCH {
+            let Some(bytes) = connection.read_datagram().now_or_never() else { break };
+            take(&bytes?);
+        }
+        if !arrived.is_empty() {
+            deliver.deliver(arrived).await?;
         }
     }
 }
 
 async fn write(connection: &Connection, mut queued: Queued) -> io::Result<()> {
     let mut numbers = 0u16;
-    while let Some((target, datagram)) = queued.next().await {
+    let mut waiting = VecDeque::new();
+    loop {
+        let Some(next) = queued.next(waiting).await else { return Ok(()) };
+        waiting = next;
         // It grows while the connection measures its path.
         let longest = connection.max_datagram_size().unwrap_or(0);
-        for piece in pieces(target, datagram, longest, &mut numbers) {
-            match connection.send_datagram(Bytes::from(piece)) {
-                Ok(()) | Err(SendDatagramError::TooLarge) => {}
-                Err(error) => return Err(io::Error::other(error)),
+        while let Some((target, datagram)) = waiting.pop_front() {
+            for piece in pieces(target, datagram, longest, &mut numbers) {
+                // Where QUIC has no room this waits, and the oldest of the queue go meanwhile.
+                match connection.send_datagram_wait(piece.into()).await {
+                    Ok(()) | Err(SendDatagramError::TooLarge) => {}
+                    Err(error) => return Err(io::Error::other(error)),
+                }
             }
         }
     }
-    Ok(())
 }
 
 /// The QUIC datagrams of at most `longest` bytes for one datagram: none, one or two.

@@ -1,5 +1,6 @@
 //! Frames in a stream.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -61,18 +62,19 @@ async fn read(
 
 async fn write(mut writer: impl AsyncWrite + Unpin, mut queued: Queued) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(CHUNK + MAX_DATAGRAM + HEADER_LEN);
-    while let Some((target, datagram)) = queued.next().await {
-        tunnel::encode(target, &datagram, &mut bytes);
-        while bytes.len() < CHUNK
-            && let Some((target, datagram)) = queued.try_next()
-        {
+    let mut waiting = VecDeque::new();
+    loop {
+        let Some(next) = queued.next(waiting).await else { return Ok(()) };
+        waiting = next;
+        while let Some((target, datagram)) = waiting.pop_front() {
             tunnel::encode(target, &datagram, &mut bytes);
+            if bytes.len() >= CHUNK || waiting.is_empty() {
+                writer.write_all(&bytes).await?;
+                bytes.clear();
+            }
         }
-        writer.write_all(&bytes).await?;
         writer.flush().await?;
-        bytes.clear();
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -81,7 +83,8 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-    use crate::{QUEUE, queue};
+    use crate::queue;
+    use crate::queue::QUEUE;
 
     #[tokio::test]
     async fn a_stream_that_is_not_read_loses_the_oldest() {

@@ -46,9 +46,6 @@ const IDLE_TIMEOUT: VarInt = VarInt::from_u32(30_000);
 /// 30 s that home routers hold a UDP mapping at the least.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Datagrams that wait on one connection, each way. Chosen: 100 ms of 30 Mbit/s; more would be delay.
-const DATAGRAM_BUFFER: usize = 384 * 1024;
-
 /// Handshakes at a time; beyond half of them, clients must prove their address first.
 const MAX_HANDSHAKES: usize = 512;
 
@@ -299,10 +296,9 @@ fn server_config(
     transport
         .max_concurrent_bidi_streams(1u8.into())
         .max_concurrent_uni_streams(0u8.into())
-        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
-        .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .max_idle_timeout(Some(IdleTimeout::from(IDLE_TIMEOUT)))
         .keep_alive_interval(Some(KEEP_ALIVE));
+    overlay_tunnel::prepare(&mut transport);
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
     server.transport_config(Arc::new(transport));
     Ok(server)

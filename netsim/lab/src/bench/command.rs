@@ -23,7 +23,8 @@ pub enum Bench {
         /// A coarser run of what has a floor, against wireguard-go only.
         #[arg(long)]
         short: bool,
-        /// Interleaved rounds; the figures are medians.
+        /// Interleaved rounds; the figures are medians. None only with --pieces: gives the figures of what is
+        /// there.
         #[arg(long, value_name = "N", default_value_t = 3)]
         rounds: u8,
         /// Length of each measurement.
@@ -33,6 +34,9 @@ pub enum Bench {
         /// nothing: to look at one thing closely.
         #[arg(long, value_name = "NAME")]
         only: Vec<String>,
+        /// Measures in pieces: adds the rounds of this run to those in FILE, and gives the figures of all.
+        #[arg(long, value_name = "FILE")]
+        pieces: Option<PathBuf>,
         /// Where programs are looked for first.
         #[arg(long, value_name = "DIR", default_value = "target/tools/bin")]
         tools: PathBuf,
@@ -99,9 +103,9 @@ pub struct NatMatrix {
 ///
 /// The process must have a single thread: it moves into new namespaces.
 pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
-    let (short, rounds, each, only, tools, out, page) = match bench {
-        Bench::Net { short, rounds, each, only, tools, out, page } => {
-            (short, rounds, each, only, tools, out, page)
+    let (short, rounds, each, only, pieces, tools, out, page) = match bench {
+        Bench::Net { short, rounds, each, only, pieces, tools, out, page } => {
+            (short, rounds, each, only, pieces, tools, out, page)
         }
         Bench::NatMatrix(args) => return nat_matrix(args),
         // SAFETY: by this function's contract.
@@ -113,10 +117,12 @@ pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
     let before = Results::read(&file)?;
     let dir = confine::default_run_dir();
     let tools = std::path::absolute(tools)?;
+    let pieces = pieces.map(std::path::absolute).transpose()?;
+    let rounds = usize::from(if pieces.is_none() { rounds.max(1) } else { rounds });
     // SAFETY: by this function's contract.
     unsafe { confine::enter(&dir, Keep::OnFailure) }?;
     confine::end_on_signals();
-    let plan = net::Plan { rounds: usize::from(rounds.max(1)), each, short, only, tools, dir };
+    let plan = net::Plan { rounds, each, short, only, pieces, tools, dir };
     let mut progress = Progress::new();
     let results = net::run(&plan, &mut progress);
     let step = progress.current().unwrap_or("measuring").to_owned();

@@ -20,11 +20,13 @@ use super::figures::{Header, Results};
 use crate::progress::Progress;
 use load::{Load, Measured};
 use pair::Pair;
+use pieces::Pieces;
 use tunnels::{Kind, Tunnel, Way};
 
 mod crowd;
 mod load;
 mod pair;
+mod pieces;
 mod rows;
 mod seal;
 mod tunnels;
@@ -40,6 +42,8 @@ pub struct Plan {
     pub short: bool,
     /// Names of the peers and loads that are measured; none of a kind: all of it.
     pub only: Vec<String>,
+    /// Where the rounds of earlier runs are and this one's go, too.
+    pub pieces: Option<PathBuf>,
     /// Where programs are that no package installs, before `PATH`.
     pub tools: PathBuf,
     /// Where the programs' files and logs go.
@@ -69,6 +73,38 @@ type Round = BTreeMap<Kind, BTreeMap<Load, Measured>>;
 
 /// Measures everything.
 pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
+    let mut pieces = Pieces::read(plan.pieces.as_deref())?;
+    let mut missing = BTreeMap::new();
+    if plan.rounds > 0 {
+        pieces.add(measure_all(plan, &mut missing, progress)?);
+        pieces.write(plan.pieces.as_deref())?;
+    }
+    let machine = machine();
+    let header = Header {
+        bench: "net".to_owned(),
+        machine,
+        versions: pieces.versions.clone(),
+        short: plan.short,
+    };
+    let gathered = rows::Gathered {
+        rounds: &pieces.rounds,
+        seals: &pieces.seals,
+        memory_kib: &pieces.memory_kib,
+        missing: &missing,
+        crowd: pieces.crowd,
+    };
+    Ok(Results { header, figures: rows::figures(plan, gathered) })
+}
+
+/// Measures what the plan wants.
+fn measure_all(
+    plan: &Plan,
+    missing: &mut BTreeMap<Kind, String>,
+    progress: &mut Progress,
+) -> anyhow::Result<Pieces> {
+    if plan.only == [CROWD] {
+        return Ok(Pieces { crowd: crowd::measure(plan, progress), ..Pieces::default() });
+    }
     progress.begin("joining two machines by a wire, and a job's mesh over it");
     let mut pair = Pair::new(&plan.dir)?;
     let mut kinds = vec![Kind::Bare, Kind::Ours, Kind::WireguardGo];
@@ -77,7 +113,6 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
     }
     kinds.retain(|kind| plan.wants_kind(*kind));
     let mut tunnels = Vec::new();
-    let mut missing = BTreeMap::new();
     for kind in kinds {
         progress.begin(format!("starting {}", kind.name()));
         match Tunnel::start(kind, &mut pair, &plan.tools) {
@@ -98,7 +133,8 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
         progress.begin(format!("round {} of {}: the limit of one core", number + 1, plan.rounds));
         seals.push(seal::bits_per_second(plan.each.min(Duration::from_secs(1))));
     }
-    let mut versions: Vec<_> = versions(&tunnels).collect();
+    let versions: Vec<_> = versions(&tunnels).collect();
+    let versions = versions.into_iter().filter(|(_, version)| !version.is_empty()).collect();
     // The others' addresses would be direct ways for ours.
     tunnels.retain(|tunnel| !tunnel.kind.is_compared());
     if !plan.short {
@@ -110,23 +146,15 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
             }
         }
     }
-    versions.retain(|(_, version)| !version.is_empty());
-    let versions = versions.into_iter().collect();
-    let header =
-        Header { bench: "net".to_owned(), machine: machine(), versions, short: plan.short };
-    let memory_kib = pair.memory_kib()?;
+    let memory_kib = vec![pair.memory_kib()?];
     if let Err(error) = pair.stop(tunnels) {
         // A peer that does not end is no reason to lose what it was compared in.
         progress.note(&format!("not all ended: {error:#}"));
     }
-    let crowd = if plan.short || !plan.only.is_empty() && !plan.only.iter().any(|n| n == CROWD) {
-        Vec::new()
-    } else {
-        crowd::measure(plan, progress)
-    };
-    let gathered =
-        rows::Gathered { rounds: &rounds, seals: &seals, memory_kib, missing: &missing, crowd };
-    Ok(Results { header, figures: rows::figures(plan, gathered) })
+    let wants_crowd = plan.only.is_empty() || plan.only.iter().any(|name| name == CROWD);
+    let crowd =
+        if !plan.short && wants_crowd { crowd::measure(plan, progress) } else { Vec::new() };
+    Ok(Pieces { rounds, seals, memory_kib, versions, crowd })
 }
 
 /// The names and versions of what is measured.

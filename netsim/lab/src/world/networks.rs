@@ -10,6 +10,7 @@ use nix::ifaddrs::getifaddrs;
 use super::World;
 use crate::netns::Netns;
 use crate::probe::Commands;
+use crate::processes;
 
 /// The network namespace of one job on one node.
 #[derive(Clone, Debug)]
@@ -27,13 +28,16 @@ pub struct JobNetwork {
 }
 
 impl World {
-    /// The namespaces of all running jobs, by looking at every volunteer's processes.
+    /// The namespaces of all running jobs, by one look at all volunteers' processes.
     pub fn job_networks(&self) -> anyhow::Result<Vec<JobNetwork>> {
         let mut networks = Vec::new();
-        for volunteer in &self.volunteers {
+        let machines: Vec<_> =
+            self.volunteers.iter().map(|v| (&v.machine.netns, v.place.dir.as_path())).collect();
+        for (volunteer, processes) in self.volunteers.iter().zip(processes::of_machines(&machines))
+        {
             let outer = volunteer.machine.netns.inode()?;
             let mut found = BTreeMap::new();
-            for process in volunteer.processes() {
+            for process in processes {
                 // A process may end while it is being looked at.
                 let Ok(netns) = Netns::of_process(process.pid) else { continue };
                 found.insert(netns.inode()?, netns);

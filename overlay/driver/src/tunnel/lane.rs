@@ -103,10 +103,9 @@ impl Lane {
         if segment.is_none() && is_reflection(contents) {
             return rung.is_stream();
         }
-        for datagram in contents.chunks(segment.unwrap_or(contents.len()).max(1)) {
-            // It fails when the tunnel has ended, which is being noticed.
-            queue.push(target, datagram.to_vec());
-        }
+        let datagrams = contents.chunks(segment.unwrap_or(contents.len()).max(1));
+        // It fails when the tunnel has ended, which is being noticed.
+        queue.extend(datagrams.map(|datagram| (target, datagram.to_vec())));
         true
     }
 

@@ -1,6 +1,7 @@
 //! Reads batches of datagrams from the socket.
 
 use std::io::{self, IoSliceMut};
+use std::slice::Chunks;
 
 use quinn_udp::RecvMeta;
 
@@ -26,7 +27,8 @@ impl Receiver {
         }
     }
 
-    /// Receives one batch and calls `each` for every datagram in it; false when there was none.
+    /// Receives one batch and calls `each` for every message in it: datagrams of one sender
+    /// and size, of which the last may be shorter; false when there was none.
     pub(super) fn receive(
         &mut self,
         socket: &Socket,
@@ -39,11 +41,14 @@ impl Receiver {
             Err(error) => return Err(error),
         };
         for (buffer, meta) in self.buffers.iter().zip(&self.meta).take(count) {
-            // An empty datagram has no stride.
-            for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
-                each(meta, datagram);
-            }
+            each(meta, &buffer[..meta.len]);
         }
         Ok(count > 0)
     }
+}
+
+/// The datagrams of a message.
+pub(super) fn datagrams<'a>(meta: &RecvMeta, message: &'a [u8]) -> Chunks<'a, u8> {
+    // An empty datagram has no stride.
+    message.chunks(meta.stride.max(1))
 }

@@ -27,11 +27,42 @@ pub(super) struct Burst<'a> {
 }
 
 /// A burst that waits, with its own copy of the bytes.
-struct Waiting {
+pub(super) struct Waiting {
     route: Route,
     ecn: Option<EcnCodepoint>,
     segment: usize,
     bytes: Vec<u8>,
+}
+
+impl Waiting {
+    /// A copy, in a buffer that was used before.
+    pub(super) fn copy(burst: Burst<'_>, mut buffer: Vec<u8>) -> Self {
+        let Burst { route, ecn, segment, bytes } = burst;
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+        Self { route, ecn, segment, bytes: buffer }
+    }
+
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    pub(super) fn burst(&self) -> Burst<'_> {
+        let Self { route, ecn, segment, ref bytes } = *self;
+        Burst { route, ecn, segment, bytes }
+    }
+
+    /// Puts a burst behind this one, where both can leave as one; false where they cannot.
+    pub(super) fn join(&mut self, burst: &Burst<'_>) -> bool {
+        let is_whole = self.bytes.len().is_multiple_of(self.segment);
+        let is_like = burst.segment == self.segment || burst.bytes.len() < self.segment;
+        let fits = is_whole && is_like && self.bytes.len() + burst.bytes.len() <= MAX_BURST;
+        let joins = fits && self.route == burst.route && self.ecn == burst.ecn;
+        if joins {
+            self.bytes.extend_from_slice(burst.bytes);
+        }
+        joins
+    }
 }
 
 /// The socket, and what could not be sent yet.
@@ -49,7 +80,7 @@ impl<'a> Burst<'a> {
         Self { route, ecn: None, segment: bytes.len().max(1), bytes }
     }
 
-    fn packets(&self) -> u64 {
+    pub(super) fn packets(&self) -> u64 {
         self.bytes.len().div_ceil(self.segment) as u64
     }
 }
@@ -72,6 +103,11 @@ impl Outbox {
         metas: &mut [RecvMeta],
     ) -> io::Result<usize> {
         self.udp.recv((&self.socket).into(), buffers, metas)
+    }
+
+    /// A burst was given up for want of room.
+    pub(super) fn give_up(&mut self, burst: Burst<'_>) {
+        self.stats.overflowed += burst.packets();
     }
 
     pub(super) fn stats(&self) -> IoStats {
@@ -97,8 +133,7 @@ impl Outbox {
     /// Sends what waits, as far as the kernel takes it.
     pub(super) fn flush(&mut self) {
         while let Some(first) = self.waiting.pop_front() {
-            let Waiting { route, ecn, segment, ref bytes } = first;
-            if !self.send_now(Burst { route, ecn, segment, bytes }) {
+            if !self.send_now(first.burst()) {
                 self.waiting.push_front(first);
                 return;
             }
@@ -143,9 +178,8 @@ impl Outbox {
     }
 
     fn enqueue(&mut self, burst: Burst<'_>) {
-        let Burst { route, ecn, segment, bytes } = burst;
-        self.waiting_bytes += bytes.len();
-        self.waiting.push_back(Waiting { route, ecn, segment, bytes: bytes.to_vec() });
+        self.waiting_bytes += burst.bytes.len();
+        self.waiting.push_back(Waiting::copy(burst, Vec::new()));
         while self.waiting_bytes > QUEUE_BYTES
             && let Some(oldest) = self.waiting.pop_front()
         {

@@ -248,6 +248,7 @@ fn the_reflector_answers_elsewhere_at_the_same_address_only() {
             Action::ReplyElsewhere { to, from_other: other, .. } if other == from_other => Some(to),
             Action::Drop(DropReason::Malformed) => None,
             action @ (Action::Forward(_)
+            | Action::Hold { .. }
             | Action::Reply(_)
             | Action::ReplyElsewhere { .. }
             | Action::Drop(_)) => panic!("{action:?}"),
@@ -267,7 +268,12 @@ fn the_reflector_answers_elsewhere_at_the_same_address_only() {
 #[test]
 fn rates_and_quota_are_held() {
     let rate = ByteRate { bytes_per_second: 100, burst: 1000 };
-    let limits = RelayLimits { channel_rate: rate, channel_quota: 1600, ..Default::default() };
+    let limits = RelayLimits {
+        channel_rate: rate,
+        channel_hold: Duration::ZERO,
+        channel_quota: 1600,
+        ..Default::default()
+    };
     let mut bench = bench_with(limits);
     bench.bind_both(0);
     let frame = packet(&[0; 492]);
@@ -282,6 +288,49 @@ fn rates_and_quota_are_held() {
     bench.bind_both(0);
     assert_eq!(bench.send(0, alice(), &packet(&[0; 992])), Action::Forward(bob()));
     assert_eq!(bench.send(0, alice(), &packet(b"x")), Action::Drop(DropReason::OverRate));
+}
+
+#[test]
+fn packets_beyond_the_rate_wait_for_it_in_order() {
+    let rate = ByteRate { bytes_per_second: 1000, burst: 1000 };
+    let limits = RelayLimits {
+        channel_rate: rate,
+        channel_hold: Duration::from_secs(1),
+        ..Default::default()
+    };
+    let mut bench = bench_with(limits);
+    bench.bind_both(0);
+    let until = |ms| bench.start.instant + Duration::from_millis(ms);
+    let hold = |to, ms| Action::Hold { to, until: until(ms) };
+    let [first, second] = [hold(bob(), 500), hold(alice(), 1000)];
+    let frame = packet(&[0; 492]);
+    let mut send = |at, from| bench.send(at, from, &frame);
+    assert_eq!(send(0, alice()), Action::Forward(bob()));
+    assert_eq!(send(0, alice()), Action::Forward(bob()));
+    assert_eq!(send(0, alice()), first);
+    assert_eq!(send(0, bob()), second, "both directions share the rate");
+    assert_eq!(send(0, alice()), Action::Drop(DropReason::OverRate));
+    assert_eq!(send(2, alice()), Action::Forward(bob()), "nothing is held any more");
+}
+
+#[test]
+fn datagrams_that_came_together_are_decided_about_one_by_one() {
+    let mut bench = bench_with(RelayLimits { channel_quota: 40, ..Default::default() });
+    bench.bind_both(0);
+    let stranger = relay::encode(CHANNEL + 1, b"12");
+    let together = [packet(b"12"), packet(b"34"), stranger, packet(b"56"), packet(b"7")].concat();
+    let mut told = Vec::new();
+    let at = bench.at(0);
+    bench.state.handle_datagrams(at, alice(), &together, 10, |action| told.push(action));
+    let forward = Action::Forward(bob());
+    let unbound = Action::Drop(DropReason::Unbound);
+    assert_eq!(told, [forward.clone(), forward.clone(), unbound, forward.clone(), forward]);
+    let mut told = Vec::new();
+    bench.state.handle_datagrams(at, bob(), b"no frame", 3, |action| told.push(action));
+    assert_eq!(told, vec![Action::Drop(DropReason::Malformed); 3]);
+    let stats = bench.state.stats();
+    assert_eq!((stats.forwarded_packets, stats.forwarded_bytes), (4, 39));
+    assert_eq!(bench.send(0, alice(), &packet(b"")), Action::Drop(DropReason::OverQuota));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::{Pid, SysconfVar, sysconf};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::pair::Pair;
@@ -35,7 +36,8 @@ const SEALED_PER_COUNTED: f64 = (SUPERPACKET * (UDP_PAYLOAD as usize + HEADERS))
     / (SUPERPACKET * UDP_PAYLOAD as usize + HEADERS) as f64;
 
 /// A kind of load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Load {
     /// One TCP stream, cubic.
     Tcp,
@@ -56,7 +58,7 @@ pub(super) enum Load {
 }
 
 /// What was measured.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Measured {
     /// Payload that arrived; for [`Load::Send`] what the tunnel took.
     pub(super) bits_per_second: f64,

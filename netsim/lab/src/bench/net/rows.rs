@@ -13,7 +13,7 @@ pub(super) struct Gathered<'a> {
     /// The limit of one core, round by round.
     pub(super) seals: &'a [f64],
     /// The left agent's, after all loads.
-    pub(super) memory_kib: u64,
+    pub(super) memory_kib: &'a [u64],
     /// Why something was not measured.
     pub(super) missing: &'a BTreeMap<Kind, String>,
     /// The figures of many nodes.
@@ -163,12 +163,9 @@ pub(super) fn figures(plan: &Plan, gathered: Gathered<'_>) -> Vec<Figure> {
                 )
                 .require(1.5, 3.0),
         );
-        let at_rest = |kind| table.values(kind, Load::Ping, |m| m.rtt_min_ms.unwrap_or(f64::NAN));
-        let added: Vec<f64> = at_rest(Kind::Ours)
-            .iter()
-            .zip(at_rest(Kind::Bare))
-            .map(|(ours, bare)| ours - bare)
-            .collect();
+        let at_rest = |m: &Measured| m.rtt_min_ms.unwrap_or(f64::NAN);
+        let at_rest = table.both(Kind::Ours, Kind::Bare, Load::Ping, at_rest);
+        let added = at_rest.into_iter().map(|(ours, bare)| ours - bare).collect();
         rows.push(
             Figure::new("RTT added at rest, minimum", "ms", Better::Lower, added)
                 .require(0.08, 0.05),
@@ -178,7 +175,7 @@ pub(super) fn figures(plan: &Plan, gathered: Gathered<'_>) -> Vec<Figure> {
                 "agent's memory with one peer, after the load",
                 "MiB",
                 Better::Lower,
-                vec![memory_kib as f64 / 1024.0],
+                memory_kib.iter().map(|kib| *kib as f64 / 1024.0).collect(),
             )
             .note("resident, the whole agent"),
         );
@@ -204,6 +201,18 @@ impl Rows<'_> {
         self.rounds.iter().filter_map(|r| Some(of(r.get(&kind)?.get(&load)?))).collect()
     }
 
+    /// What two peers reached, in the rounds that both were in.
+    fn both(
+        &self,
+        ours: Kind,
+        theirs: Kind,
+        load: Load,
+        of: impl Fn(&Measured) -> f64,
+    ) -> Vec<(f64, f64)> {
+        let one = |round: &Round, kind| Some(of(round.get(&kind)?.get(&load)?));
+        self.rounds.iter().filter_map(|r| Some((one(r, ours)?, one(r, theirs)?))).collect()
+    }
+
     /// The ratio of two peers in each round.
     fn ratio(
         &self,
@@ -213,8 +222,8 @@ impl Rows<'_> {
         load: Load,
         of: impl Fn(&Measured) -> f64,
     ) -> Figure {
-        let (a, b) = (self.values(ours, load, &of), self.values(theirs, load, &of));
-        let ratios = a.iter().zip(&b).map(|(a, b)| a / b).collect();
+        let both = self.both(ours, theirs, load, of);
+        let ratios = both.into_iter().map(|(ours, theirs)| ours / theirs).collect();
         let missing = self.missing.get(&theirs).or_else(|| self.missing.get(&ours));
         let note = missing.map(String::as_str).unwrap_or_default();
         Figure::new(name, "x", Better::Higher, ratios).note(note)

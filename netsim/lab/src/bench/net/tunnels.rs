@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::pair::{ADDRESSES, FAR_ADDRESSES, FAR_WIRE, Pair, WIRE, find};
 use crate::program::{Place, Program};
@@ -17,7 +18,8 @@ const UP: Duration = Duration::from_secs(20);
 const MTU: &str = "1420";
 
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Kind {
     /// The wire alone.
     Bare,

@@ -277,14 +277,11 @@ type Timed<'a> = (Burst<'a>, Option<Instant>);
 
 /// Sends a burst, or holds it back until its time.
 fn put(outbox: &mut Outbox, held: &mut Held, burst: Option<Timed<'_>>) {
-    match burst {
-        None => {}
-        Some((burst, None)) => outbox.send(burst),
-        Some((burst, Some(until))) => {
-            if !held.add(until, burst) {
-                outbox.give_up(burst);
-            }
-        }
+    let Some((burst, until)) = burst else { return };
+    match until {
+        Some(until) if !held.add(until, burst) => outbox.give_up(burst),
+        Some(_) => {}
+        None => outbox.send(burst),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use super::chart::Chart;
 use super::figures::{Figure, Header, Results};
 use super::{net, outages, reach};
 use crate::children;
@@ -261,7 +262,8 @@ fn tell(
         writeln!(out, "{} stays; this run is in {}", file.display(), kept.display())?;
     }
     if let Some(page) = page {
-        write_part(page, &results.header.bench, &results.markdown())
+        let chart = draw(results, page)?;
+        write_part(page, &results.header.bench, &(chart + &results.markdown()))
             .with_context(|| format!("cannot write {}", page.display()))?;
     }
     let missed = results.figures.iter().filter(|figure| figure.met == Some(false)).count();
@@ -271,6 +273,21 @@ fn tell(
     // The short form holds its floors; the long one holds what was reached.
     let failed = !lost.is_empty() || (results.header.short && missed > 0);
     Ok(i32::from(failed))
+}
+
+/// What is drawn beside the page, and how it is named there.
+const CHART: (&str, &str) =
+    ("TCP, one stream, through the tunnel (Gbit/s)", "TCP one stream, goodput: ");
+
+/// Draws the figures beside the page; returns the line that shows the picture.
+fn draw(results: &Results, page: &Path) -> anyhow::Result<String> {
+    let (title, prefix) = CHART;
+    let Some(chart) = Chart::new(title, &results.figures, prefix) else { return Ok(String::new()) };
+    let name = format!("benchmark-{}.svg", results.header.bench);
+    let file = page.with_file_name(&name);
+    fs::write(&file, chart.to_string())
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(format!("![{title}]({name})\n\n"))
 }
 
 /// Replaces the part of a page between `<!-- NAME -->` and `<!-- /NAME -->`.

@@ -330,7 +330,7 @@ fn datagrams_that_came_together_are_decided_about_one_by_one() {
     assert_eq!(told, vec![Action::Drop(DropReason::Malformed); 3]);
     let stats = bench.state.stats();
     assert_eq!((stats.forwarded_packets, stats.forwarded_bytes), (4, 39));
-    assert_eq!(bench.send(0, alice(), &packet(b"")), Action::Drop(DropReason::OverQuota));
+    assert_eq!(bench.send(0, alice(), &packet(b"x")), Action::Drop(DropReason::OverQuota));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::PublicKey;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use quinn_udp::RecvMeta;
 use std::os::fd::AsFd;
 use tokio::sync::mpsc;
 
@@ -14,7 +15,7 @@ use super::*;
 use crate::WireGuardSecret;
 use crate::offload::samples::{cut, packet, pattern, payload, plain_frame, superpacket};
 use crate::socket::{Socket, plain};
-use crate::worker::receive::Receiver;
+use crate::worker::receive::{Receiver, datagrams};
 
 const MESH: MeshId = MeshId { job: 1, generation: 1 };
 const TCP: u8 = 6;

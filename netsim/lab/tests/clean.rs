@@ -38,6 +38,17 @@ fn start(temp: &Path) -> (Child, PathBuf) {
 
 /// Made for a run, it would be left behind by it.
 #[test]
+fn a_shipped_name_is_no_file_that_lies_here() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("nqueens"), [0x7f; 100]).unwrap();
+    let here = |name: &str| said(netsim(temp.path(), &["check", name]).current_dir(temp.path()));
+    let (status, text) = here("nqueens");
+    assert_eq!(status, Some(0), "{text}");
+    let (status, _) = here("./nqueens");
+    assert_ne!(status, Some(0), "that path is the file");
+}
+
+#[test]
 fn a_temporary_directory_that_is_not_there_is_not_made() {
     let temp = tempfile::tempdir().unwrap();
     let absent = temp.path().join("absent");

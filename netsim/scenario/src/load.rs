@@ -93,7 +93,10 @@ impl ScenarioFile {
     /// to others.
     pub fn load(file_or_name: &str, settings: &[Setting]) -> Result<Self, LoadError> {
         let path = PathBuf::from(file_or_name);
-        let (folder, text) = if path.is_file() {
+        // A name is a name, whatever lies in this folder: a file of one's own is named by its path.
+        let (folder, text) = if let Some(shipped) = folder::scenario(file_or_name) {
+            (Folder::Shipped, shipped.to_owned())
+        } else if path.is_file() {
             let read = |source| LoadError::Read { file: path.clone(), source };
             if std::fs::metadata(&path).map_err(read)?.len() > LARGEST {
                 return Err(LoadError::Large(path));
@@ -103,8 +106,7 @@ impl ScenarioFile {
             let whole = std::path::absolute(&path).map_err(read)?;
             (Folder::At(parent(&whole).to_owned()), text)
         } else {
-            let text = folder::scenario(file_or_name).ok_or_else(|| unknown(file_or_name))?;
-            (Folder::Shipped, text.to_owned())
+            return Err(unknown(file_or_name));
         };
         // What the file says must be right by itself, so that its errors have their own places.
         let loaded = Self::parse_in(folder, &path, text)?;

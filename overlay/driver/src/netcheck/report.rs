@@ -129,7 +129,7 @@ fn mapping(mapping: ObservedMapping) -> &'static str {
         ObservedMapping::Unknown => "not known yet",
         ObservedMapping::None => "none, this machine has a public address",
         ObservedMapping::EndpointIndependent => {
-            "the same outer port for every destination: direct paths are likely"
+            "the same outer port for every destination that was asked: direct paths are likely"
         }
         ObservedMapping::EndpointDependent => {
             "a new outer port for every destination: direct paths only to peers that let in every \
@@ -142,7 +142,7 @@ fn filtering(filtering: ObservedFiltering) -> &'static str {
     match filtering {
         ObservedFiltering::Unknown => "not known",
         ObservedFiltering::Open => "from everywhere",
-        ObservedFiltering::ByAddress => "from every port of an address that was sent to",
+        ObservedFiltering::ByAddress => "from every port of an address that was sent to, at least",
         ObservedFiltering::ByAddressAndPort => "only from the address and port that was sent to",
         ObservedFiltering::Nobody => "from nowhere",
     }

@@ -36,7 +36,6 @@ fn start(temp: &Path) -> (Child, PathBuf) {
     (run, dir)
 }
 
-/// Made for a run, it would be left behind by it.
 #[test]
 fn a_shipped_name_is_no_file_that_lies_here() {
     let temp = tempfile::tempdir().unwrap();
@@ -48,6 +47,7 @@ fn a_shipped_name_is_no_file_that_lies_here() {
     assert_ne!(status, Some(0), "that path is the file");
 }
 
+/// Made for a run, it would be left behind by it.
 #[test]
 fn a_temporary_directory_that_is_not_there_is_not_made() {
     let temp = tempfile::tempdir().unwrap();

@@ -94,7 +94,9 @@ impl ScenarioFile {
     pub fn load(file_or_name: &str, settings: &[Setting]) -> Result<Self, LoadError> {
         let path = PathBuf::from(file_or_name);
         // A name is a name, whatever lies in this folder: a file of one's own is named by its path.
-        let (folder, text) = if let Some(shipped) = folder::scenario(file_or_name) {
+        let is_name = !file_or_name.contains('/');
+        let shipped = if is_name { folder::scenario(file_or_name) } else { None };
+        let (folder, text) = if let Some(shipped) = shipped {
             (Folder::Shipped, shipped.to_owned())
         } else if path.is_file() {
             let read = |source| LoadError::Read { file: path.clone(), source };

@@ -113,7 +113,7 @@ fn ping_and_explain_say_how_far_a_node_is_and_why() {
         // A home router knows nothing of a port that the other side's router has not chosen yet.
         let sentence = ask(world, 1, &["explain", "vol-5"]);
         assert!(sentence.contains("relayed by"), "{sentence}");
-        assert!(sentence.contains("the peer's NAT uses another port"), "{sentence}");
+        assert!(sentence.contains("the peer's NAT gives a new random port"), "{sentence}");
         let pinged = ask(world, 1, &["ping", "vol-5", "--count", "1", "--size", "1412"]);
         assert!(pinged.starts_with("vol-5 relay"), "{pinged}");
 

@@ -148,7 +148,7 @@ pub enum Token {
         #[arg(long)]
         json: bool,
     },
-    /// Take an unused join token back; a used one of a relay ends that relay's right, too.
+    /// Take a join token back; a used one takes the node or relay along that it made.
     Revoke {
         /// Its id, as `token list` shows it.
         #[arg(value_name = "ID", required = true)]

@@ -50,10 +50,7 @@ pub async fn token(command: Token) -> anyhow::Result<()> {
         Token::Revoke { ids, data } => {
             let store = open(&data).await?;
             for id in ids {
-                if !store.revoke_token(&id, now).await? && !store.revoke_relay(&id, now).await? {
-                    bail!("no unused join token has the id {id}: see `coordinator token list`");
-                }
-                note(&store, now, "join token revoked", &id).await?;
+                note(&store, now, "join token revoked", &revoke(&store, &id, now).await?).await?;
             }
             store.close().await;
             Ok(())
@@ -70,6 +67,22 @@ pub async fn token(command: Token) -> anyhow::Result<()> {
                 format!("{}  expires {}  {}{kind}", token.id, date(token.expires), token.state)
             }))
         }
+    }
+}
+
+/// Takes a token back, and with it the relay or the node that it made. Answers what was revoked.
+async fn revoke(store: &Store, id: &str, now: UnixMillis) -> anyhow::Result<String> {
+    if store.revoke_token(id, now).await? {
+        return Ok(id.to_owned());
+    }
+    if store.revoke_relay(id, now).await? {
+        return Ok(format!("{id} and its relay"));
+    }
+    match store.revoke_node_of_token(id, now).await? {
+        Some(node) => Ok(format!("{id} and its {node}")),
+        None => bail!(
+            "no join token that is worth anything has the id {id}: see `coordinator token list`"
+        ),
     }
 }
 

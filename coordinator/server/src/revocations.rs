@@ -30,10 +30,14 @@ pub(crate) fn spawn(app: &App) {
     });
 }
 
-/// The node's credential opens nothing any more, and its jobs go elsewhere.
+/// The node's credential opens nothing any more, its control connection ends, and its jobs go elsewhere.
 async fn turn_out(app: &App) -> Result<(), StoreError> {
     for number in app.store.revoked_nodes().await? {
-        app.roster.remove(number);
+        // In this order: a connection that is just coming in asks the roster once more when it is there.
+        let key = app.roster.remove(number);
+        if let (Some(key), Some(rendezvous)) = (key, &app.rendezvous) {
+            rendezvous.revoke(key);
+        }
         let dead = Some(ResourceState::Dead);
         let cluster = app.ledger.cluster();
         if cluster.node(number).is_none_or(|node| node.taken_away == dead) {

@@ -36,16 +36,17 @@ impl Roster {
         known.keys.insert(row.number, row.key);
     }
 
-    /// Forgets a node: neither its credential nor its key opens anything any more.
-    pub fn remove(&self, number: NodeNumber) {
+    /// Forgets a node: neither its credential nor its key opens anything any more. Answers the key, if it was
+    /// known.
+    pub fn remove(&self, number: NodeNumber) -> Option<NodeId> {
         let mut known = self.known();
         if let Some(credential) = known.credentials.remove(&number) {
             known.by_credential.remove(&credential);
         }
-        if let Some(key) = known.keys.remove(&number) {
-            known.by_key.remove(&key);
-        }
         known.heard.remove(&number);
+        let key = known.keys.remove(&number)?;
+        known.by_key.remove(&key);
+        Some(key)
     }
 
     /// The node whose credential has this hash.

@@ -202,6 +202,11 @@ impl Server {
         })
     }
 
+    /// Where the jobs' networks are made.
+    pub fn rendezvous(&self) -> &RendezvousHandle {
+        &self.rendezvous
+    }
+
     /// Ends everything: requests under way have a few seconds.
     pub async fn stop(self) {
         self.https.graceful_shutdown(Some(STOP_PATIENCE));

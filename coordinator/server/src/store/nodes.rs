@@ -51,6 +51,24 @@ impl Store {
         Ok(query.execute(&self.pool).await?.rows_affected() > 0)
     }
 
+    /// Ends the credential of the node that a join token made, by the token's id. None: there is no such
+    /// node, or it was revoked before.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn revoke_node_of_token(
+        &self,
+        token_id: &str,
+        now: UnixMillis,
+    ) -> Result<Option<NodeNumber>, StoreError> {
+        let update = "UPDATE node SET revoked = ? WHERE revoked IS NULL AND key IN (SELECT used_by \
+                      FROM join_token WHERE lower(substr(hex(token_sha256), 1, 12)) = ? \
+                      AND makes = 'node') RETURNING number";
+        let query = sqlx::query_scalar(update).bind(to_sql(now.0)).bind(token_id.to_lowercase());
+        query.fetch_optional(&self.pool).await?.map(number_from).transpose()
+    }
+
     /// The nodes whose credentials are worth nothing.
     ///
     /// # Errors

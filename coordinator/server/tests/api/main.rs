@@ -11,6 +11,7 @@ mod lives;
 mod operators;
 mod refusals;
 mod restart;
+mod revocation;
 mod shapes;
 mod site;
 mod waiting;

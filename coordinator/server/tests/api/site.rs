@@ -20,14 +20,14 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 /// Longer than any condition takes; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Site {
     pub(crate) server: Server,
     pub(crate) clock: Arc<Clock>,
     pub(crate) alice: String,
     pub(crate) http: reqwest::Client,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 /// An agent as the coordinator sees it.
@@ -79,9 +79,13 @@ impl Site {
         let arguments = serve_arguments(data.path(), options);
         let server = Server::start(&arguments, clock.clone()).await.unwrap();
         let http = client(server.root);
-        let mut site = Self { server, clock, alice: String::new(), http, _data: data };
+        let mut site = Self { server, clock, alice: String::new(), http, data };
         site.alice = site.add_user("alice").await;
         site
+    }
+
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
     }
 
     /// A coordinator with agents on one-core machines.

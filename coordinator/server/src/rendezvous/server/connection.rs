@@ -80,6 +80,10 @@ pub(super) async fn serve(incoming: Incoming, handshake: Place, shared: Arc<Shar
     drop(handshake);
     let (queue, queued) = mpsc::channel(QUEUE);
     shared.attach(node, canonical(connection.remote_address()), connection.clone(), queue);
+    if !doors.enrolled.enrolled(node).await {
+        // Revoked between the question above and now.
+        shared.change(|registry| registry.revoke(node));
+    }
     tokio::spawn(write(connection.clone(), send, queued));
     let reason = read(&shared, node, &connection, receive).await;
     connection.close(CLOSE_MALFORMED, reason.as_bytes());

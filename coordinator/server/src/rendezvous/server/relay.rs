@@ -21,7 +21,7 @@ use crate::rendezvous::registry::RelaySite;
 const CLOSE_TOO_MANY: VarInt = VarInt::from_u32(6);
 
 /// How often it is looked whether the relay may still be here: it can be revoked.
-const ADMISSION_INTERVAL: Duration = Duration::from_secs(10);
+const ADMISSION_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The most bytes of a hello: endpoints and a token.
 const MAX_HELLO: usize = 4096;

@@ -22,6 +22,8 @@ use crate::topology::Machine;
 use crate::world::World;
 use crate::{conduct, needs};
 
+mod figures;
+
 /// `netsim run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -51,6 +53,9 @@ pub struct RunArgs {
     /// What runs it.
     #[arg(long, value_enum, default_value_t)]
     backend: By,
+    /// Leaves out what a scenario with drills does when its jobs have ended.
+    #[arg(long)]
+    no_drills: bool,
     /// Runs it so often, each time with the next seed, and tells how fast its pairs reached each other.
     #[arg(long, value_name = "N", conflicts_with_all = ["pcap", "json", "keep", "hold"],
           value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -76,7 +81,8 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
     let file = ScenarioFile::load(&args.scenario, &args.set)?;
     let scenario = file.resolve(args.seed)?;
     if let Some(runs) = args.runs {
-        return several(args, runs, scenario.seed);
+        let drills = if args.no_drills { 0 } else { scenario.drills };
+        return several(args, runs, scenario.seed, drills);
     }
     if args.backend == By::Sim {
         return in_virtual_time(&args, &file, &scenario);
@@ -119,7 +125,12 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
         overrides: args.set.iter().map(ToString::to_string).collect(),
         backend: Backend::Lab,
     };
-    let out = out.map(|out| Out::begin(&out, about, &scenario, Some(&dir))).transpose()?;
+    // A lab that is held is not taken down for another one.
+    let drills = if args.no_drills || args.hold { 0 } else { scenario.drills };
+    // The figures are made of what is recorded.
+    let record = out.or_else(|| (drills > 0).then(|| dir.join("record")));
+    let begin = |record: &PathBuf| Out::begin(record, about, &scenario, Some(&dir));
+    let out = record.as_ref().map(begin).transpose()?;
     let (outcome, world) = work(&scenario, &dir, out.as_ref(), &args.pcap);
     let outcome = match (outcome, world) {
         (outcome, world @ Some(_)) if args.hold => {
@@ -141,11 +152,15 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
         }
         (outcome, _) => outcome,
     };
-    show(outcome, out, json, &dir)
+    let status = show(outcome, out, json, &dir)?;
+    if let Some(record) = record.filter(|_| drills > 0) {
+        tell(&figures::after(&args.scenario, drills, &record, &dir)?.to_string());
+    }
+    Ok(status)
 }
 
 /// Runs it several times, and tells of all pairs together.
-fn several(args: RunArgs, runs: u16, seed: u64) -> anyhow::Result<i32> {
+fn several(args: RunArgs, runs: u16, seed: u64, drills: u8) -> anyhow::Result<i32> {
     let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
     let dir = match args.out {
         Some(out) => record::check(&out)?,
@@ -155,10 +170,10 @@ fn several(args: RunArgs, runs: u16, seed: u64) -> anyhow::Result<i32> {
         By::Lab => "lab",
         By::Sim => "sim",
     };
-    let more = vec!["--backend".to_owned(), backend.to_owned()];
+    let more = ["--backend", backend, "--no-drills"].map(str::to_owned).to_vec();
     let plan = Plan { scenario: args.scenario, set: args.set, runs, seed, dir, more };
     let measured = reach::measure(&plan, &mut |text| eprintln!("{text}"))?;
-    tell(&reach::results(&plan.scenario, &measured, Vec::new()).to_string());
+    tell(&figures::of_several(&plan.scenario, drills, &measured, &plan.dir)?.to_string());
     if let Some(failed) = measured.failed.first() {
         let dir = if failed.starts_with(temporary.path()) { temporary.keep() } else { plan.dir };
         tell(&format!("{} of {runs} runs failed: see {}", measured.failed.len(), dir.display()));
@@ -268,7 +283,8 @@ fn show(
     if !report.passed {
         text += &format!("\nthe logs are in {}", dir.display());
     }
-    if let Some(page) = page {
+    // One that goes with the directory is nobody's to look at.
+    if let Some(page) = page.filter(|page| !page.starts_with(dir)) {
         text += &format!("\nthe page is {}", page.display());
     }
     tell(&text);

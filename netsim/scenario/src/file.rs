@@ -63,6 +63,10 @@ pub struct Scenario {
     pub event: Vec<Event>,
     /// What must hold when everything has ended.
     pub expect: Vec<Expect>,
+    /// When the jobs have ended, the laboratory prints how fast their pairs reached each other, and then does the
+    /// drills: in a job of their own a relay is killed, a machine moves, a router starts again, each so often, and
+    /// the same in virtual time. Default: nothing of it.
+    pub drills: Option<Whole<100>>,
 }
 
 impl Default for Scenario {
@@ -83,6 +87,7 @@ impl Default for Scenario {
             job: Vec::new(),
             event: Vec::new(),
             expect: Vec::new(),
+            drills: None,
         }
     }
 }

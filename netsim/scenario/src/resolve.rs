@@ -47,6 +47,7 @@ pub(crate) fn resolve(file: &ScenarioFile, seed: Option<u64>) -> Result<Resolved
         gatherings,
         timeline: Vec::new(),
         expectations: Vec::new(),
+        drills: scenario.drills.map_or(0, |n| u8::try_from(n.number()).unwrap_or(u8::MAX)),
     };
     // What nobody could build is not right.
     resolved.topology.check().map_err(|error| Fault::new(at!["volunteers"], error.to_string()))?;

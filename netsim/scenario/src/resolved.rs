@@ -52,6 +52,9 @@ pub struct Resolved {
     pub timeline: Vec<Happening>,
     /// What must hold in the end.
     pub expectations: Vec<Expectation>,
+    /// How often each drill is done afterwards; 0: none is.
+    #[serde(default)]
+    pub drills: u8,
 }
 
 /// A coordinator and its settings.

@@ -1,7 +1,7 @@
 //! Drills: what the overlay is held to, measured in virtual time on links of 40 ms there and back.
 //!
 //! Each is one number for one seed; [`DRILLS`] names them with their units and bounds. They are printed with
-//! the laboratory's figures by `netsim run nat-matrix --runs N`, and held by this crate's tests.
+//! the laboratory's figures by `netsim run nat-matrix`, and held by this crate's tests.
 
 use std::time::{Duration, Instant};
 

@@ -62,7 +62,7 @@ pub struct Outages {
     #[arg(long, value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
-    /// Leaves out the silence, which takes four minutes.
+    /// A shorter silence: pairs rest, but their keys still stand.
     #[arg(long)]
     short: bool,
     /// Writes the figures there; in a file that has others, those stay.
@@ -178,15 +178,17 @@ fn write_outages(page: &Path, figures: &[Figure]) -> anyhow::Result<()> {
 }
 
 /// The figures of `netsim bench outages`, which needs a process of its own.
-fn measure_outages(rounds: u8, dir: &Path) -> anyhow::Result<Vec<Figure>> {
+pub(crate) fn measure_outages(rounds: u8, short: bool, dir: &Path) -> anyhow::Result<Vec<Figure>> {
     if rounds == 0 {
         return Ok(Vec::new());
     }
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let (json, log) = (dir.join("outages.json"), dir.join("outages.log"));
     let _ = fs::remove_file(&json);
-    let args = ["bench", "outages", "--rounds", &rounds.to_string(), "--json"];
-    let args = args.map(OsString::from).into_iter().chain([json.clone().into()]);
+    let rounds = rounds.to_string();
+    let args = ["bench", "outages", "--rounds", &rounds, "--json"].map(OsString::from);
+    let args = args.into_iter().chain([json.clone().into()]);
+    let args = args.chain(short.then(|| "--short".into()));
     children::itself(args, &log)?;
     let results = Results::read(&json)?;
     let results = results.with_context(|| {
@@ -211,13 +213,13 @@ fn nat_matrix(args: NatMatrix) -> anyhow::Result<i32> {
         runs: args.runs,
         seed: args.seed,
         dir,
-        more: Vec::new(),
+        more: vec!["--no-drills".to_owned()],
     };
     let mut say = |text: &str| eprintln!("{text}");
-    let outages = measure_outages(args.rounds, &plan.dir)?;
+    let outages = measure_outages(args.rounds, false, &plan.dir)?;
     say("outages: measured");
     let mut drills = outages.clone();
-    drills.extend(reach::drills(&mut say));
+    drills.extend(reach::drills(u64::MAX, &mut say));
     let measured = reach::measure(&plan, &mut say)?;
     let results = reach::results("nat-matrix", &measured, drills);
     let mut out = io::stdout().lock();

@@ -41,23 +41,31 @@ use talk::{Ordered, Talk};
 const SOON: Duration = Duration::from_secs(60);
 /// How long pairs talk before something happens, and before it counts that all of them go well.
 const BEFORE: Duration = Duration::from_secs(3);
-/// For how long they are listened to afterwards: what takes longer has not happened.
+/// For how long they are listened to afterwards at most: what takes longer has not happened.
 const AFTER: Duration = Duration::from_secs(12);
+/// For how long at least: what is lost when pairs become direct again counts.
+const AT_LEAST: Duration = Duration::from_secs(5);
+/// Between two looks at whether all goes well again.
+const LOOK: Duration = Duration::from_millis(250);
 /// What is younger may be on its way.
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// From the start of a relay until all have measured it and bound their channels there.
 const KNOWN_AGAIN: Duration = Duration::from_secs(12);
 /// After so long without data the peers' keys are void, and a little more.
 const FORGOTTEN: Duration = Duration::from_secs(190);
-/// For how long the silence is listened to.
+/// After so long without data a pair rests on its relay, WireGuard has renewed the keys of what was sent once
+/// more (after 120 s at the latest), and a little more.
+const RESTING: Duration = Duration::from_secs(130);
+/// For how long the silence is listened to, and in the short form.
 const SILENCE: Duration = Duration::from_secs(60);
+const SHORT_SILENCE: Duration = Duration::from_secs(30);
 
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// How often each event happens.
     pub rounds: u8,
-    /// Whether what is said after a silence is left out, which takes four minutes.
+    /// Whether the silence is one after which pairs rest and their keys still stand: a minute and a half less.
     pub short: bool,
     /// The run directory.
     pub dir: PathBuf,
@@ -81,17 +89,20 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Vec<Figure>> 
         let reboot = Event::NatReboot("house".to_owned());
         lab.happen("vol-2", &reboot, &mut findings.reboots, &mut findings.promoted)?;
     }
+    let mut killed: Option<String> = None;
     for _ in 0..plan.rounds {
+        if let Some(name) = &killed {
+            progress.begin(format!("{name} starts again"));
+            lab.world.start_relay(name)?;
+            std::thread::sleep(KNOWN_AGAIN);
+        }
         progress.begin("the relay in use is killed");
-        let name = lab.kill_relay(&mut findings.relay_deaths)?;
-        progress.begin(format!("{name} starts again"));
-        lab.world.start_relay(&name)?;
-        std::thread::sleep(KNOWN_AGAIN);
+        killed = Some(lab.kill_relay(&mut findings.relay_deaths)?);
     }
-    if !plan.short {
-        progress.begin("nobody says anything");
-        findings.silence = Some(lab.be_silent(progress)?);
-    }
+    progress.begin("nobody says anything");
+    let (before, counted) =
+        if plan.short { (RESTING, SHORT_SILENCE) } else { (FORGOTTEN, SILENCE) };
+    findings.silence = Some(lab.be_silent(before, counted, progress)?);
     progress.begin("ending everything and looking for leftovers");
     lab.stop()?;
     Ok(findings.figures())
@@ -189,9 +200,10 @@ impl Lab {
         let rank = self.rank_of(host)?;
         self.talk.only(self.all().filter(|(from, to)| *from == rank || *to == rank));
         std::thread::sleep(BEFORE);
+        let before = self.direct()?;
         let at = Instant::now();
         self.world.apply(event)?;
-        std::thread::sleep(AFTER);
+        self.listen(at, &before)?;
         let direct = self.direct()?;
         for (pair, outage) in self.outages(at)? {
             if let Some(Outage { sent_later, lost_later, .. }) = outage
@@ -200,6 +212,23 @@ impl Lab {
                 promoted.push((sent_later, lost_later));
             }
             outages.push(outage);
+        }
+        Ok(())
+    }
+
+    /// Until data flows again between all that talk, and those that were direct are so again.
+    fn listen(&self, at: Instant, before: &BTreeSet<Ordered>) -> anyhow::Result<()> {
+        while at.elapsed() < AFTER {
+            std::thread::sleep(LOOK);
+            let end = Instant::now().checked_sub(ON_ITS_WAY).unwrap_or(at);
+            let heard = self.talk.heard();
+            let flows = |heard: &Heard| heard.outage(at, end).is_some();
+            if at.elapsed() >= AT_LEAST
+                && heard.values().all(flows)
+                && before.is_subset(&self.direct()?)
+            {
+                break;
+            }
         }
         Ok(())
     }
@@ -233,17 +262,22 @@ impl Lab {
         std::thread::sleep(BEFORE);
         let at = Instant::now();
         self.world.kill_relay(&name)?;
-        std::thread::sleep(AFTER);
+        self.listen(at, &BTreeSet::new())?;
         outages.extend(self.outages(at)?.into_values());
         Ok(name)
     }
 
-    fn be_silent(&mut self, progress: &mut Progress) -> anyhow::Result<Silence> {
+    fn be_silent(
+        &mut self,
+        before: Duration,
+        during: Duration,
+        progress: &mut Progress,
+    ) -> anyhow::Result<Silence> {
         self.talk.only([]);
         let since = Instant::now();
-        std::thread::sleep(FORGOTTEN);
+        std::thread::sleep(before);
         let counters = silence::Counters::install(&self.world)?;
-        std::thread::sleep(SILENCE);
+        std::thread::sleep(during);
         let counted = counters.read()?;
         progress.begin("every pair says one thing");
         let pairs: Vec<Ordered> = self.all().filter(|(from, to)| from < to).collect();
@@ -255,7 +289,7 @@ impl Lab {
         let lasted = since.elapsed();
         std::thread::sleep(BEFORE);
         let took = self.talk.heard().into_values().map(|heard| heard.last_took()).collect();
-        Ok(Silence { lasted, counted, agents: self.nodes.len(), took })
+        Ok(Silence { lasted, during, counted, agents: self.nodes.len(), took })
     }
 }
 
@@ -277,6 +311,8 @@ struct Findings {
 #[derive(Debug)]
 struct Silence {
     lasted: Duration,
+    /// For how long of that it was counted.
+    during: Duration,
     counted: silence::Counted,
     agents: usize,
     /// How long what each pair said afterwards took.
@@ -306,7 +342,7 @@ impl Findings {
 
 impl Silence {
     fn figures(&self) -> Vec<Figure> {
-        let minutes = SILENCE.as_secs_f64() / 60.0;
+        let minutes = self.during.as_secs_f64() / 60.0;
         let each = self.counted.kept as f64 / minutes / self.agents as f64;
         let name = "lab: idle pairs: packets in a minute";
         let of_pairs = (self.counted.to_peers + self.counted.relayed) as f64 / minutes;

@@ -91,6 +91,19 @@ pub fn measure(plan: &Plan, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Measur
 }
 
 impl Measured {
+    /// The pairs of one run that has ended.
+    ///
+    /// # Errors
+    /// Where that is none.
+    pub(crate) fn of(dir: &std::path::Path) -> anyhow::Result<Self> {
+        let title = read::info(dir)?.title;
+        let mut measured = Self { title, runs: 1, ..Self::default() };
+        if !measured.take(dir) {
+            measured.failed.push(dir.to_owned());
+        }
+        Ok(measured)
+    }
+
     /// Takes the pairs of a run. Whether it passed.
     fn take(&mut self, dir: &std::path::Path) -> bool {
         let Some(run) = children::finished(dir) else { return false };
@@ -243,12 +256,12 @@ fn part(some: usize, all: usize) -> Option<f64> {
     (all > 0).then(|| 100.0 * some as f64 / all as f64)
 }
 
-/// Measures all drills with their seeds, one after the other on each processor.
-pub fn drills(tell: &mut dyn FnMut(&str)) -> Vec<Figure> {
+/// Measures all drills with their seeds, at most so many, one after the other on each processor.
+pub fn drills(most: u64, tell: &mut dyn FnMut(&str)) -> Vec<Figure> {
     let mut figures = Vec::new();
     for drill in &DRILLS {
         let started = Instant::now();
-        let seeds: Vec<u64> = (1..=drill.seeds).collect();
+        let seeds: Vec<u64> = (1..=drill.seeds.min(most)).collect();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let values: Vec<Option<f64>> = std::thread::scope(|scope| {
             let shares: Vec<_> = seeds

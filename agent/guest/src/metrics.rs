@@ -104,6 +104,11 @@ fn text(connected: bool, tunnelled: bool, view: &View) -> String {
         ("unknown_sessions", "WireGuard packets for nobody here.", data.unknown_sessions),
         ("refused_packets", "WireGuard packets replayed, forged or too old.", data.refused_packets),
         ("spoofed_packets", "Packets from peers with addresses not theirs.", data.spoofed_packets),
+        (
+            "congested_packets",
+            "Packets marked for jobs that know no marks.",
+            data.congested_packets,
+        ),
         ("job_sent_packets", "IP packets that jobs sent.", data.tun_sent_packets),
         ("job_sent_bytes", "Bytes of those.", data.tun_sent_bytes),
         ("job_received_packets", "IP packets from peers given to jobs.", data.tun_received_packets),

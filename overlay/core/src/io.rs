@@ -22,6 +22,15 @@ pub enum Path {
     },
 }
 
+impl Path {
+    /// The endpoint that datagrams come from and go to: the peer's, or the relay's.
+    pub fn endpoint(self) -> SocketAddr {
+        match self {
+            Self::Direct(endpoint) | Self::Relayed { relay: endpoint, .. } => endpoint,
+        }
+    }
+}
+
 /// Everything that can happen to a [`Node`](crate::Node).
 #[derive(Debug)]
 pub enum Input<'a> {

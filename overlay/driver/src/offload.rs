@@ -6,6 +6,7 @@
 //! throughput of single packets).
 
 mod checksum;
+pub(crate) mod ecn;
 mod merge;
 mod packet;
 mod split;

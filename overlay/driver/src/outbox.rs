@@ -1,7 +1,7 @@
 //! Datagrams on their way to the UDP socket, gathered for segmentation offload.
 //!
-//! A batch holds datagrams of one size to one endpoint, of which the last may be smaller; one system
-//! call sends it. Several batches are open at a time, so that packets to a few peers (or on two paths
+//! A batch holds datagrams of one size and one congestion mark to one endpoint, of which the last may be
+//! smaller; one system call sends it. Several batches are open at a time, so that packets to a few peers (or on two paths
 //! of one peer) that arrive mixed still leave in runs.
 
 use std::collections::HashSet;
@@ -14,6 +14,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use overlay_core::Path;
 use overlay_core::wire::relay;
+use quinn_udp::EcnCodepoint;
 
 use crate::socket::Socket;
 use crate::stats::Stats;
@@ -46,6 +47,8 @@ pub(crate) struct Outbox {
 
 struct Batch {
     to: Option<SocketAddr>,
+    /// The mark on all of them.
+    ecn: Option<EcnCodepoint>,
     bytes: Box<[u8]>,
     len: usize,
     stride: usize,
@@ -57,6 +60,7 @@ impl Outbox {
         Self {
             batches: array::from_fn(|_| Batch {
                 to: None,
+                ecn: None,
                 bytes: vec![0; BATCH_BYTES].into_boxed_slice(),
                 len: 0,
                 stride: 0,
@@ -78,27 +82,30 @@ impl Outbox {
     }
 
     /// Adds one packet of `len` bytes on `path`, which `write` fills in; in two parts where it is long and
-    /// not known to pass whole.
+    /// not known to pass whole. The parts carry no mark, so that a congested router drops one: it could not
+    /// tell which mark the whole shall have.
     pub(crate) fn push(
         &mut self,
         socket: &Socket,
         stats: &mut Stats,
-        path: Path,
+        (path, ecn): (Path, Option<EcnCodepoint>),
         len: usize,
         write: impl FnOnce(&mut [u8]),
     ) {
         let Path::Relayed { relay, channel } = path else {
-            return self.push_whole(socket, stats, path, len, write);
+            return self.push_whole(socket, stats, (path, ecn), len, write);
         };
         if len + relay::HEADER_LEN <= ALWAYS_PASSES || self.whole.contains(&path) {
-            return self.push_whole(socket, stats, path, len, write);
+            return self.push_whole(socket, stats, (path, ecn), len, write);
         }
         let mut packet = vec![0; len];
         write(&mut packet);
         self.parted = self.parted.wrapping_add(1);
         for half in relay::split(channel, self.parted, &packet).into_iter().flatten() {
             let to = Path::Direct(relay);
-            self.push_whole(socket, stats, to, half.len(), |slot| slot.copy_from_slice(&half));
+            self.push_whole(socket, stats, (to, None), half.len(), |slot| {
+                slot.copy_from_slice(&half)
+            });
         }
     }
 
@@ -109,7 +116,7 @@ impl Outbox {
         &mut self,
         socket: &Socket,
         stats: &mut Stats,
-        path: Path,
+        (path, ecn): (Path, Option<EcnCodepoint>),
         len: usize,
         write: impl FnOnce(&mut [u8]),
     ) {
@@ -119,11 +126,13 @@ impl Outbox {
         };
         let size = len + if channel.is_some() { relay::HEADER_LEN } else { 0 };
         let batch = self.batch_for(socket, stats, to);
-        if batch.count > 0 && (size > batch.stride || batch.len + size > BATCH_BYTES) {
+        let joins = size <= batch.stride && batch.ecn == ecn && batch.len + size <= BATCH_BYTES;
+        if batch.count > 0 && !joins {
             batch.flush(socket, stats);
         }
         if batch.count == 0 {
             batch.to = Some(to);
+            batch.ecn = ecn;
             batch.stride = size;
         }
         let slot = &mut batch.bytes[batch.len..batch.len + size];
@@ -170,7 +179,7 @@ impl Batch {
         let Some(to) = self.to.take() else { return };
         let bytes = &self.bytes[..self.len];
         let segment_size = (self.count > 1).then_some(self.stride);
-        let offload_refused = match send(socket, to, bytes, segment_size) {
+        let offload_refused = match send(socket, (to, self.ecn), bytes, segment_size) {
             Ok(()) => false,
             Err(error) if self.count > 1 && refuses_offload(&error) => true,
             Err(error) => {
@@ -181,7 +190,7 @@ impl Batch {
         };
         if offload_refused {
             for datagram in bytes.chunks(self.stride) {
-                if send(socket, to, datagram, None).is_err() {
+                if send(socket, (to, self.ecn), datagram, None).is_err() {
                     stats.udp_send_errors += 1;
                 }
             }
@@ -201,16 +210,16 @@ fn refuses_offload(error: &io::Error) -> bool {
 /// slows its sender, which costs less than a loss.
 pub(crate) fn send(
     socket: &Socket,
-    to: SocketAddr,
+    (to, ecn): (SocketAddr, Option<EcnCodepoint>),
     bytes: &[u8],
     segment_size: Option<usize>,
 ) -> io::Result<()> {
-    match socket.send(to, bytes, segment_size) {
+    match socket.send((to, ecn), bytes, segment_size) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
             let patience = PollTimeout::try_from(SEND_PATIENCE).unwrap_or(PollTimeout::ZERO);
             poll(&mut fds, patience)?;
-            socket.send(to, bytes, segment_size)
+            socket.send((to, ecn), bytes, segment_size)
         }
         other => other,
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use crate::tunnel::Detour;
@@ -67,10 +67,11 @@ impl Socket {
         self.state.may_fragment()
     }
 
-    /// Sends `contents` to `to`, cut into datagrams of `segment_size` bytes when that is given.
+    /// Sends `contents` to `to`, cut into datagrams of `segment_size` bytes when that is given, each with that
+    /// congestion mark. A detour carries no marks: no router is asked to set them there.
     pub(crate) fn send(
         &self,
-        to: SocketAddr,
+        (to, ecn): (SocketAddr, Option<EcnCodepoint>),
         contents: &[u8],
         segment_size: Option<usize>,
     ) -> io::Result<()> {
@@ -81,7 +82,7 @@ impl Socket {
             return Ok(());
         }
         let destination = self.to_wire(to);
-        self.send_raw(&Transmit { destination, ecn: None, contents, segment_size, src_ip: None })
+        self.send_raw(&Transmit { destination, ecn, contents, segment_size, src_ip: None })
     }
 
     /// Sends one datagram by UDP, whatever the detour says.
@@ -184,10 +185,13 @@ mod tests {
         let socket = Socket::bind("[::]:0".parse().unwrap()).unwrap();
         let segments = socket.max_segments();
         for endpoint in ["192.0.2.1:0", "0.0.0.0:9", "224.0.0.1:9", "[fe80::1]:9", "[::]:9"] {
-            assert!(socket.send(endpoint.parse().unwrap(), b"x", None).is_err(), "{endpoint}");
+            assert!(
+                socket.send((endpoint.parse().unwrap(), None), b"x", None).is_err(),
+                "{endpoint}"
+            );
         }
         let v4_only = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        assert!(v4_only.send("[::1]:9".parse().unwrap(), b"x", None).is_err());
+        assert!(v4_only.send(("[::1]:9".parse().unwrap(), None), b"x", None).is_err());
         assert_eq!(socket.max_segments(), segments);
     }
 

@@ -31,6 +31,8 @@ pub struct Stats {
     pub tun_received_bytes: u64,
     /// Packets from peers whose inner source or destination is not theirs to use.
     pub spoofed_packets: u64,
+    /// Packets from peers that a router marked as congestion's, of jobs that would not understand it (RFC 6040).
+    pub congested_packets: u64,
     /// Packets of jobs from an address that is not the node's own, or to nobody in the mesh.
     pub unroutable_packets: u64,
     /// Packets of jobs that were malformed, or dropped since keys or a path were missing for too long.

@@ -253,7 +253,7 @@ impl Worker {
                 }
                 let before = brain.plane.notices.len();
                 let via = Path::Direct(from);
-                brain.plane.on_wireguard(now, via, from.ip(), &buffer[..len]);
+                brain.plane.on_wireguard(now, via, None, &buffer[..len]);
                 // A session has opened it: that is the port that the peer can reach.
                 if brain.plane.notices.len() > before {
                     brain.plane.net.sides.make_use(from, Some(number));
@@ -306,7 +306,7 @@ fn take_part(brain: &mut Brain, now: Instant, from: SocketAddr, datagram: &[u8])
     let Some(packet) = brain.joiner.take(now, from, &part) else { return };
     if Demux::classify(&packet) == Class::WireGuard {
         let via = Path::Relayed { relay: from, channel: part.channel };
-        brain.plane.on_wireguard(now, via, from.ip(), &packet);
+        brain.plane.on_wireguard(now, via, None, &packet);
     } else {
         brain.plane.net.stats.unknown_datagrams += 1;
     }
@@ -328,12 +328,12 @@ fn dispatch(brain: &mut Brain, quic: &QuicQueue, now: Instant, meta: &RecvMeta, 
     let from = plain(meta.addr);
     match Demux::classify(datagram) {
         Class::WireGuard => {
-            brain.plane.on_wireguard(now, Path::Direct(from), from.ip(), datagram);
+            brain.plane.on_wireguard(now, Path::Direct(from), meta.ecn, datagram);
         }
         Class::Relay => match relay::parse(datagram) {
             Some((channel, packet)) if Demux::classify(packet) == Class::WireGuard => {
                 let via = Path::Relayed { relay: from, channel };
-                brain.plane.on_wireguard(now, via, from.ip(), packet);
+                brain.plane.on_wireguard(now, via, meta.ecn, packet);
             }
             Some(_) => stats.unknown_datagrams += 1,
             None => take_part(brain, now, from, datagram),

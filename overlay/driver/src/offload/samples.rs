@@ -82,6 +82,12 @@ pub(crate) fn superpacket(mut packet: Vec<u8>, protocol: u8, size: u16) -> Vec<u
     frame
 }
 
+/// Makes IPv4's checksum right again.
+pub(crate) fn mend(packet: &mut [u8]) {
+    let len = packet.len();
+    put_ip_length(packet, len);
+}
+
 /// A packet behind an empty virtio header.
 pub(crate) fn plain_frame(packet: &[u8]) -> Vec<u8> {
     [&[0u8; HEADER_BYTES], packet].concat()

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use overlay_core::Path;
+use quinn_udp::EcnCodepoint;
 
 use super::sides::Sides;
 use crate::outbox::{Outbox, send};
@@ -24,8 +25,13 @@ impl Net {
         Self { socket, stats: Stats::default(), outbox: Outbox::new(), sides: Sides::default() }
     }
 
-    /// Queues a packet of `len` bytes on `path`; `write` fills it in.
-    pub(super) fn push(&mut self, path: Path, len: usize, write: impl FnOnce(&mut [u8])) {
+    /// Queues a packet of `len` bytes on `path`, with that congestion mark; `write` fills it in.
+    pub(super) fn push(
+        &mut self,
+        (path, ecn): (Path, Option<EcnCodepoint>),
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) {
         if let Path::Direct(to) = path
             && !self.sides.is_empty()
             && let Some(side) = self.sides.way(to)
@@ -38,7 +44,7 @@ impl Net {
             self.stats.udp_send_errors += u64::from(side.send_to(&packet, to).is_err());
             return;
         }
-        self.outbox.push(&self.socket, &mut self.stats, path, len, write);
+        self.outbox.push(&self.socket, &mut self.stats, (path, ecn), len, write);
     }
 
     /// Long packets go whole on that path through a relay, or in two parts.
@@ -50,24 +56,24 @@ impl Net {
     pub(super) fn push_whole(&mut self, path: Path, packet: &[u8]) {
         let copied = |slot: &mut [u8]| slot.copy_from_slice(packet);
         match path {
-            Path::Direct(_) => self.push(path, packet.len(), copied),
+            Path::Direct(_) => self.push((path, None), packet.len(), copied),
             Path::Relayed { .. } => {
                 let (socket, stats) = (&self.socket, &mut self.stats);
-                self.outbox.push_whole(socket, stats, path, packet.len(), copied);
+                self.outbox.push_whole(socket, stats, (path, None), packet.len(), copied);
             }
         }
     }
 
-    /// Queues a copy of a packet on `path`.
+    /// Queues a copy of a packet on `path`, without a congestion mark.
     pub(super) fn push_copy(&mut self, path: Path, packet: &[u8]) {
-        self.push(path, packet.len(), |slot| slot.copy_from_slice(packet));
+        self.push((path, None), packet.len(), |slot| slot.copy_from_slice(packet));
     }
 
     /// Sends one datagram at once.
     pub(super) fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
         self.stats.udp_sent_datagrams += 1;
         self.stats.udp_sent_bytes += datagram.len() as u64;
-        if let Err(error) = send(&self.socket, to, datagram, None) {
+        if let Err(error) = send(&self.socket, (to, None), datagram, None) {
             tracing::debug!(%error, "datagram not sent");
             self.stats.udp_send_errors += 1;
         }

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use boringtun::noise::errors::WireGuardError;
@@ -17,7 +16,7 @@ use overlay_core::{Path, SessionKey, WireGuardKey};
 
 use super::net::Net;
 use super::reports::{Notice, Reports};
-use crate::offload::SEGMENT_BYTES;
+use crate::offload::{SEGMENT_BYTES, ecn};
 
 /// What WireGuard adds to a packet (header 16, tag 16).
 const OVERHEAD: usize = 32;
@@ -211,7 +210,7 @@ impl Session {
         &mut self,
         net: &mut Net,
         now: Instant,
-        (via, from): (Path, IpAddr),
+        via: Path,
         packet: &[u8],
         plain: &mut [u8],
         notices: &mut VecDeque<Notice>,
@@ -220,7 +219,7 @@ impl Session {
         if kind == INITIATION && self.answer_again(net, now, via, packet) {
             return Opened::Nothing;
         }
-        let opened = match self.tunn.decapsulate(Some(from), packet, plain) {
+        let opened = match self.tunn.decapsulate(Some(via.endpoint().ip()), packet, plain) {
             TunnResult::WriteToTunnelV4(inner, _) | TunnResult::WriteToTunnelV6(inner, _) => {
                 Opened::Packet(inner.len())
             }
@@ -322,17 +321,19 @@ impl Session {
     }
 
     fn seal(&mut self, net: &mut Net, selected: Selected, packet: &[u8]) {
-        let len = packet.len() + OVERHEAD;
+        let (len, mark) = (packet.len() + OVERHEAD, ecn::mark(packet));
         let tunn = &mut self.tunn;
         match selected.also {
-            None => net.push(selected.primary, len, |slot| {
+            None => net.push((selected.primary, mark), len, |slot| {
                 let sealed = tunn.encapsulate(packet, slot);
                 debug_assert!(matches!(sealed, TunnResult::WriteToNetwork(_)));
             }),
-            Some(_) => {
+            Some(also) => {
                 let mut buffer = [0u8; SEGMENT_BYTES + OVERHEAD];
                 if let TunnResult::WriteToNetwork(sealed) = tunn.encapsulate(packet, &mut buffer) {
-                    push_sealed(net, selected, sealed);
+                    for path in [selected.primary, also] {
+                        net.push((path, mark), sealed.len(), |slot| slot.copy_from_slice(sealed));
+                    }
                 }
             }
         }

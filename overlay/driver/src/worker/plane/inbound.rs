@@ -1,32 +1,32 @@
 //! From the socket to the devices.
 
-use std::net::IpAddr;
 use std::time::Instant;
 
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet, TunnResult};
 use overlay_core::Path;
 use overlay_core::wire::probe::uses_probe_address;
+use quinn_udp::EcnCodepoint;
 
 use super::super::reports::Notice;
 use super::super::session::Opened;
 use super::Plane;
-use crate::offload::{HEADER_BYTES, addresses};
+use crate::offload::{HEADER_BYTES, addresses, ecn};
 
 /// The longest reply that handling an initiation may give (a cookie, 64 bytes).
 const COOKIE_BYTES: usize = 64;
 
 impl Plane {
-    /// Handles a WireGuard packet that arrived on `via`, sent from `from`.
+    /// Handles a WireGuard packet that arrived on `via` with that congestion mark.
     pub(in crate::worker) fn on_wireguard(
         &mut self,
         now: Instant,
         via: Path,
-        from: IpAddr,
+        ecn: Option<EcnCodepoint>,
         packet: &[u8],
     ) {
         let slot = match packet {
-            [1, ..] => self.session_of_initiation(via, from, packet),
+            [1, ..] => self.session_of_initiation(via, packet),
             [2, _, _, _, _, _, _, _, _, b, c, d, ..] | [3 | 4, _, _, _, _, b, c, d, ..] => {
                 let receiver = u32::from_le_bytes([*b, *c, *d, 0]);
                 self.receivers.get(&receiver).copied()
@@ -41,10 +41,9 @@ impl Plane {
         if packet.len() > plain.len() {
             return;
         }
-        let opened =
-            session.open(&mut self.net, now, (via, from), packet, plain, &mut self.notices);
+        let opened = session.open(&mut self.net, now, via, packet, plain, &mut self.notices);
         let Opened::Packet(len) = opened else { return };
-        let inner = &plain[..len];
+        let inner = &mut plain[..len];
         if uses_probe_address(inner) {
             let (session, bytes) = (session.key, inner.to_vec());
             self.notices.push_back(Notice::Probe { session, via, bytes });
@@ -56,6 +55,10 @@ impl Plane {
         });
         if !genuine {
             self.net.stats.spoofed_packets += 1;
+            return;
+        }
+        if ecn::take_over(inner, ecn).is_err() {
+            self.net.stats.congested_packets += 1;
             return;
         }
         session.received_bytes += len as u64;
@@ -83,10 +86,10 @@ impl Plane {
 
     /// The session that an initiation is for: the mesh whose key its MAC was made with, the member
     /// whose key is inside. The MAC is looked at before the costly X25519 operation.
-    fn session_of_initiation(&mut self, via: Path, from: IpAddr, packet: &[u8]) -> Option<usize> {
+    fn session_of_initiation(&mut self, via: Path, packet: &[u8]) -> Option<usize> {
         let mut cookie = [0u8; COOKIE_BYTES];
         for (_, mesh) in self.meshes.iter() {
-            match mesh.limiter.verify_packet(Some(from), packet, &mut cookie) {
+            match mesh.limiter.verify_packet(Some(via.endpoint().ip()), packet, &mut cookie) {
                 Ok(Packet::HandshakeInit(initiation)) => {
                     let half = parse_handshake_anon(mesh.secret.inner(), &mesh.public, &initiation)
                         .ok()?;

@@ -1,19 +1,20 @@
 //! Two planes over loopback, without a core: the test says what the core would.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::PublicKey;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use quinn_udp::RecvMeta;
+use quinn_udp::{EcnCodepoint, RecvMeta};
 use std::os::fd::AsFd;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::WireGuardSecret;
-use crate::offload::samples::{cut, packet, pattern, payload, plain_frame, superpacket};
+use crate::offload::ecn;
+use crate::offload::samples::{cut, mend, packet, pattern, payload, plain_frame, superpacket};
 use crate::socket::{Socket, plain};
 use crate::worker::receive::{Receiver, datagrams};
 
@@ -78,7 +79,7 @@ impl Side {
                 .receive(socket, |meta, message| {
                     let from = plain(meta.addr);
                     for datagram in datagrams(meta, message) {
-                        plane.on_wireguard(Instant::now(), Path::Direct(from), from.ip(), datagram);
+                        plane.on_wireguard(Instant::now(), Path::Direct(from), meta.ecn, datagram);
                     }
                 })
                 .unwrap();
@@ -230,6 +231,77 @@ fn both_paths_carry_a_packet_and_one_copy_arrives() {
     assert_eq!(b.job_receives().len(), 1);
 }
 
+/// Takes the datagrams that a job's packet became, and passes them on with another mark.
+fn pass_on(
+    router: &Socket,
+    to: SocketAddr,
+    mark: Option<EcnCodepoint>,
+) -> Vec<Option<EcnCodepoint>> {
+    let (mut receiver, mut seen) = (Receiver::new(), Vec::new());
+    wait_readable(&router.as_fd());
+    let each = |meta: &RecvMeta, message: &[u8]| {
+        for datagram in datagrams(meta, message) {
+            seen.push(meta.ecn);
+            router.send((to, mark), datagram, None).unwrap();
+        }
+    };
+    receiver.receive(router, each).unwrap();
+    seen
+}
+
+#[test]
+fn a_jobs_mark_goes_outside_and_a_routers_mark_comes_inside() {
+    use EcnCodepoint::{Ce, Ect0, Ect1};
+
+    let [mut a, mut b] = connected();
+    let router = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    a.plane.use_path(b.node, Path::Direct(router.local_addr()), None);
+    let to = b.socket.local_addr();
+    let sends = |a: &mut Side, addresses, mark: Option<EcnCodepoint>| {
+        let mut whole = packet(addresses, UDP, 0, 0, &pattern(3000));
+        let shift = if whole[0] >> 4 == 4 { 0 } else { 4 };
+        whole[1] |= mark.map_or(0, |mark| mark as u8) << shift;
+        mend(&mut whole);
+        a.job_sends(&superpacket(whole, UDP, 1000));
+    };
+    for addresses in [(v4(0), v4(1)), (v6(0), v6(1))] {
+        for (mark, seen, inside) in [
+            (Some(Ect0), None, Some(Ect0)),
+            (Some(Ect0), Some(Ce), Some(Ce)),
+            (Some(Ect1), Some(Ce), Some(Ce)),
+            (Some(Ce), None, Some(Ce)),
+            (None, Some(Ect0), None),
+        ] {
+            sends(&mut a, addresses, mark);
+            let mut outside = Vec::new();
+            while outside.len() < 3 {
+                outside.extend(pass_on(&router, to, seen));
+            }
+            assert_eq!(outside, [mark; 3]);
+            let before = b.plane.net.stats.tun_received_packets;
+            b.receive_until(|plane| plane.net.stats.tun_received_packets == before + 3);
+            let arrived = b.job_receives();
+            assert_eq!(
+                arrived.iter().map(|packet| ecn::mark(packet)).collect::<Vec<_>>(),
+                [inside; 3]
+            );
+            // The checksums are right, too.
+            assert_eq!(
+                arrived.iter().flat_map(|p| payload(p).to_vec()).collect::<Vec<_>>(),
+                pattern(3000)
+            );
+        }
+    }
+    // A job that knows nothing of marks must not miss that it has to slow down: a loss tells it.
+    sends(&mut a, (v4(0), v4(1)), None);
+    let mut outside = 0;
+    while outside < 3 {
+        outside += pass_on(&router, to, Some(Ce)).len();
+    }
+    b.receive_until(|plane| plane.net.stats.congested_packets == 3);
+    assert!(b.job_receives().is_empty());
+}
+
 #[test]
 fn a_job_uses_only_its_own_addresses_and_reaches_only_members() {
     let [mut a, _] = connected();
@@ -279,7 +351,7 @@ impl Attacker {
         else {
             panic!("no initiation")
         };
-        victim.plane.on_wireguard(Instant::now(), via, "127.0.0.1".parse().unwrap(), packet);
+        victim.plane.on_wireguard(Instant::now(), via, None, packet);
         victim.plane.net.flush();
         let response = receiver.receive();
         let TunnResult::WriteToNetwork(keepalive) =
@@ -287,7 +359,7 @@ impl Attacker {
         else {
             panic!("no keys")
         };
-        victim.plane.on_wireguard(Instant::now(), via, "127.0.0.1".parse().unwrap(), keepalive);
+        victim.plane.on_wireguard(Instant::now(), via, None, keepalive);
         attacker
     }
 
@@ -296,8 +368,7 @@ impl Attacker {
         let TunnResult::WriteToNetwork(packet) = self.tunn.encapsulate(inner, &mut buffer) else {
             panic!("not sealed")
         };
-        let from = "127.0.0.1".parse().unwrap();
-        victim.plane.on_wireguard(Instant::now(), self.path, from, packet);
+        victim.plane.on_wireguard(Instant::now(), self.path, None, packet);
         victim.plane.flush_devices();
     }
 }
@@ -354,10 +425,9 @@ fn probes_go_to_the_core_and_never_to_the_job() {
 #[test]
 fn packets_for_no_session_and_foreign_handshakes_are_counted() {
     let [mut a, b] = connected();
-    let from = "127.0.0.1".parse().unwrap();
     let mut unknown = vec![0u8; 64];
     unknown[0] = 4;
-    a.plane.on_wireguard(Instant::now(), b.path(), from, &unknown);
+    a.plane.on_wireguard(Instant::now(), b.path(), None, &unknown);
     assert_eq!(a.plane.net.stats.unknown_sessions, 1);
 
     // Made with the right public key of this node, by a stranger to the mesh.
@@ -370,9 +440,9 @@ fn packets_for_no_session_and_foreign_handshakes_are_counted() {
     else {
         panic!("no initiation")
     };
-    a.plane.on_wireguard(Instant::now(), b.path(), from, initiation);
+    a.plane.on_wireguard(Instant::now(), b.path(), None, initiation);
     initiation[140] ^= 1;
-    a.plane.on_wireguard(Instant::now(), b.path(), from, initiation);
+    a.plane.on_wireguard(Instant::now(), b.path(), None, initiation);
     assert_eq!(a.plane.net.stats.unknown_sessions, 3);
 }
 

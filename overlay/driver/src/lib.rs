@@ -12,6 +12,7 @@
 
 mod control;
 mod interfaces;
+mod kernel;
 pub mod netcheck;
 mod observe;
 mod offload;

@@ -14,7 +14,7 @@ mod split;
 #[cfg(test)]
 pub(crate) mod samples;
 
-pub(crate) use merge::Merger;
+pub(crate) use merge::{Joins, Merger};
 pub(crate) use packet::addresses;
 pub(crate) use split::{SEGMENT_BYTES, split};
 

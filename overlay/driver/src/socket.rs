@@ -6,9 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use nix::sys::socket::{setsockopt, sockopt};
+use overlay_tunnel::mangles_batches;
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
+use crate::kernel;
 use crate::tunnel::Detour;
 
 /// Kernel buffer in each direction: 8 MiB holds 30 ms of 2 Gbit/s. Without the privilege to force it the
@@ -24,6 +26,8 @@ pub(crate) struct Socket {
     udp: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    /// Datagrams go one by one, whatever the kernel offers.
+    lone: bool,
     detour: Arc<Detour>,
 }
 
@@ -40,7 +44,13 @@ impl Socket {
         };
         let state = UdpSocketState::new((&udp).into())?;
         let local = udp.local_addr()?;
-        Ok(Self { udp, state, local, detour: Arc::default() })
+        let lone = kernel::release().is_some_and(|release| mangles_batches(&release));
+        if lone {
+            tracing::warn!(
+                "this kernel damages batches of datagrams (Linux 7.0 to 7.1.4): they go one by one"
+            );
+        }
+        Ok(Self { udp, state, local, lone, detour: Arc::default() })
     }
 
     /// The bound address.
@@ -60,7 +70,7 @@ impl Socket {
 
     /// The most datagrams of one size that one system call takes.
     pub(crate) fn max_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        if self.lone { 1 } else { self.state.max_gso_segments() }
     }
 
     pub(crate) fn may_fragment(&self) -> bool {

@@ -6,9 +6,11 @@
 mod netlink;
 
 use std::io;
+use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
+use nix::libc;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 /// The largest superpacket that the kernel gives: with MTU 1412 its segments, sealed, still fit one
@@ -16,7 +18,8 @@ use tun_rs::{DeviceBuilder, SyncDevice};
 /// the kernel had to cut them in software).
 const GSO_MAX_BYTES: u32 = 60_000;
 
-/// A TUN device with segmentation offload (`IFF_VNET_HDR`, TSO and, from Linux 6.2, USO).
+/// A TUN device with segmentation offload (`IFF_VNET_HDR`, TSO and, from Linux 6.2, USO), where the kernel has
+/// it.
 ///
 /// It disappears when the last descriptor is closed.
 pub struct MeshDevice {
@@ -33,8 +36,16 @@ impl MeshDevice {
     /// When `/dev/net/tun` is missing, the caller may not administer the namespace, or the name is
     /// taken.
     pub fn open(name: &str, mtu: u16) -> io::Result<Self> {
-        let device =
-            DeviceBuilder::new().name(name).mtu(mtu).offload(true).enable(false).build_sync()?;
+        let build = |offload| {
+            DeviceBuilder::new().name(name).mtu(mtu).offload(offload).enable(false).build_sync()
+        };
+        let device = match build(true) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTTY)) => {
+                tracing::info!(%error, "the kernel's TUN devices have no offload: {name} is slow");
+                build(false)?
+            }
+            other => other?,
+        };
         device.set_nonblocking(true)?;
         if let Err(error) = netlink::set_gso_max_size(device.if_index()?, GSO_MAX_BYTES) {
             tracing::debug!(%error, "the kernel's default limits superpackets of {name}");
@@ -44,7 +55,7 @@ impl MeshDevice {
 
     /// The nonblocking descriptor, to be duplicated or passed to another process.
     ///
-    /// Every read and write carries a 10-byte virtio header in front of the IP packet.
+    /// Every read and write carries a 10-byte virtio header in front of the IP packet, where the kernel has that.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
     }
@@ -63,4 +74,18 @@ impl MeshDevice {
         self.device.add_address_v4(v4, v4_len)?;
         self.device.add_address_v6(v6, v6_len)
     }
+}
+
+/// Whether reads and writes of that device carry a virtio header. What is no TUN device is taken for one that
+/// has it.
+pub(crate) fn has_header(tun: BorrowedFd<'_>) -> bool {
+    // SAFETY: zeros are a valid value of the structure.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    // SAFETY: the request fills in a structure of that type, which lives until it is answered.
+    if unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNGETIFF, &mut request) } != 0 {
+        return true;
+    }
+    // SAFETY: the kernel has answered with the device's name and flags.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    i32::from(flags) & libc::IFF_VNET_HDR != 0
 }

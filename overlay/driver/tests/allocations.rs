@@ -20,8 +20,9 @@ const PACKETS: u64 = 20_000;
 /// Packets under way at a time.
 const WINDOW: u64 = 32;
 
-/// What timers, reports and probes may allocate meanwhile: one in a hundred packets.
-const ALLOWED: u64 = PACKETS / 100;
+/// Packets that are counted together. Timers and probes allocate now and then; what packets cost would show in
+/// every such run, were it one allocation in so many packets.
+const RUN: u64 = 320;
 
 /// The name of the data plane's threads.
 const WORKER: &[u8] = b"overlay";
@@ -129,10 +130,16 @@ async fn packets_cost_no_allocation_on_either_kind_of_path() {
     let count_on = |kind: &str| {
         // The tables and buffers grow to their size first.
         stream(&sides[0].job, &sides[1].job, PACKETS / 10);
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
-        stream(&sides[0].job, &sides[1].job, PACKETS);
-        let spent = ALLOCATIONS.load(Ordering::Relaxed) - before;
-        assert!(spent <= ALLOWED, "{spent} allocations for {PACKETS} packets, {kind}");
+        let mut spent: Vec<u64> = (0..PACKETS / RUN)
+            .map(|_| {
+                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                stream(&sides[0].job, &sides[1].job, RUN);
+                ALLOCATIONS.load(Ordering::Relaxed) - before
+            })
+            .collect();
+        spent.sort_unstable();
+        let median = spent[spent.len() / 2];
+        assert_eq!(median, 0, "allocations in runs of {RUN} packets, {kind}: {spent:?}");
     };
     count_on("relayed");
 

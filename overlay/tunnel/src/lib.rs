@@ -7,6 +7,7 @@
 
 mod congestion;
 mod datagrams;
+mod kernel;
 mod queue;
 mod stream;
 
@@ -17,6 +18,7 @@ use overlay_core::wire::tunnel::Target;
 
 pub use congestion::prepare;
 pub use datagrams::carry_datagrams;
+pub use kernel::mangles_batches;
 pub use queue::{Queue, Queued, queue};
 pub use stream::carry_stream;
 

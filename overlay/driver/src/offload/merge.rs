@@ -22,6 +22,17 @@ const MAX_MERGED: usize = 64;
 
 const NEEDS_CHECKSUM: u8 = 1;
 
+/// The superpackets that a device takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Joins {
+    /// None: it has no virtio header.
+    Nothing,
+    /// Those of TCP.
+    Tcp,
+    /// Those of UDP, too.
+    All,
+}
+
 /// Gathers packets into superpackets. `D` names the device that a packet is for.
 pub(crate) struct Merger<D> {
     slots: Vec<Slot<D>>,
@@ -63,9 +74,19 @@ impl<D: Copy + PartialEq> Merger<D> {
     /// Takes a packet: `frame` is [`HEADER_BYTES`] zeros and the packet.
     ///
     /// `write` is called for everything that is ready, each time with a whole frame.
-    pub(crate) fn push(&mut self, device: D, frame: &[u8], mut write: impl FnMut(D, &[u8])) {
+    pub(crate) fn push(
+        &mut self,
+        (device, joins): (D, Joins),
+        frame: &[u8],
+        mut write: impl FnMut(D, &[u8]),
+    ) {
         let packet = &frame[HEADER_BYTES..];
-        let mergeable = Shape::of(packet);
+        let mergeable = match joins {
+            // Nothing of such a device was ever gathered.
+            Joins::Nothing => return write(device, frame),
+            Joins::Tcp => Shape::of(packet).filter(|shape| shape.protocol == TCP),
+            Joins::All => Shape::of(packet),
+        };
         for slot in &mut self.slots {
             if slot.device != device || !slot.same_flow(packet) {
                 continue;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::x25519::PublicKey;
@@ -15,8 +15,9 @@ use tun_rs::VirtioNetHdr;
 
 use crate::MeshEvent;
 use crate::WireGuardSecret;
-use crate::offload::{HEADER_BYTES, SEGMENT_BYTES, split};
+use crate::offload::{HEADER_BYTES, Joins, SEGMENT_BYTES, split};
 use crate::stats::Stats;
+use crate::tun::has_header;
 
 /// Handshakes per second that a mesh looks at before it asks for cookies. Each costs an X25519
 /// operation (about 0.1 ms), so a flood takes at most a twentieth of a core.
@@ -49,8 +50,8 @@ pub(super) struct MeshPort {
     prefix: [u8; PREFIX_BYTES],
     members: Vec<Option<usize>>,
     keys: HashMap<[u8; 32], usize>,
-    /// The kernel takes UDP superpackets.
-    merges_udp: bool,
+    /// The superpackets that the device takes, as far as is known.
+    joins: Joins,
 }
 
 /// A pair as the core last described it.
@@ -70,6 +71,7 @@ impl MeshPort {
     ) -> Self {
         let public = PublicKey::from(secret.inner());
         let [prefix @ .., _, _] = id.ipv6(0).octets();
+        let joins = if has_header(tun.as_fd()) { Joins::All } else { Joins::Nothing };
         Self {
             id,
             tun,
@@ -87,7 +89,7 @@ impl MeshPort {
             prefix,
             members: vec![None; MAX_MEMBERS],
             keys: HashMap::new(),
-            merges_udp: true,
+            joins,
         }
     }
 
@@ -161,17 +163,23 @@ impl MeshPort {
         prefix == self.prefix && u16::from_be_bytes([high, low]) == index.saturating_add(1)
     }
 
+    /// The superpackets that the device takes, as far as is known.
+    pub(super) fn joins(&self) -> Joins {
+        self.joins
+    }
+
     /// Writes a frame to the device. What the device does not take is lost, as on any network.
     pub(super) fn write(&mut self, frame: &[u8], stats: &mut Stats) {
-        if !self.merges_udp && is_udp_superpacket(frame) {
-            self.write_in_pieces(frame, stats);
-            return;
-        }
-        match nix::unistd::write(&self.tun, frame) {
+        let bytes = match self.joins {
+            Joins::Nothing => &frame[HEADER_BYTES..],
+            Joins::Tcp if is_udp_superpacket(frame) => return self.write_in_pieces(frame, stats),
+            Joins::Tcp | Joins::All => frame,
+        };
+        match nix::unistd::write(&self.tun, bytes) {
             Ok(_) => {}
-            Err(Errno::EINVAL) if is_udp_superpacket(frame) => {
-                tracing::debug!(mesh = %self.id, "the kernel takes no UDP superpackets");
-                self.merges_udp = false;
+            Err(Errno::EINVAL) if self.joins == Joins::All && is_udp_superpacket(frame) => {
+                tracing::info!(mesh = %self.id, "the kernel takes no UDP superpackets");
+                self.joins = Joins::Tcp;
                 self.write_in_pieces(frame, stats);
             }
             Err(error) => {
@@ -181,6 +189,7 @@ impl MeshPort {
         }
     }
 
+    /// What was gathered before the kernel refused the first one.
     fn write_in_pieces(&self, frame: &[u8], stats: &mut Stats) {
         let mut packet = frame[HEADER_BYTES..].to_vec();
         let mut scratch = [0u8; SEGMENT_BYTES];
@@ -194,10 +203,13 @@ impl MeshPort {
         debug_assert!(cut.is_ok());
     }
 
-    /// Reads a frame from the device; none when there is nothing more.
+    /// Reads a frame from the device, header first; none when there is nothing more.
     pub(super) fn read(&mut self, frame: &mut [u8]) -> Option<usize> {
-        match nix::unistd::read(&self.tun, frame) {
-            Ok(len) if len > 0 => Some(len),
+        let from = if self.joins == Joins::Nothing { HEADER_BYTES } else { 0 };
+        // An empty header says that there is nothing to cut and nothing to sum.
+        frame[..from].fill(0);
+        match nix::unistd::read(&self.tun, &mut frame[from..]) {
+            Ok(len) if len > 0 => Some(from + len),
             Err(Errno::EAGAIN | Errno::EINTR) => None,
             other => {
                 let error =

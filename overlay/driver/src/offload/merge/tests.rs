@@ -12,7 +12,7 @@ fn merge(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut merger = Merger::new(0);
     let mut frames = Vec::new();
     for packet in packets {
-        merger.push(1, &plain_frame(packet), |_, frame| frames.push(frame.to_vec()));
+        merger.push((1, Joins::All), &plain_frame(packet), |_, frame| frames.push(frame.to_vec()));
     }
     merger.flush(|_, frame| frames.push(frame.to_vec()));
     frames
@@ -79,7 +79,7 @@ fn flows_and_devices_are_kept_apart() {
     for sequence in [0, 100] {
         for (device, addresses) in [(1, v4), (2, v4), (1, v6)] {
             let frame = plain_frame(&packet(addresses, TCP, sequence, TCP_ACK, &[device; 100]));
-            merger.push(device, &frame, |_, _| panic!("nothing is complete yet"));
+            merger.push((device, Joins::All), &frame, |_, _| panic!("nothing is complete yet"));
         }
     }
     merger.flush(|device, frame| frames.push((device, cut(frame).len(), frame[HEADER_BYTES] >> 4)));
@@ -101,5 +101,20 @@ fn more_flows_than_slots_lose_nothing() {
 fn shortest_packets_pass() {
     for packet in [vec![0x45; 20], vec![0x60; 40], vec![0x45], [0x45; 28].to_vec()] {
         assert_eq!(merge(std::slice::from_ref(&packet)), [plain_frame(&packet)]);
+    }
+}
+
+#[test]
+fn a_device_is_given_what_it_takes() {
+    let [v4, _] = addresses();
+    let tcp = [0, 100].map(|sequence| packet(v4, TCP, sequence, TCP_ACK, &[7; 100]));
+    let udp = packet(v4, UDP, 0, 0, &[7; 100]);
+    for (joins, frames) in [(Joins::All, 2), (Joins::Tcp, 3), (Joins::Nothing, 4)] {
+        let (mut merger, mut written) = (Merger::new(0), 0);
+        for packet in tcp.iter().chain([&udp, &udp]) {
+            merger.push((1, joins), &plain_frame(packet), |_, _| written += 1);
+        }
+        merger.flush(|_, _| written += 1);
+        assert_eq!(written, frames, "{joins:?}");
     }
 }

@@ -10,7 +10,7 @@ use quinn_udp::EcnCodepoint;
 
 use super::super::reports::Notice;
 use super::super::session::Opened;
-use super::Plane;
+use super::{MeshPort, Plane};
 use crate::offload::{HEADER_BYTES, addresses, ecn};
 
 /// The longest reply that handling an initiation may give (a cookie, 64 bytes).
@@ -67,7 +67,8 @@ impl Plane {
         head.fill(0);
         let (meshes, stats) = (&mut self.meshes, &mut self.net.stats);
         let device = session.mesh;
-        self.merger.push(device, &self.plain[..HEADER_BYTES + len], |device, frame| {
+        let Some(joins) = meshes.get(device).map(MeshPort::joins) else { return };
+        self.merger.push((device, joins), &self.plain[..HEADER_BYTES + len], |device, frame| {
             if let Some(mesh) = meshes.get_mut(device) {
                 mesh.write(frame, stats);
             }

@@ -1,14 +1,17 @@
-//! Real TUN devices in network namespaces, one thread each, with TCP through them.
+//! Real TUN devices in network namespaces, one thread each, with TCP and UDP through them: on this kernel,
+//! and on ones that lack one or another offload (see [`kernel`]).
 //!
 //! Entering a user namespace needs a process with one thread, so this is a plain program: it makes
 //! the namespace first (unless it is root already), then the threads. Needs `/dev/net/tun`.
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
+mod kernel;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -16,7 +19,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fs, io};
 
+use kernel::Lack;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{setsockopt, sockopt};
 use overlay_core::control::PathReport;
 use overlay_core::netmap::{IPV4_PREFIX_LEN, IPV6_PREFIX_LEN};
 use overlay_driver::tun::MeshDevice;
@@ -29,7 +34,14 @@ const MTU: u16 = 1412;
 const PORT: u16 = 5000;
 
 /// Enough for thousands of segments, little enough for a slow machine.
-const TRANSFER_BYTES: usize = 16 << 20;
+const TRANSFER_BYTES: usize = 8 << 20;
+
+/// Datagrams that are sent as one superpacket, where the kernel can.
+const DATAGRAMS: usize = 30;
+const DATAGRAM_BYTES: usize = 1000;
+
+/// Sockets of the test that may each learn for themselves that batches are refused, with some to spare.
+const SOCKETS: u64 = 8;
 
 /// What a job's thread is asked to do, in its own network namespace.
 enum Task {
@@ -38,6 +50,10 @@ enum Task {
     Serve,
     /// Connect to that member and write that many bytes.
     Send(u16, usize),
+    /// Take so many datagrams.
+    Take,
+    /// Send so many to that member.
+    Throw(u16),
 }
 
 /// A thread that stands for a job.
@@ -58,10 +74,20 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(tcp_crosses_relayed_and_direct());
+    for lack in [
+        Lack::Nothing,
+        Lack::UdpSegmentation,
+        Lack::Offload,
+        Lack::UdpSuperpackets,
+        Lack::VirtioHeader,
+        Lack::SoundBatches,
+    ] {
+        kernel::become_one_without(lack);
+        runtime.block_on(packets_cross_relayed_and_direct(lack));
+    }
 }
 
-async fn tcp_crosses_relayed_and_direct() {
+async fn packets_cross_relayed_and_direct(lack: Lack) {
     let coordinator = Coordinator::new();
     let _server = coordinator.serve().await;
     let [(job_a, overlay_a, mesh_a), (job_b, overlay_b, mesh_b)] =
@@ -83,10 +109,28 @@ async fn tcp_crosses_relayed_and_direct() {
         let direct = PathReport::Direct { endpoint: peer.local_addr() };
         wait_for("a direct path", async || path_of(&mesh.pairs().await) == direct).await;
     }
+    let (relayed, _) = kernel::counts();
     transfer(&job_b, &job_a);
+    throw(&job_b, &job_a);
 
+    let (batches, refused) = kernel::counts();
+    match lack {
+        Lack::Nothing => assert!(batches > relayed && refused == 0, "{batches} {refused}"),
+        Lack::UdpSegmentation => assert!(batches == 0 && refused > 0, "{batches} {refused}"),
+        // Nobody asks for ever.
+        Lack::Offload => assert!(batches == 0 && (1..=SOCKETS).contains(&refused), "{refused}"),
+        // Two devices are made without; the first superpacket that is refused is the last.
+        Lack::UdpSuperpackets => assert!(batches > relayed && refused == 3, "{refused}"),
+        Lack::VirtioHeader => assert!(batches > relayed && refused == 2, "{refused}"),
+        // The relay, which runs here too, is idle meanwhile.
+        Lack::SoundBatches => assert_eq!((batches, refused), (relayed, 0)),
+    }
+    for overlay in [&overlay_a, &overlay_b] {
+        let stats = overlay.stats().await;
+        let lost = stats.tun_write_errors + stats.udp_send_errors + stats.dropped_packets;
+        assert_eq!((stats.spoofed_packets, lost), (0, 0), "{lack:?}: {stats:?}");
+    }
     let stats = overlay_a.stats().await;
-    assert_eq!((stats.spoofed_packets, stats.tun_write_errors), (0, 0));
     let both_ways = 2 * TRANSFER_BYTES as u64;
     assert!(stats.tun_sent_bytes + stats.tun_received_bytes > both_ways);
     for overlay in [overlay_a, overlay_b] {
@@ -109,6 +153,14 @@ fn transfer(from: &Job, to: &Job) {
     assert_eq!(to.answer(), TRANSFER_BYTES);
 }
 
+/// A superpacket of UDP, or as many datagrams.
+fn throw(from: &Job, to: &Job) {
+    to.ask(Task::Take);
+    from.ask(Task::Throw(to.index));
+    assert_eq!(from.answer(), DATAGRAMS * DATAGRAM_BYTES);
+    assert_eq!(to.answer(), DATAGRAMS * DATAGRAM_BYTES);
+}
+
 impl Job {
     /// Starts the thread, and gives the descriptor of the device that it opened.
     fn start(index: u16) -> (Self, OwnedFd) {
@@ -119,9 +171,9 @@ impl Job {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
             let device = MeshDevice::open("mesh0", MTU).expect("a TUN device");
             opened.send(device.descriptor().try_clone_to_owned().expect("a duplicate")).ok();
-            let mut listener = None;
+            let mut bound = None;
             while let Ok(task) = asked.recv() {
-                answers.send(perform(task, &device, &mut listener).expect("the task")).ok();
+                answers.send(perform(task, &device, &mut bound).expect("the task")).ok();
             }
         });
         let descriptor = descriptor.recv().expect("the device's descriptor");
@@ -151,17 +203,21 @@ impl Drop for Job {
 fn perform(
     task: Task,
     device: &MeshDevice,
-    listener: &mut Option<TcpListener>,
+    bound: &mut Option<(TcpListener, UdpSocket)>,
 ) -> io::Result<usize> {
     match task {
         Task::Configure(index) => {
             let (v4, v6) = (MESH.ipv4(index), MESH.ipv6(index));
             device.set_addresses(v4, IPV4_PREFIX_LEN, v6, IPV6_PREFIX_LEN)?;
-            *listener = Some(TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT))?);
+            let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT))?;
+            let datagrams = UdpSocket::bind((v4, PORT))?;
+            datagrams.set_read_timeout(Some(Duration::from_secs(20)))?;
+            *bound = Some((listener, datagrams));
             Ok(0)
         }
         Task::Serve => {
-            let (mut stream, _) = listener.as_ref().expect("configured").accept()?;
+            let (listener, _) = bound.as_ref().expect("configured");
+            let (mut stream, _) = listener.accept()?;
             let mut bytes = vec![0u8; 64 * 1024];
             let mut total = 0;
             loop {
@@ -179,6 +235,24 @@ fn perform(
             let bytes: Vec<u8> = (0..len).map(byte).collect();
             stream.write_all(&bytes)?;
             Ok(len)
+        }
+        Task::Take => {
+            let (_, socket) = bound.as_ref().expect("configured");
+            let mut buffer = [0u8; 2 * DATAGRAM_BYTES];
+            for number in 0..DATAGRAMS {
+                let len = socket.recv(&mut buffer)?;
+                assert!(len == DATAGRAM_BYTES && buffer[..len].iter().all(|b| *b == number as u8));
+            }
+            Ok(DATAGRAMS * DATAGRAM_BYTES)
+        }
+        Task::Throw(index) => {
+            let (_, socket) = bound.as_ref().expect("configured");
+            socket.connect((MESH.ipv4(index), PORT))?;
+            let bytes: Vec<u8> = (0..DATAGRAMS).flat_map(|n| [n as u8; DATAGRAM_BYTES]).collect();
+            if setsockopt(socket, sockopt::UdpGsoSegment, &(DATAGRAM_BYTES as i32)).is_ok() {
+                return socket.send(&bytes);
+            }
+            bytes.chunks(DATAGRAM_BYTES).map(|datagram| socket.send(datagram)).sum()
         }
     }
 }

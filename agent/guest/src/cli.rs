@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -47,6 +48,10 @@ enum Command {
         /// hour for each peer. Cheap routers have failed under such, and some providers take it for an attack.
         #[arg(long)]
         allow_birthday_probing: bool,
+        /// Threads that carry the jobs' packets, each for its share of the peers: more of them serve many peers
+        /// faster, and one peer no faster. By default one for every two cores, at least one.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+        workers: Option<u16>,
         /// Appends what happens to jobs and their networks to this file, for debugging: one JSON object a
         /// line, with `mono_us` and `unix_us` (microseconds of the machine's monotonic clock and since
         /// 1970) and `event`: agent-started, mesh-joined, path (direct, relayed or none, and the reason;
@@ -191,15 +196,17 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             advertise,
             no_port_mapping,
             allow_birthday_probing: birthday_probing,
+            workers,
             events,
             metrics,
         } => {
             let token = join.as_deref().map(parse_token).transpose()?;
             let port_mapping = !no_port_mapping;
+            let workers = workers.and_then(NonZeroU16::new);
             let options = RunOptions {
                 token,
                 offer: offer.offer(),
-                socket: SocketOptions { bind, advertise, port_mapping, birthday_probing },
+                socket: SocketOptions { bind, advertise, port_mapping, birthday_probing, workers },
                 events,
                 metrics,
             };

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use data_encoding::HEXLOWER;
 use overlay_core::ids::MeshId;
 use overlay_driver::{
     ControlConfig, JoinError, Leases, Overlay, OverlayConfig, StartError, TunnelConfig,
+    default_workers,
 };
 use zeroize::Zeroizing;
 
@@ -64,6 +66,8 @@ pub struct SocketOptions {
     pub port_mapping: bool,
     /// Whether many ports may be tried to meet a peer by chance.
     pub birthday_probing: bool,
+    /// Threads that carry the packets; none: as many as suit the machine.
+    pub workers: Option<NonZeroU16>,
 }
 
 impl MeshNetwork {
@@ -91,6 +95,7 @@ impl MeshNetwork {
             Ok::<_, NetworkError>(OverlayConfig {
                 port_mapping,
                 birthday_probing,
+                workers: options.workers.unwrap_or_else(default_workers),
                 observer,
                 ..config
             })
@@ -164,6 +169,7 @@ pub fn overlay_config(
         observer,
         port_mapping,
         birthday_probing: false,
+        workers: NonZeroU16::MIN,
     })
 }
 

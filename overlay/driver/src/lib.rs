@@ -30,7 +30,9 @@ mod worker;
 
 pub use control::ControlConfig;
 pub use observe::{Observed, Observer};
-pub use overlay::{JoinError, Mesh, MeshEvent, Overlay, OverlayConfig, StartError};
+pub use overlay::{
+    JoinError, Mesh, MeshEvent, Overlay, OverlayConfig, StartError, default_workers,
+};
 pub use port_mapping::Leases;
 pub use secret::WireGuardSecret;
 pub use stats::Stats;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +58,14 @@ pub struct OverlayConfig {
     pub port_mapping: Option<Leases>,
     /// Whether the volunteer allows to meet peers by trying many ports, where nothing else leads to a direct path.
     pub birthday_probing: bool,
+    /// Threads of the data plane, among which the peers are divided; see [`default_workers`].
+    pub workers: NonZeroU16,
+}
+
+/// One worker for every two of this machine's cores, at least one: jobs need the others.
+pub fn default_workers() -> NonZeroU16 {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    u16::try_from(cores / 2).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN)
 }
 
 /// The overlay could not be started.
@@ -153,6 +162,7 @@ impl Overlay {
             Arc::clone(&queue),
             Arc::clone(&board),
             config.observer,
+            config.workers,
         )
         .map_err(StartError::Worker)?;
         if !config.advertise.is_empty() {

@@ -40,3 +40,48 @@ pub struct Stats {
     /// Packets that the TUN device did not take.
     pub tun_write_errors: u64,
 }
+
+impl Stats {
+    /// The sum of both, counter by counter.
+    pub(crate) fn plus(mut self, other: &Self) -> Self {
+        let Self {
+            udp_sent_datagrams,
+            udp_sent_bytes,
+            udp_send_errors,
+            udp_received_datagrams,
+            udp_received_bytes,
+            unknown_datagrams,
+            unknown_sessions,
+            refused_packets,
+            quic_overflows,
+            tun_sent_packets,
+            tun_sent_bytes,
+            tun_received_packets,
+            tun_received_bytes,
+            spoofed_packets,
+            congested_packets,
+            unroutable_packets,
+            dropped_packets,
+            tun_write_errors,
+        } = other;
+        self.udp_sent_datagrams += udp_sent_datagrams;
+        self.udp_sent_bytes += udp_sent_bytes;
+        self.udp_send_errors += udp_send_errors;
+        self.udp_received_datagrams += udp_received_datagrams;
+        self.udp_received_bytes += udp_received_bytes;
+        self.unknown_datagrams += unknown_datagrams;
+        self.unknown_sessions += unknown_sessions;
+        self.refused_packets += refused_packets;
+        self.quic_overflows += quic_overflows;
+        self.tun_sent_packets += tun_sent_packets;
+        self.tun_sent_bytes += tun_sent_bytes;
+        self.tun_received_packets += tun_received_packets;
+        self.tun_received_bytes += tun_received_bytes;
+        self.spoofed_packets += spoofed_packets;
+        self.congested_packets += congested_packets;
+        self.unroutable_packets += unroutable_packets;
+        self.dropped_packets += dropped_packets;
+        self.tun_write_errors += tun_write_errors;
+        self
+    }
+}

@@ -1,10 +1,12 @@
-//! The data plane: one thread that owns the socket's receiving side, the TUN devices and the core.
+//! The data plane: one thread that owns the socket's receiving side, the TUN devices and the core, and
+//! others for shares of the peers, if asked for (see [`crew`]).
 //!
 //! It runs each packet to completion: measured on two cores, one thread beats any split of the work,
 //! since it wakes least and keeps the order. A turn polls, then takes a bounded share of commands,
 //! datagrams, device frames and timers, then sends what has gathered.
 
 mod command;
+mod crew;
 mod effects;
 mod mesh;
 mod net;
@@ -15,12 +17,14 @@ mod receive;
 mod receivers;
 mod reports;
 mod session;
+mod share;
 mod sides;
 mod slab;
 mod sleep;
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -35,11 +39,13 @@ use quinn_udp::RecvMeta;
 use tokio::sync::mpsc;
 
 pub(crate) use command::{Command, WorkerHandle};
+use crew::Crew;
 use effects::Brain;
 use net::Net;
 use plane::Plane;
 use poll_set::PollSet;
 use receive::{Receiver, datagrams};
+use share::Share;
 use sleep::SleepWatch;
 
 use crate::control::Board;
@@ -83,13 +89,14 @@ struct Ready {
     sides: bool,
 }
 
-/// Starts the thread. It ends with [`Command::Stop`] or when every handle is gone.
+/// Starts the threads, `workers` in number. They end with [`Command::Stop`] or when every handle is gone.
 pub(crate) fn spawn(
     id: NodeId,
     socket: Arc<Socket>,
     quic: Arc<QuicQueue>,
     board: Arc<Board>,
     observer: Option<Observer>,
+    workers: NonZeroU16,
 ) -> io::Result<(WorkerHandle, thread::JoinHandle<()>)> {
     let (sender, commands) = mpsc::channel(COMMAND_LIMIT);
     let (wake_sender, wake) = UnixStream::pair()?;
@@ -97,7 +104,11 @@ pub(crate) fn spawn(
     wake.set_nonblocking(true)?;
     let now = Instant::now();
     let node = Node::new(NodeConfig { id, seed: rand::random() }, now);
-    let mut plane = Plane::new(Net::new(Arc::clone(&socket)), board, now);
+    let wake_sender = Arc::new(wake_sender);
+    let workers = u32::from(workers.get());
+    let crew = Crew::start(workers, &socket, &wake_sender, now)?;
+    let share = Share::new(0, workers);
+    let mut plane = Plane::new(Net::new(Arc::clone(&socket)), board, now, share, crew);
     plane.observer = observer;
     let worker = Worker {
         socket,
@@ -112,7 +123,7 @@ pub(crate) fn spawn(
         sleeps: SleepWatch::new(),
     };
     let thread = thread::Builder::new().name("overlay".into()).spawn(move || worker.run())?;
-    Ok((WorkerHandle { commands: sender, wake: Arc::new(wake_sender) }, thread))
+    Ok((WorkerHandle { commands: sender, wake: wake_sender }, thread))
 }
 
 impl Worker {
@@ -132,15 +143,22 @@ impl Worker {
     fn turn(&mut self) -> io::Result<ControlFlow<()>> {
         let ready = self.wait()?;
         let now = Instant::now();
-        if ready.woken && self.take_commands(now).is_break() {
-            self.brain.plane.net.flush();
-            return Ok(ControlFlow::Break(()));
+        if ready.woken {
+            if self.take_commands(now).is_break() {
+                self.brain.plane.net.flush();
+                return Ok(ControlFlow::Break(()));
+            }
+            self.brain.plane.hear_crew();
+            self.brain.take_notices(Instant::now());
         }
         if ready.socket {
             self.take_datagrams();
         }
         if ready.sides {
-            self.take_side_datagrams();
+            self.brain.plane.take_side_datagrams();
+            self.brain.take_notices(Instant::now());
+            self.brain.plane.flush_devices();
+            self.brain.plane.net.flush();
         }
         for index in 0..self.readable.len() {
             self.brain.plane.on_device_readable(now, self.readable[index]);
@@ -169,7 +187,8 @@ impl Worker {
         // Whole milliseconds, rounded up: a sleep that ends early would only be repeated.
         let sleep = until.saturating_duration_since(now) + Duration::from_micros(999);
         let timeout = PollTimeout::try_from(sleep).unwrap_or(PollTimeout::ZERO);
-        let open = || plane.meshes().filter(|(_, mesh)| mesh.is_readable());
+        let crowded = plane.crew.is_crowded();
+        let open = || plane.meshes().filter(|(_, mesh)| !crowded && mesh.is_readable());
         self.polled.clear();
         self.polled.add(self.socket.as_fd());
         self.polled.add(self.wake.as_fd());
@@ -233,36 +252,6 @@ impl Worker {
                 break;
             }
         }
-    }
-
-    /// What came to ports beside the socket: WireGuard's packets of the endpoint that each is for.
-    fn take_side_datagrams(&mut self) {
-        let Self { brain, .. } = self;
-        let mut buffer = vec![0; 65_536];
-        for (from, number) in brain.plane.net.sides.names() {
-            for _ in 0..sides::BATCH {
-                let Some(len) = brain.plane.net.sides.receive((from, number), &mut buffer) else {
-                    break;
-                };
-                let now = Instant::now();
-                brain.plane.net.stats.udp_received_datagrams += 1;
-                brain.plane.net.stats.udp_received_bytes += len as u64;
-                if Demux::classify(&buffer[..len]) != Class::WireGuard {
-                    brain.plane.net.stats.unknown_datagrams += 1;
-                    continue;
-                }
-                let before = brain.plane.notices.len();
-                let via = Path::Direct(from);
-                brain.plane.on_wireguard(now, via, None, &buffer[..len]);
-                // A session has opened it: that is the port that the peer can reach.
-                if brain.plane.notices.len() > before {
-                    brain.plane.net.sides.make_use(from, Some(number));
-                }
-                brain.take_notices(now);
-            }
-        }
-        brain.plane.flush_devices();
-        brain.plane.net.flush();
     }
 
     /// What came through the tunnel, as if the socket had received it.

@@ -1,6 +1,7 @@
 //! Between the core and the data plane: every command to an input, every output to an effect.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use overlay_core::control::ToNode;
@@ -10,9 +11,10 @@ use overlay_core::{Input, MeshId, Node, NodeId, Output, Path};
 use tokio::sync::oneshot;
 
 use super::command::Command;
+use super::crew::Order;
 use super::mesh::MeshPort;
 use super::pings::Pings;
-use super::plane::Plane;
+use super::plane::{Plane, SessionNames};
 use super::reports::Notice;
 use super::session::Role;
 use crate::observe::Observed;
@@ -67,9 +69,11 @@ impl Brain {
                 let result = if self.plane.mesh(mesh).is_some() {
                     Err(JoinError::AlreadyJoined(mesh))
                 } else {
-                    self.plane.add_mesh(MeshPort::new(mesh, tun, secret, events));
-                    self.feed(now, Input::JoinMesh(mesh));
-                    Ok(())
+                    let joined = self.join(MeshPort::new(mesh, tun, secret, events));
+                    if joined.is_ok() {
+                        self.feed(now, Input::JoinMesh(mesh));
+                    }
+                    joined
                 };
                 // Whoever asked may have given up: the end of `Overlay::join` then leaves again.
                 let _ = reply.send(result);
@@ -89,7 +93,7 @@ impl Brain {
             Command::HostEndpoints(endpoints) => self.feed(now, Input::HostEndpoints(endpoints)),
             Command::PortMapped(endpoints) => self.feed(now, Input::PortMapped(endpoints)),
             Command::Stats(reply) => {
-                let _ = reply.send(self.plane.net.stats);
+                let _ = reply.send(self.plane.stats());
             }
             Command::View(reply) => {
                 let _ = reply.send(View {
@@ -97,7 +101,7 @@ impl Brain {
                     node: self.node.snapshot(),
                     seen: self.seen,
                     meshes: self.plane.mesh_views(),
-                    stats: self.plane.net.stats,
+                    stats: self.plane.stats(),
                 });
             }
             Command::Ping { peer, via, size, reply } => self.ping(now, peer, via, size, reply),
@@ -117,6 +121,14 @@ impl Brain {
         ControlFlow::Continue(())
     }
 
+    /// Enters a mesh, with every worker.
+    fn join(&mut self, port: MeshPort) -> Result<(), JoinError> {
+        let order = || Ok(Order::Join(Box::new(port.duplicate()?)));
+        self.plane.crew.try_order_all(order).map_err(JoinError::Device)?;
+        self.plane.add_mesh(port);
+        Ok(())
+    }
+
     fn ping(
         &mut self,
         now: Instant,
@@ -128,7 +140,8 @@ impl Brain {
         match self.plane.path_to(peer, via) {
             Ok((session, path)) => {
                 if let Some(packet) = self.pings.begin(now, path, size, reply) {
-                    self.plane.probe(session, path, &packet);
+                    let probe = Output::Probe { session, via: path, bytes: packet };
+                    carry_out(now, &mut self.plane, probe);
                     self.plane.net.flush();
                 }
             }
@@ -201,11 +214,15 @@ impl Brain {
     }
 }
 
-fn carry_out(now: Instant, plane: &mut Plane, output: Output) {
+/// Does what the core wants done, or has the worker do it whose peer it concerns.
+pub(super) fn carry_out(now: Instant, plane: &mut Plane, output: Output) {
+    let Some(output) = plane.delegate(output) else { return };
     match output {
         Output::Transmit { to, bytes } => plane.net.send(to, &bytes),
         Output::AddSession { session, peer_key, index, initiator, lazy } => {
-            plane.add_session(now, session, peer_key, index, Role { initiator, lazy });
+            let role = Role { initiator, lazy };
+            let names = SessionNames { key: session, peer_key, index, role };
+            plane.add_session(now, names, Arc::default());
         }
         Output::RemoveSession(session) => plane.remove_session(session),
         Output::Initiate { session, via } => plane.initiate(session, &via),

@@ -13,6 +13,7 @@ use overlay_core::{MeshId, Netmap, NodeId, PairState, WireGuardKey};
 use tokio::sync::mpsc;
 use tun_rs::VirtioNetHdr;
 
+use super::session::Counts;
 use crate::MeshEvent;
 use crate::WireGuardSecret;
 use crate::offload::{HEADER_BYTES, Joins, SEGMENT_BYTES, split};
@@ -48,10 +49,24 @@ pub(super) struct MeshPort {
     closed: bool,
     own: Option<(Ipv4Addr, Ipv6Addr)>,
     prefix: [u8; PREFIX_BYTES],
-    members: Vec<Option<usize>>,
-    keys: HashMap<[u8; 32], usize>,
+    members: Vec<Option<Place>>,
+    keys: HashMap<[u8; 32], Place>,
     /// The superpackets that the device takes, as far as is known.
     joins: Joins,
+}
+
+/// Where a member's session is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// In this plane, under that number.
+    Here(usize),
+    /// With another worker. The ticket tells it from a former session of the same member.
+    There {
+        /// The worker.
+        number: u32,
+        /// See above.
+        ticket: u32,
+    },
 }
 
 /// A pair as the core last described it.
@@ -104,14 +119,14 @@ impl MeshPort {
         !self.closed && self.own.is_some()
     }
 
-    pub(super) fn add_member(&mut self, index: u16, key: WireGuardKey, session: usize) {
+    pub(super) fn add_member(&mut self, index: u16, key: WireGuardKey, session: Place) {
         if let Some(member) = self.members.get_mut(usize::from(index)) {
             *member = Some(session);
             self.keys.insert(key.0, session);
         }
     }
 
-    pub(super) fn remove_member(&mut self, index: u16, key: WireGuardKey, session: usize) {
+    pub(super) fn remove_member(&mut self, index: u16, key: WireGuardKey, session: Place) {
         if let Some(member) = self.members.get_mut(usize::from(index))
             && *member == Some(session)
         {
@@ -122,13 +137,27 @@ impl MeshPort {
         }
     }
 
+    /// What a session that ends has counted.
+    pub(super) fn keep_counts(&mut self, peer: NodeId, counts: &Counts) {
+        let (sent, received) = counts.read();
+        let pair = self.pairs.entry(peer).or_default();
+        pair.sent_before += sent;
+        pair.received_before += received;
+    }
+
+    /// A port for another worker: the same device and key, without the owner's side.
+    pub(super) fn duplicate(&self) -> io::Result<Self> {
+        let (events, _) = mpsc::channel(1);
+        Ok(Self::new(self.id, self.tun.try_clone()?, self.secret.clone(), events))
+    }
+
     /// The session of the member with that WireGuard key.
-    pub(super) fn session_of_key(&self, key: &[u8; 32]) -> Option<usize> {
+    pub(super) fn session_of_key(&self, key: &[u8; 32]) -> Option<Place> {
         self.keys.get(key).copied()
     }
 
     /// The session of the member with that address.
-    pub(super) fn session_of_address(&self, address: IpAddr) -> Option<usize> {
+    pub(super) fn session_of_address(&self, address: IpAddr) -> Option<Place> {
         let place = match address {
             IpAddr::V4(v4) => match v4.octets() {
                 [10, 128, high, low] => u16::from_be_bytes([high, low]),
@@ -238,7 +267,7 @@ mod tests {
         let mut port =
             MeshPort::new(id, tun.into(), WireGuardSecret::generate(), mpsc::channel(1).0);
         port.set_own_index(0);
-        port.add_member(1, WireGuardKey([1; 32]), 7);
+        port.add_member(1, WireGuardKey([1; 32]), Place::Here(7));
         port
     }
 
@@ -246,13 +275,15 @@ mod tests {
     fn members_are_found_by_either_address() {
         let mut port = port();
         let id = port.id;
-        assert_eq!(port.session_of_address(id.ipv4(1).into()), Some(7));
-        assert_eq!(port.session_of_address(id.ipv6(1).into()), Some(7));
-        assert_eq!(port.session_of_key(&[1; 32]), Some(7));
+        assert_eq!(port.session_of_address(id.ipv4(1).into()), Some(Place::Here(7)));
+        assert_eq!(port.session_of_address(id.ipv6(1).into()), Some(Place::Here(7)));
+        assert_eq!(port.session_of_key(&[1; 32]), Some(Place::Here(7)));
         for stranger in ["10.128.0.0", "10.128.0.3", "10.129.0.2", "fe80::2", "ff02::1"] {
             assert_eq!(port.session_of_address(stranger.parse().unwrap()), None, "{stranger}");
         }
-        port.remove_member(1, WireGuardKey([1; 32]), 7);
+        port.remove_member(1, WireGuardKey([1; 32]), Place::There { number: 7, ticket: 0 });
+        assert_eq!(port.session_of_key(&[1; 32]), Some(Place::Here(7)));
+        port.remove_member(1, WireGuardKey([1; 32]), Place::Here(7));
         assert_eq!(port.session_of_address(id.ipv4(1).into()), None);
         assert_eq!(port.session_of_key(&[1; 32]), None);
     }

@@ -1,5 +1,6 @@
 //! The data plane's tables: meshes, sessions, selected paths.
 
+mod away;
 mod inbound;
 mod outbound;
 mod view;
@@ -16,15 +17,19 @@ use overlay_core::{
     WireGuardKey,
 };
 
-use super::mesh::{MeshPort, Pair};
+use super::crew::{Crew, Order};
+use super::mesh::{MeshPort, Pair, Place};
 use super::net::Net;
 use super::receivers::Receivers;
 use super::reports::Notice;
-use super::session::{Expired, Role, Selected, Session, SessionConfig};
+use super::session::{Counts, Expired, Role, Selected, Session, SessionConfig};
+use super::share::Share;
 use super::slab::Slab;
 use crate::control::Board;
 use crate::observe::{self, Observed, Observer};
 use crate::offload::{FRAME_BYTES, Merger, SEGMENT_BYTES};
+use crate::stats::Stats;
+use away::Away;
 
 /// Peers whose selected path is remembered while no mesh is shared with them. Chosen: four of the
 /// largest meshes.
@@ -50,6 +55,11 @@ pub(super) struct Plane {
     sessions: Slab<Session>,
     session_slots: HashMap<SessionKey, usize>,
     receivers: Receivers,
+    /// Which peers' sessions are here.
+    share: Share,
+    /// The workers that have the others'.
+    pub(super) crew: Crew,
+    away: Away,
     paths: HashMap<NodeId, Selected>,
     /// What the selected paths carry, where that is less than usual.
     mtus: HashMap<NodeId, usize>,
@@ -69,7 +79,9 @@ pub(super) struct Plane {
 }
 
 impl Plane {
-    pub(super) fn new(net: Net, board: Arc<Board>, now: Instant) -> Self {
+    /// `share` says which sessions are this worker's; `crew` has the others, unless there are none or this is
+    /// one of it.
+    pub(super) fn new(net: Net, board: Arc<Board>, now: Instant, share: Share, crew: Crew) -> Self {
         Self {
             net,
             notices: VecDeque::new(),
@@ -78,6 +90,9 @@ impl Plane {
             sessions: Slab::new(),
             session_slots: HashMap::new(),
             receivers: Receivers::default(),
+            share,
+            crew,
+            away: Away::default(),
             paths: HashMap::new(),
             mtus: HashMap::new(),
             channels: HashMap::new(),
@@ -99,8 +114,18 @@ impl Plane {
         }
     }
 
+    /// Takes what the other workers' sessions noticed.
+    pub(super) fn hear_crew(&mut self) {
+        self.crew.hear(&mut self.notices);
+    }
+
+    /// The counters of all workers.
+    pub(super) fn stats(&self) -> Stats {
+        self.net.stats.plus(&self.crew.stats())
+    }
+
     pub(super) fn has_sessions(&self) -> bool {
-        !self.session_slots.is_empty()
+        !self.session_slots.is_empty() || !self.away.is_empty()
     }
 
     pub(super) fn meshes(&self) -> impl Iterator<Item = (usize, &MeshPort)> {
@@ -130,6 +155,8 @@ impl Plane {
         mesh.netmap = Some(netmap.clone());
         if let Some(member) = netmap.members.iter().find(|member| member.node == node) {
             mesh.set_own_index(member.index);
+            let (id, index) = (mesh.id, member.index);
+            self.crew.order_all(|| Order::OwnIndex(id, index));
         }
         if is_other_era {
             // A coordinator that was started anew knows nothing of the pairs.
@@ -141,11 +168,15 @@ impl Plane {
     /// Forgets a mesh and what is left of its sessions.
     pub(super) fn remove_mesh(&mut self, id: MeshId, report: Vec<PairReport>) {
         let Some(slot) = self.mesh_slots.remove(&id) else { return };
-        let left: Vec<_> =
-            self.session_slots.keys().filter(|key| key.mesh == id).copied().collect();
+        let of_mesh = |key: &&SessionKey| key.mesh == id;
+        let left: Vec<_> = self.session_slots.keys().filter(of_mesh).copied().collect();
         for key in left {
             self.remove_session(key);
         }
+        for key in self.away.sessions_of(id) {
+            self.forget_away(key);
+        }
+        self.crew.order_all(|| Order::Leave(id));
         self.meshes.remove(slot);
         self.observe(|| Observed::Pairs { mesh: id, pairs: report.clone() });
         self.observe(|| Observed::Left(id));
@@ -157,24 +188,22 @@ impl Plane {
         if self.channels.len() < MAX_REMEMBERED_PATHS {
             self.channels.insert(peer, channel);
         }
+        let owner = self.share.owner(peer);
+        if !self.share.is_own(owner) {
+            self.crew.order(owner, Order::Channel(peer, channel));
+        }
         for (_, session) in self.sessions.iter_mut().filter(|(_, s)| s.key.peer == peer) {
             session.fallback = Some(channel);
         }
     }
 
-    pub(super) fn add_session(
-        &mut self,
-        now: Instant,
-        key: SessionKey,
-        peer_key: WireGuardKey,
-        index: u16,
-        role: Role,
-    ) {
+    pub(super) fn add_session(&mut self, now: Instant, names: SessionNames, counts: Arc<Counts>) {
+        let SessionNames { key, peer_key, index, role } = names;
         self.remove_session(key);
         let receiver = self.unused_receiver();
         let Some(&mesh) = self.mesh_slots.get(&key.mesh) else { return };
         let Some(port) = self.meshes.get_mut(mesh) else { return };
-        let config = SessionConfig { key, mesh, index, peer_key, role };
+        let config = SessionConfig { key, mesh, index, peer_key, role, counts };
         let mut session = Session::new(now, config, port.secret.inner(), receiver);
         session.fallback = self.channels.get(&key.peer).copied();
         if let Some(mtu) = self.mtus.get(&key.peer) {
@@ -186,7 +215,7 @@ impl Plane {
         let slot = self.sessions.insert(session);
         self.session_slots.insert(key, slot);
         self.receivers.insert(receiver, slot);
-        port.add_member(index, peer_key, slot);
+        port.add_member(index, peer_key, Place::Here(slot));
     }
 
     pub(super) fn remove_session(&mut self, key: SessionKey) {
@@ -194,23 +223,26 @@ impl Plane {
         let Some(session) = self.sessions.remove(slot) else { return };
         self.receivers.remove(&session.receiver);
         if let Some(mesh) = self.meshes.get_mut(session.mesh) {
-            mesh.remove_member(session.index, session.peer_key, slot);
-            let pair = mesh.pairs.entry(key.peer).or_default();
-            pair.sent_before += session.sent_bytes;
-            pair.received_before += session.received_bytes;
+            mesh.remove_member(session.index, session.peer_key, Place::Here(slot));
+            mesh.keep_counts(key.peer, &session.counts);
         }
     }
 
     pub(super) fn use_path(&mut self, peer: NodeId, primary: Path, also: Option<Path>) {
         let selected = Selected { primary, also };
-        if self.paths.len() >= MAX_REMEMBERED_PATHS {
-            let in_use: Vec<_> = self.session_slots.keys().map(|key| key.peer).collect();
-            self.paths.retain(|peer, _| in_use.contains(peer));
-        }
-        self.paths.insert(peer, selected);
+        self.remember_path(peer, selected);
         for (_, session) in self.sessions.iter_mut().filter(|(_, s)| s.key.peer == peer) {
             session.select(&mut self.net, selected);
         }
+    }
+
+    fn remember_path(&mut self, peer: NodeId, selected: Selected) {
+        if self.paths.len() >= MAX_REMEMBERED_PATHS {
+            let keys = self.session_slots.keys().chain(self.away.keys());
+            let in_use: Vec<_> = keys.map(|key| key.peer).collect();
+            self.paths.retain(|peer, _| in_use.contains(peer));
+        }
+        self.paths.insert(peer, selected);
     }
 
     /// Longer packets do not pass on the path to that peer.
@@ -276,7 +308,8 @@ impl Plane {
         let report = |(peer, pair): (&NodeId, &Pair)| {
             let key = SessionKey { mesh: id, peer: *peer };
             let session = self.session_slots.get(&key).and_then(|slot| self.sessions.get(*slot));
-            let (sent, received) = session.map_or((0, 0), |s| (s.sent_bytes, s.received_bytes));
+            let counts = session.map(|session| &session.counts).or_else(|| self.away.counts(key));
+            let (sent, received) = counts.map_or((0, 0), |counts| counts.read());
             let state = pair.state.as_ref()?;
             let sent = pair.sent_before + sent;
             let mut report = state.report(*peer, sent, pair.received_before + received);
@@ -358,15 +391,25 @@ impl Plane {
         session.renew(mesh.secret.inner(), receiver);
     }
 
-    /// A random number below 2^24: an outsider cannot guess it, a former session's packets miss it.
+    /// A random number below 2^24 that says whose it is: an outsider cannot guess it, a former session's packets miss it.
     fn unused_receiver(&self) -> u32 {
         loop {
-            let receiver = rand::random::<u32>() >> 8;
+            let receiver = self.share.receiver(rand::random());
             if !self.receivers.contains_key(&receiver) {
                 return receiver;
             }
         }
     }
+}
+
+/// The names of a new session.
+#[derive(Clone, Copy)]
+pub(super) struct SessionNames {
+    pub(super) key: SessionKey,
+    pub(super) peer_key: WireGuardKey,
+    /// The peer's index in the mesh.
+    pub(super) index: u16,
+    pub(super) role: Role,
 }
 
 /// Why a pair is relayed, and why by that way.

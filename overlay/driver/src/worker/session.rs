@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use boringtun::noise::errors::WireGuardError;
@@ -72,8 +74,7 @@ pub(super) struct Session {
     pub(super) fallback: Option<Path>,
     /// Longer packets do not pass on the selected path: they take the relay.
     pub(super) route_mtu: usize,
-    pub(super) sent_bytes: u64,
-    pub(super) received_bytes: u64,
+    pub(super) counts: Arc<Counts>,
     pub(super) reports: Reports,
     initiator: bool,
     tunn: Box<Tunn>,
@@ -101,6 +102,34 @@ pub(super) struct SessionConfig {
     pub(super) index: u16,
     pub(super) peer_key: WireGuardKey,
     pub(super) role: Role,
+    pub(super) counts: Arc<Counts>,
+}
+
+/// The job's bytes of one session. Its worker counts, the first one reads.
+#[derive(Default)]
+pub(super) struct Counts {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn add_sent(&self, bytes: usize) {
+        add(&self.sent, bytes);
+    }
+
+    pub(super) fn add_received(&self, bytes: usize) {
+        add(&self.received, bytes);
+    }
+
+    /// Bytes sent and received.
+    pub(super) fn read(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+    }
+}
+
+/// There is one writer: what a locked addition would cost is saved.
+fn add(count: &AtomicU64, bytes: usize) {
+    count.store(count.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
 }
 
 /// Who begins the handshake.
@@ -129,8 +158,7 @@ impl Session {
             selected: None,
             fallback: None,
             route_mtu: MESH_MTU,
-            sent_bytes: 0,
-            received_bytes: 0,
+            counts: config.counts,
             reports: Reports::new(config.key),
             initiator: config.role.initiator,
             tunn: tunnel(secret, config.peer_key, receiver),
@@ -164,7 +192,7 @@ impl Session {
         packet: &[u8],
         notices: &mut VecDeque<Notice>,
     ) {
-        self.sent_bytes += packet.len() as u64;
+        self.counts.add_sent(packet.len());
         net.stats.tun_sent_packets += 1;
         net.stats.tun_sent_bytes += packet.len() as u64;
         self.reports.sent(now, notices);

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub(crate) const MESH: MeshId = MeshId { job: 1, generation: 1 };
-const CHANNEL: u32 = 7;
+/// The first byte of the pairs' channels at the relay.
+const CHANNEL: u8 = 7;
 
 /// The id of a node; the lower number is the lower id.
 pub(crate) fn node_id(number: u8) -> NodeId {
@@ -54,6 +56,8 @@ struct State {
     hellos: usize,
     shares_candidates: bool,
     has_stranger: bool,
+    /// Members that the mesh waits for.
+    expected: usize,
 }
 
 /// A running server of a [`Coordinator`]. Dropping it cuts every session.
@@ -63,7 +67,13 @@ pub(crate) struct Server {
 }
 
 impl Coordinator {
+    /// One whose mesh has two members.
     pub(crate) fn new() -> Arc<Self> {
+        Self::of_nodes(2)
+    }
+
+    /// One whose mesh has that many members, numbered from 1.
+    pub(crate) fn of_nodes(expected: usize) -> Arc<Self> {
         rustls::crypto::ring::default_provider().install_default().ok();
         let generated = rcgen::generate_simple_self_signed(["coordinator".to_owned()]).unwrap();
         let keys = RelayKeys::generate();
@@ -78,7 +88,7 @@ impl Coordinator {
             keys,
             certificate: generated.cert.der().clone(),
             key: PrivateKeyDer::try_from(generated.signing_key.serialize_der()).unwrap(),
-            state: Mutex::default(),
+            state: Mutex::new(State { expected, ..State::default() }),
         })
     }
 
@@ -197,6 +207,7 @@ impl Coordinator {
             observer: None,
             port_mapping: None,
             birthday_probing: false,
+            workers: NonZeroU16::MIN,
         }
     }
 
@@ -296,13 +307,15 @@ impl Coordinator {
     fn ticket(&self, node: NodeId, peer: NodeId) -> RelayTicket {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
         let expires_unix = now + 3600;
+        let (low, high) = (node.min(peer), node.max(peer));
+        let channel = u32::from_be_bytes([0, CHANNEL, low.0[0], high.0[0]]);
         let side = u8::from(node > peer);
         RelayTicket {
             peer,
             relay: self.relay_address(),
-            channel: CHANNEL,
+            channel,
             expires_unix,
-            sealed: format_hex(&issue_ticket(&self.keys, CHANNEL, side, expires_unix)),
+            sealed: format_hex(&issue_ticket(&self.keys, channel, side, expires_unix)),
         }
     }
 }
@@ -317,15 +330,18 @@ impl State {
             }
             ToCoordinator::JoinMesh { wireguard_key, .. } => {
                 self.joined.insert(node, wireguard_key);
-                if self.joined.len() == 2 {
+                if self.joined.len() == self.expected {
                     self.introduce(coordinator);
                 }
             }
             ToCoordinator::Pairs { pairs, .. } => {
                 self.reports.insert(node, pairs);
-                let ready = self.reports.values().filter(|p| p.iter().any(|p| p.established));
-                if ready.count() == 2 {
-                    self.tell_all(|_| ToNode::MeshOpen { mesh: MESH, rtt: RttTable::default() });
+                let established = |p: &Vec<PairReport>| p.iter().filter(|p| p.established).count();
+                let ready = self.reports.values().filter(|p| established(p) + 1 >= self.expected);
+                if ready.count() == self.expected {
+                    self.tell_all(|_| {
+                        vec![ToNode::MeshOpen { mesh: MESH, rtt: RttTable::default() }]
+                    });
                 }
             }
             ToCoordinator::LeaveMesh { pairs, .. } => {
@@ -338,8 +354,8 @@ impl State {
         let nodes: Vec<NodeId> = self.joined.keys().copied().collect();
         if !self.has_stranger {
             self.tell_all(|node| {
-                let peer = nodes.iter().find(|other| **other != node).unwrap();
-                ToNode::Ticket(coordinator.ticket(node, *peer))
+                let peers = nodes.iter().filter(|other| **other != node);
+                peers.map(|peer| ToNode::Ticket(coordinator.ticket(node, *peer))).collect()
             });
         }
         let member = |(index, (node, key)): (usize, (&NodeId, &WireGuardKey))| Member {
@@ -350,7 +366,7 @@ impl State {
         };
         let members: Vec<Member> = self.joined.iter().enumerate().map(member).collect();
         self.tell_all(|_| {
-            ToNode::Netmap(Netmap {
+            vec![ToNode::Netmap(Netmap {
                 version: NETMAP_VERSION,
                 mesh: MESH,
                 epoch: 1,
@@ -358,7 +374,7 @@ impl State {
                 era: 0,
                 pattern: None,
                 signature: None,
-            })
+            })]
         });
     }
 
@@ -375,9 +391,11 @@ impl State {
         }
     }
 
-    fn tell_all(&self, message: impl Fn(NodeId) -> ToNode) {
+    fn tell_all(&self, messages: impl Fn(NodeId) -> Vec<ToNode>) {
         for (node, session) in &self.sessions {
-            session.send(message(*node)).ok();
+            for message in messages(*node) {
+                session.send(message).ok();
+            }
         }
     }
 }

@@ -4,13 +4,16 @@ use std::time::Instant;
 
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet, TunnResult};
-use overlay_core::Path;
 use overlay_core::wire::probe::uses_probe_address;
+use overlay_core::wire::{Class, Demux};
+use overlay_core::{MeshId, Path};
 use quinn_udp::EcnCodepoint;
 
+use super::super::crew::Item;
 use super::super::reports::Notice;
 use super::super::session::Opened;
-use super::{MeshPort, Plane};
+use super::super::sides;
+use super::{MeshPort, Place, Plane};
 use crate::offload::{HEADER_BYTES, addresses, ecn};
 
 /// The longest reply that handling an initiation may give (a cookie, 64 bytes).
@@ -25,15 +28,53 @@ impl Plane {
         ecn: Option<EcnCodepoint>,
         packet: &[u8],
     ) {
-        let slot = match packet {
-            [1, ..] => self.session_of_initiation(via, packet),
+        let place = match packet {
+            [1, ..] => match self.session_of_initiation(via, packet) {
+                Some((Place::There { number, .. }, mesh, key)) => {
+                    let item = Item::Initiation(via, mesh, key);
+                    return self.crew.hand_over(number, item, packet);
+                }
+                Some((place @ Place::Here(_), ..)) => Some(place),
+                None => None,
+            },
             [2, _, _, _, _, _, _, _, _, b, c, d, ..] | [3 | 4, _, _, _, _, b, c, d, ..] => {
                 let receiver = u32::from_le_bytes([*b, *c, *d, 0]);
-                self.receivers.get(&receiver).copied()
+                let owner = self.share.owner_of(receiver);
+                if !self.share.is_own(owner) {
+                    return self.crew.hand_over(owner, Item::Datagram(via, ecn), packet);
+                }
+                self.receivers.get(&receiver).copied().map(Place::Here)
             }
             _ => None,
         };
-        let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) else {
+        match place {
+            Some(Place::Here(slot)) => self.open(now, slot, (via, ecn), packet),
+            Some(Place::There { .. }) | None => self.net.stats.unknown_sessions += 1,
+        }
+    }
+
+    /// Handles an initiation of the member with that key, which another worker has looked at.
+    pub(in crate::worker) fn on_initiation(
+        &mut self,
+        now: Instant,
+        via: Path,
+        (mesh, key): (MeshId, [u8; 32]),
+        packet: &[u8],
+    ) {
+        match self.mesh(mesh).and_then(|mesh| mesh.session_of_key(&key)) {
+            Some(Place::Here(slot)) => self.open(now, slot, (via, None), packet),
+            Some(Place::There { .. }) | None => self.net.stats.unknown_sessions += 1,
+        }
+    }
+
+    fn open(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        (via, ecn): (Path, Option<EcnCodepoint>),
+        packet: &[u8],
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else {
             self.net.stats.unknown_sessions += 1;
             return;
         };
@@ -61,7 +102,7 @@ impl Plane {
             self.net.stats.congested_packets += 1;
             return;
         }
-        session.received_bytes += len as u64;
+        session.counts.add_received(len);
         self.net.stats.tun_received_packets += 1;
         self.net.stats.tun_received_bytes += len as u64;
         head.fill(0);
@@ -75,8 +116,31 @@ impl Plane {
         });
     }
 
-    /// Writes what was gathered for the devices.
+    /// What came to ports beside the socket: WireGuard's packets of the endpoint that each is for.
+    pub(in crate::worker) fn take_side_datagrams(&mut self) {
+        let mut buffer = vec![0; 65_536];
+        for (from, number) in self.net.sides.names() {
+            for _ in 0..sides::BATCH {
+                let Some(len) = self.net.sides.receive((from, number), &mut buffer) else { break };
+                self.net.stats.udp_received_datagrams += 1;
+                self.net.stats.udp_received_bytes += len as u64;
+                if Demux::classify(&buffer[..len]) != Class::WireGuard {
+                    self.net.stats.unknown_datagrams += 1;
+                    continue;
+                }
+                let before = self.notices.len();
+                self.on_wireguard(Instant::now(), Path::Direct(from), None, &buffer[..len]);
+                // A session has opened it: that is the port that the peer can reach.
+                if self.notices.len() > before {
+                    self.net.sides.make_use(from, Some(number));
+                }
+            }
+        }
+    }
+
+    /// Writes what was gathered for the devices, and hands over what was gathered for other workers.
     pub(in crate::worker) fn flush_devices(&mut self) {
+        self.crew.flush();
         let (meshes, stats) = (&mut self.meshes, &mut self.net.stats);
         self.merger.flush(|device, frame| {
             if let Some(mesh) = meshes.get_mut(device) {
@@ -87,14 +151,19 @@ impl Plane {
 
     /// The session that an initiation is for: the mesh whose key its MAC was made with, the member
     /// whose key is inside. The MAC is looked at before the costly X25519 operation.
-    fn session_of_initiation(&mut self, via: Path, packet: &[u8]) -> Option<usize> {
+    fn session_of_initiation(
+        &mut self,
+        via: Path,
+        packet: &[u8],
+    ) -> Option<(Place, MeshId, [u8; 32])> {
         let mut cookie = [0u8; COOKIE_BYTES];
         for (_, mesh) in self.meshes.iter() {
             match mesh.limiter.verify_packet(Some(via.endpoint().ip()), packet, &mut cookie) {
                 Ok(Packet::HandshakeInit(initiation)) => {
                     let half = parse_handshake_anon(mesh.secret.inner(), &mesh.public, &initiation)
                         .ok()?;
-                    return mesh.session_of_key(&half.peer_static_public);
+                    let key = half.peer_static_public;
+                    return Some((mesh.session_of_key(&key)?, mesh.id, key));
                 }
                 Err(TunnResult::WriteToNetwork(cookie)) => {
                     self.net.push_copy(via, cookie);

@@ -1,12 +1,15 @@
 //! From the devices to the socket.
 
+use std::mem;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use overlay_core::MeshId;
 use overlay_core::wire::probe::uses_probe_address;
 use tun_rs::VirtioNetHdr;
 
-use super::Plane;
+use super::super::crew::Item;
+use super::{Place, Plane};
 use crate::offload::{HEADER_BYTES, addresses, split};
 
 /// Bytes read from one device before the others have their turn: four superpackets.
@@ -18,21 +21,36 @@ const TURN_FRAMES: usize = 64;
 impl Plane {
     /// Reads what the job of that mesh sent, within the bounds of a turn.
     pub(in crate::worker) fn on_device_readable(&mut self, now: Instant, slot: usize) {
+        let mut frame = mem::take(&mut self.frame);
         let mut bytes = 0;
         for _ in 0..TURN_FRAMES {
-            let Some(mesh) = self.meshes.get_mut(slot) else { return };
-            let Some(len) = mesh.read(&mut self.frame) else { return };
-            self.on_frame(now, slot, len);
+            let mesh = self.meshes.get_mut(slot);
+            let Some(len) = mesh.and_then(|mesh| mesh.read(&mut frame)) else { break };
+            self.on_frame(now, slot, &mut frame[..len]);
             bytes += len;
             if bytes >= TURN_BYTES {
-                return;
+                break;
             }
+        }
+        self.frame = frame;
+        self.crew.flush();
+    }
+
+    /// Takes a frame that another worker has read.
+    pub(in crate::worker) fn on_handed_frame(
+        &mut self,
+        now: Instant,
+        mesh: MeshId,
+        frame: &mut [u8],
+    ) {
+        match self.mesh_slots.get(&mesh) {
+            Some(slot) => self.on_frame(now, *slot, frame),
+            None => self.net.stats.unroutable_packets += 1,
         }
     }
 
-    fn on_frame(&mut self, now: Instant, slot: usize, len: usize) {
+    fn on_frame(&mut self, now: Instant, slot: usize, frame: &mut [u8]) {
         let stats = &mut self.net.stats;
-        let frame = &mut self.frame[..len];
         let Some((head, packet)) = frame.split_at_mut_checked(HEADER_BYTES) else {
             stats.dropped_packets += 1;
             return;
@@ -48,10 +66,13 @@ impl Plane {
         }
         let Some(mesh) = self.meshes.get(slot) else { return };
         let allowed = mesh.is_own(source) && !uses_probe_address(packet);
-        let session = mesh
-            .session_of_address(destination)
-            .filter(|_| allowed)
-            .and_then(|session| self.sessions.get_mut(session));
+        let session = match mesh.session_of_address(destination).filter(|_| allowed) {
+            Some(Place::Here(session)) => self.sessions.get_mut(session),
+            Some(Place::There { number, .. }) => {
+                return self.crew.hand_over(number, Item::Frame(mesh.id), frame);
+            }
+            None => None,
+        };
         let Some(session) = session else {
             stats.unroutable_packets += 1;
             return;

@@ -37,7 +37,8 @@ struct Side {
 fn side(index: u16) -> Side {
     let socket = Arc::new(Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap());
     let net = Net::new(Arc::clone(&socket));
-    let mut plane = Plane::new(net, Arc::default(), Instant::now());
+    let mut plane =
+        Plane::new(net, Arc::default(), Instant::now(), Share::whole(), Crew::default());
     let (tun, job) = UnixDatagram::pair().unwrap();
     for end in [&tun, &job] {
         end.set_nonblocking(true).unwrap();
@@ -61,13 +62,10 @@ impl Side {
 
     fn meet(&mut self, peer: &Self) {
         let (key, initiator) = (self.key_of(peer), self.index < peer.index);
-        self.plane.add_session(
-            Instant::now(),
-            key,
-            peer.secret.public(),
-            peer.index,
-            Role { initiator, lazy: false },
-        );
+        let role = Role { initiator, lazy: false };
+        let (peer_key, index) = (peer.secret.public(), peer.index);
+        let names = SessionNames { key, peer_key, index, role };
+        self.plane.add_session(Instant::now(), names, Arc::default());
     }
 
     /// Waits for datagrams and handles them, until `done`.
@@ -333,13 +331,9 @@ impl Attacker {
     fn join(victim: &mut Side) -> Self {
         let secret = WireGuardSecret::generate();
         let key = SessionKey { mesh: MESH, peer: NodeId([9; 32]) };
-        victim.plane.add_session(
-            Instant::now(),
-            key,
-            secret.public(),
-            INDEX[1],
-            Role { initiator: false, lazy: false },
-        );
+        let role = Role { initiator: false, lazy: false };
+        let names = SessionNames { key, peer_key: secret.public(), index: INDEX[1], role };
+        victim.plane.add_session(Instant::now(), names, Arc::default());
         let victim_key = PublicKey::from(victim.secret.public().0);
         let tunn = Tunn::new(secret.inner().clone(), victim_key, None, None, 77, None);
         let receiver = Sink::new();

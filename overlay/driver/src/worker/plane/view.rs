@@ -23,7 +23,8 @@ impl Plane {
         peer: NodeId,
         via: Via,
     ) -> Result<(SessionKey, Path), PingError> {
-        let session = self.session_slots.keys().filter(|key| key.peer == peer).min();
+        let session =
+            self.session_slots.keys().chain(self.away.keys()).filter(|key| key.peer == peer).min();
         let session = *session.ok_or(PingError::NoSession)?;
         let path = match via {
             Via::Current => self.paths.get(&peer).map(|selected| selected.primary),

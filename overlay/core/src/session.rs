@@ -166,3 +166,25 @@ pub(crate) enum Initiation {
     /// To the peer's candidates too.
     Everywhere,
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    #[test]
+    fn a_handshake_that_is_lost_is_repeated_within_half_a_second() {
+        let (start, mut rng) = (Instant::now(), ChaCha8Rng::seed_from_u64(1));
+        let mut session = Session::new(start, start, true, WireGuardKey([1; 32]), 1, false);
+        let mut now = start;
+        for attempt in 0..4 {
+            assert!(session.fire_due_timers(now, true, &mut rng).is_some(), "attempt {attempt}");
+            let next = session.next_timer().unwrap();
+            assert!(next > now && next - now <= Duration::from_millis(500), "attempt {attempt}");
+            now = next;
+        }
+        session.on_authenticated(now);
+        assert_eq!(session.next_timer(), None);
+    }
+}

@@ -38,3 +38,5 @@ pub use secret::WireGuardSecret;
 pub use stats::Stats;
 pub use tunnel::{Step, TunnelConfig, Way};
 pub use view::{Answered, MeshView, PingError, Seen, Via, View};
+#[doc(hidden)]
+pub use worker::bench;

@@ -5,6 +5,7 @@
 //! since it wakes least and keeps the order. A turn polls, then takes a bounded share of commands,
 //! datagrams, device frames and timers, then sends what has gathered.
 
+pub mod bench;
 mod command;
 mod crew;
 mod effects;
@@ -165,6 +166,11 @@ impl Worker {
             self.brain.take_notices(now);
             self.brain.plane.net.flush();
         }
+        if self.brain.plane.has_handshakes() {
+            self.brain.plane.shake_hands();
+            self.brain.take_notices(Instant::now());
+            self.brain.plane.flush_devices();
+        }
         // What a timer sends now may be answered and measured: the turn's own time is too old for that.
         let now = Instant::now();
         self.take_timers(now);
@@ -185,6 +191,7 @@ impl Worker {
             until = until.min(wakeup);
         }
         // Whole milliseconds, rounded up: a sleep that ends early would only be repeated.
+        let until = if plane.has_handshakes() { now } else { until };
         let sleep = until.saturating_duration_since(now) + Duration::from_micros(999);
         let timeout = PollTimeout::try_from(sleep).unwrap_or(PollTimeout::ZERO);
         let crowded = plane.crew.is_crowded();

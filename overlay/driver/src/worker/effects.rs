@@ -225,7 +225,7 @@ pub(super) fn carry_out(now: Instant, plane: &mut Plane, output: Output) {
             plane.add_session(now, names, Arc::default());
         }
         Output::RemoveSession(session) => plane.remove_session(session),
-        Output::Initiate { session, via } => plane.initiate(session, &via),
+        Output::Initiate { session, via } => plane.initiate(session, via),
         Output::Probe { session, via, bytes } => plane.probe(session, via, &bytes),
         Output::OpenPort { session, to, number, bytes } => {
             let used = plane.net.sides.used(to);

@@ -1,6 +1,7 @@
 //! The data plane's tables: meshes, sessions, selected paths.
 
 mod away;
+mod handshakes;
 mod inbound;
 mod outbound;
 mod view;
@@ -30,6 +31,7 @@ use crate::observe::{self, Observed, Observer};
 use crate::offload::{FRAME_BYTES, Merger, SEGMENT_BYTES};
 use crate::stats::Stats;
 use away::Away;
+use handshakes::Handshakes;
 
 /// Peers whose selected path is remembered while no mesh is shared with them. Chosen: four of the
 /// largest meshes.
@@ -55,6 +57,7 @@ pub(super) struct Plane {
     sessions: Slab<Session>,
     session_slots: HashMap<SessionKey, usize>,
     receivers: Receivers,
+    handshakes: Handshakes,
     /// Which peers' sessions are here.
     share: Share,
     /// The workers that have the others'.
@@ -90,6 +93,7 @@ impl Plane {
             sessions: Slab::new(),
             session_slots: HashMap::new(),
             receivers: Receivers::default(),
+            handshakes: Handshakes::default(),
             share,
             crew,
             away: Away::default(),
@@ -254,16 +258,6 @@ impl Plane {
         }
         for (_, session) in self.sessions.iter_mut().filter(|(_, s)| s.key.peer == peer) {
             session.route_mtu = mtu;
-        }
-    }
-
-    pub(super) fn initiate(&mut self, key: SessionKey, via: &[Path]) {
-        let Some(&slot) = self.session_slots.get(&key) else { return };
-        if self.sessions.get(slot).is_some_and(Session::is_expired) {
-            self.renew(slot);
-        }
-        if let Some(session) = self.sessions.get_mut(slot) {
-            session.initiate(&mut self.net, via);
         }
     }
 

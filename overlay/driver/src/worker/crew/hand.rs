@@ -71,6 +71,7 @@ impl Hand {
         if has_sides {
             self.plane.take_side_datagrams();
         }
+        self.plane.shake_hands();
         let now = Instant::now();
         if self.next_tick <= now {
             self.next_tick = now + TICK;
@@ -89,7 +90,7 @@ impl Hand {
         } else {
             LONGEST_SLEEP
         };
-        let timeout = if self.inbox.may_sleep() {
+        let timeout = if !self.plane.has_handshakes() && self.inbox.may_sleep() {
             PollTimeout::try_from(patience + Duration::from_micros(999))
         } else {
             Ok(PollTimeout::ZERO)
@@ -129,7 +130,7 @@ impl Hand {
         let (plane, now) = (&mut self.plane, Instant::now());
         parcel.unpack(|item, packet| match item {
             Item::Datagram(via, ecn) => plane.on_wireguard(now, via, ecn, packet),
-            Item::Initiation(via, mesh, key) => plane.on_initiation(now, via, (mesh, key), packet),
+            Item::Initiation(via, mesh, key) => plane.on_initiation(via, (mesh, key), packet),
             Item::Frame(mesh) => plane.on_handed_frame(now, mesh, packet),
         });
         plane.flush_devices();

@@ -2,22 +2,17 @@
 
 use std::time::Instant;
 
-use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::{Packet, TunnResult};
+use overlay_core::Path;
 use overlay_core::wire::probe::uses_probe_address;
 use overlay_core::wire::{Class, Demux};
-use overlay_core::{MeshId, Path};
 use quinn_udp::EcnCodepoint;
 
 use super::super::crew::Item;
 use super::super::reports::Notice;
 use super::super::session::Opened;
 use super::super::sides;
-use super::{MeshPort, Place, Plane};
+use super::{MeshPort, Plane};
 use crate::offload::{HEADER_BYTES, addresses, ecn};
-
-/// The longest reply that handling an initiation may give (a cookie, 64 bytes).
-const COOKIE_BYTES: usize = 64;
 
 impl Plane {
     /// Handles a WireGuard packet that arrived on `via` with that congestion mark.
@@ -28,46 +23,40 @@ impl Plane {
         ecn: Option<EcnCodepoint>,
         packet: &[u8],
     ) {
-        let place = match packet {
-            [1, ..] => match self.session_of_initiation(via, packet) {
-                Some((Place::There { number, .. }, mesh, key)) => {
-                    let item = Item::Initiation(via, mesh, key);
-                    return self.crew.hand_over(number, item, packet);
-                }
-                Some((place @ Place::Here(_), ..)) => Some(place),
-                None => None,
-            },
-            [2, _, _, _, _, _, _, _, _, b, c, d, ..] | [3 | 4, _, _, _, _, b, c, d, ..] => {
-                let receiver = u32::from_le_bytes([*b, *c, *d, 0]);
-                let owner = self.share.owner_of(receiver);
-                if !self.share.is_own(owner) {
-                    return self.crew.hand_over(owner, Item::Datagram(via, ecn), packet);
-                }
-                self.receivers.get(&receiver).copied().map(Place::Here)
-            }
-            _ => None,
-        };
-        match place {
-            Some(Place::Here(slot)) => self.open(now, slot, (via, ecn), packet),
-            Some(Place::There { .. }) | None => self.net.stats.unknown_sessions += 1,
-        }
+        self.receive::<true>(now, via, ecn, packet);
     }
 
-    /// Handles an initiation of the member with that key, which another worker has looked at.
-    pub(in crate::worker) fn on_initiation(
+    /// The same; without the checks and counters only to measure what they cost.
+    pub(in crate::worker) fn receive<const CHECKED: bool>(
         &mut self,
         now: Instant,
         via: Path,
-        (mesh, key): (MeshId, [u8; 32]),
+        ecn: Option<EcnCodepoint>,
         packet: &[u8],
     ) {
-        match self.mesh(mesh).and_then(|mesh| mesh.session_of_key(&key)) {
-            Some(Place::Here(slot)) => self.open(now, slot, (via, None), packet),
-            Some(Place::There { .. }) | None => self.net.stats.unknown_sessions += 1,
+        let (kind, receiver) = match packet {
+            [1, ..] => return self.put_initiation(via, packet),
+            [2, _, _, _, _, _, _, _, _, b, c, d, ..] | [3 | 4, _, _, _, _, b, c, d, ..] => {
+                (packet[0], u32::from_le_bytes([*b, *c, *d, 0]))
+            }
+            _ => {
+                self.net.stats.unknown_sessions += 1;
+                return;
+            }
+        };
+        let owner = self.share.owner_of(receiver);
+        if !self.share.is_own(owner) {
+            return self.crew.hand_over(owner, Item::Datagram(via, ecn), packet);
+        }
+        match self.receivers.get(&receiver) {
+            Some(_) if kind == 2 => self.put_response(via, receiver, packet),
+            Some(slot) => self.open::<CHECKED>(now, *slot, (via, ecn), packet),
+            None => self.net.stats.unknown_sessions += 1,
         }
     }
 
-    fn open(
+    /// Has a session open a packet, and takes what is in it.
+    pub(super) fn open<const CHECKED: bool>(
         &mut self,
         now: Instant,
         slot: usize,
@@ -90,21 +79,25 @@ impl Plane {
             self.notices.push_back(Notice::Probe { session, via, bytes });
             return;
         }
-        let genuine = addresses(inner).is_some_and(|(source, destination)| {
-            let mesh = self.meshes.get(session.mesh);
-            mesh.is_some_and(|mesh| mesh.accepts(session.index, source, destination))
-        });
-        if !genuine {
-            self.net.stats.spoofed_packets += 1;
-            return;
+        if CHECKED {
+            let genuine = addresses(inner).is_some_and(|(source, destination)| {
+                let mesh = self.meshes.get(session.mesh);
+                mesh.is_some_and(|mesh| mesh.accepts(session.index, source, destination))
+            });
+            if !genuine {
+                self.net.stats.spoofed_packets += 1;
+                return;
+            }
         }
         if ecn::take_over(inner, ecn).is_err() {
             self.net.stats.congested_packets += 1;
             return;
         }
-        session.counts.add_received(len);
-        self.net.stats.tun_received_packets += 1;
-        self.net.stats.tun_received_bytes += len as u64;
+        if CHECKED {
+            session.counts.add_received(len);
+            self.net.stats.tun_received_packets += 1;
+            self.net.stats.tun_received_bytes += len as u64;
+        }
         head.fill(0);
         let (meshes, stats) = (&mut self.meshes, &mut self.net.stats);
         let device = session.mesh;
@@ -147,31 +140,5 @@ impl Plane {
                 mesh.write(frame, stats);
             }
         });
-    }
-
-    /// The session that an initiation is for: the mesh whose key its MAC was made with, the member
-    /// whose key is inside. The MAC is looked at before the costly X25519 operation.
-    fn session_of_initiation(
-        &mut self,
-        via: Path,
-        packet: &[u8],
-    ) -> Option<(Place, MeshId, [u8; 32])> {
-        let mut cookie = [0u8; COOKIE_BYTES];
-        for (_, mesh) in self.meshes.iter() {
-            match mesh.limiter.verify_packet(Some(via.endpoint().ip()), packet, &mut cookie) {
-                Ok(Packet::HandshakeInit(initiation)) => {
-                    let half = parse_handshake_anon(mesh.secret.inner(), &mesh.public, &initiation)
-                        .ok()?;
-                    let key = half.peer_static_public;
-                    return Some((mesh.session_of_key(&key)?, mesh.id, key));
-                }
-                Err(TunnResult::WriteToNetwork(cookie)) => {
-                    self.net.push_copy(via, cookie);
-                    return None;
-                }
-                Ok(_) | Err(_) => {}
-            }
-        }
-        None
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use coordinator_core::NodeNumber;
 use ipnet::IpNet;
+use overlay_relay::RelayLimits;
 
 use crate::role::Role;
 
@@ -79,9 +80,28 @@ pub struct Serve {
     /// network, as in 192.0.2.0/28.
     #[arg(long, value_name = "IP_OR_NETWORK", value_parser = network)]
     pub trusted_proxy: Vec<IpNet>,
+    /// What its relay grants.
+    #[command(flatten)]
+    pub grants: Grants,
     /// Where its counters are told.
     #[command(flatten)]
     pub metrics: Metrics,
+}
+
+/// What a relay grants.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Grants {
+    /// What two nodes may send each other through the relay in Mbit/s, both ways together.
+    #[arg(long, value_name = "MBIT", env = "RELAY_RATE", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub relay_rate: u32,
+}
+
+impl Grants {
+    /// The same for the relay.
+    pub fn limits(self) -> RelayLimits {
+        RelayLimits::default().with_channel_rate(u64::from(self.relay_rate) * 1_000_000 / 8)
+    }
 }
 
 /// Where a relay tells its counters.
@@ -122,6 +142,9 @@ pub struct Relay {
     /// The coordinator's control channel; the host and port of the token's address when not given.
     #[arg(long, value_name = "HOST:PORT")]
     pub rendezvous: Option<String>,
+    /// What it grants.
+    #[command(flatten)]
+    pub grants: Grants,
     /// Where its counters are told.
     #[command(flatten)]
     pub metrics: Metrics,

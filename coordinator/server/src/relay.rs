@@ -13,14 +13,14 @@ mod place;
 mod session;
 mod tunnels;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use coordinator_client::JoinToken;
 use coordinator_client::token::host_of;
 use overlay_core::control::relays::MAX_RELAY_ENDPOINTS;
-use overlay_relay::{Relay, RelayHandle, RelayKeys, RelayMeter};
+use overlay_relay::{Relay, RelayHandle, RelayKeys, RelayLimits, RelayMeter};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -114,9 +114,10 @@ async fn stay_joined(
     }
 }
 
-/// The relay's socket, and the relay on it.
+/// The relay's sockets, and the relay on them.
 struct Serving {
-    socket: std::net::UdpSocket,
+    sockets: Vec<UdpSocket>,
+    limits: RelayLimits,
     address: SocketAddr,
     /// What the coordinator is told.
     reached: Reached,
@@ -128,8 +129,9 @@ struct Serving {
 
 impl Serving {
     async fn new(arguments: &args::Relay) -> anyhow::Result<Self> {
-        let socket = sockets::bind_udp("--listen", arguments.listen)?;
-        let address = socket.local_addr().context("cannot read the relay's address")?;
+        let sockets = sockets::bind_relay("--listen", arguments.listen)?;
+        let address = sockets.first().context("a relay needs a socket")?.local_addr();
+        let address = address.context("cannot read the relay's address")?;
         let mut endpoints = Vec::new();
         for host in &arguments.public_address {
             endpoints.extend(sockets::resolve(host, address.port()).await?);
@@ -144,7 +146,8 @@ impl Serving {
         }
         let (meter, _) = watch::channel(RelayMeter::default());
         let reached = Reached { endpoints, tunnel: 0 };
-        Ok(Self { socket, address, reached, keys: None, relay: None, meter })
+        let limits = arguments.grants.limits();
+        Ok(Self { sockets, limits, address, reached, keys: None, relay: None, meter })
     }
 
     /// Serves with those keys.
@@ -152,10 +155,11 @@ impl Serving {
         if self.relay.is_some() && self.keys.as_ref() == Some(&keys) {
             return Ok(());
         }
-        // One relay at a time on the socket.
+        // One relay at a time on the sockets.
         self.relay = None;
-        let socket = self.socket.try_clone().context("cannot share the relay's socket")?;
-        let relay = Relay::spawn(socket, keys.clone())?;
+        let sockets = self.sockets.iter().map(UdpSocket::try_clone).collect::<Result<_, _>>();
+        let sockets = sockets.context("cannot share the relay's sockets")?;
+        let relay = Relay::spawn_with(sockets, keys.clone(), self.limits)?;
         self.meter.send_replace(relay.meter());
         self.relay = Some(relay);
         self.keys = Some(keys);

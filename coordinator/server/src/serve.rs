@@ -111,7 +111,7 @@ impl Server {
 
         let api = sockets::bind_tcp("--listen", arguments.listen)?;
         let control = sockets::bind_udp("--rendezvous", arguments.rendezvous)?;
-        let relay = sockets::bind_udp("--relay", arguments.relay)?;
+        let relay = sockets::bind_relay("--relay", arguments.relay)?;
         let address = api.local_addr().context("cannot read the API's address")?;
         let control_address = control.local_addr().context("cannot read an address")?;
         let control_port = control_address.port();
@@ -127,7 +127,7 @@ impl Server {
         };
 
         let keys = pki.relay_keys();
-        let relay = Relay::spawn(relay, keys.clone())?;
+        let relay = Relay::spawn_with(relay, keys.clone(), arguments.grants.limits())?;
         let metrics = match arguments.metrics.address {
             Some(at) => {
                 // The same relay for as long as this runs.

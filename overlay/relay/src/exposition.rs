@@ -73,8 +73,8 @@ mod tests {
     #[test]
     fn every_counter_has_its_line_and_every_family_a_type() {
         let mut dropped = Dropped::default();
-        dropped.count(DropReason::OverQuota);
-        dropped.count(DropReason::OverQuota);
+        dropped.count(DropReason::OverQuota, 1);
+        dropped.count(DropReason::OverQuota, 1);
         let page = exposition(&RelayStats {
             forwarded_packets: 7,
             forwarded_bytes: 900,

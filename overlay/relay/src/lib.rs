@@ -1,7 +1,7 @@
 //! The relay and reflector: forwards sealed packets between two agents of a pair.
 //!
 //! [`RelayState`] decides what becomes of a datagram and knows neither sockets nor clocks;
-//! [`Relay`] is the thin shell with the socket and a thread of its own. The relay sees who talks to
+//! [`Relay`] is the thin shell with the sockets and a thread for each. The relay sees who talks to
 //! whom and how much; what they say is sealed by WireGuard end to end.
 
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod moment;
 mod shell;
+mod sockets;
 mod state;
 mod stats;
 
@@ -24,5 +25,6 @@ pub use keys::{
 pub use limits::{ByteRate, RelayLimits};
 pub use moment::Moment;
 pub use shell::{Relay, RelayHandle, RelayMeter, SpawnError};
+pub use sockets::{bind, suitable_workers};
 pub use state::{Action, RelayState, Route, canonical};
 pub use stats::{DropReason, Dropped, IoStats, RelayStats};

@@ -35,6 +35,16 @@ impl Default for RelayLimits {
     }
 }
 
+impl RelayLimits {
+    /// The same with another rate of each channel, bytes per second; the relay's is no smaller.
+    pub fn with_channel_rate(mut self, bytes_per_second: u64) -> Self {
+        self.channel_rate.bytes_per_second = bytes_per_second;
+        let total = &mut self.total_rate.bytes_per_second;
+        *total = bytes_per_second.max(*total);
+        self
+    }
+}
+
 /// A rate with room for bursts.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteRate {
@@ -83,6 +93,12 @@ impl Bucket {
         }
         self.tokens = left;
         Some(wait)
+    }
+
+    /// Puts tokens back that were taken for nothing.
+    pub(crate) fn put_back(&mut self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.tokens = self.tokens.saturating_add(bytes);
     }
 
     fn fill(&mut self, rate: &ByteRate, now: Instant) {

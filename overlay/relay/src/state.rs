@@ -133,7 +133,7 @@ impl Channel {
         Ok(receiver.ok_or(DropReason::PeerUnbound)?.route)
     }
 
-    /// Counts a packet against quota and rates; it may pass at once (none) or at that time.
+    /// Counts packets against quota and rates; they may pass at once (none) or at that time.
     fn charge(
         &mut self,
         now: Instant,
@@ -148,14 +148,30 @@ impl Channel {
         }
         let wait = self.bucket.take(&limits.channel_rate, now, bytes, limits.channel_hold);
         let wait = wait.ok_or(DropReason::OverRate)?;
-        let total = total.take(&limits.total_rate, now, bytes, Duration::ZERO);
-        total.ok_or(DropReason::OverRate)?;
+        if total.take(&limits.total_rate, now, bytes, Duration::ZERO).is_none() {
+            self.bucket.put_back(bytes);
+            return Err(DropReason::OverRate);
+        }
         self.carried = carried;
         self.held_until = self.held_until.filter(|until| *until > now);
         if !wait.is_zero() {
             self.held_until = self.held_until.max(Some(round_up(began, now + wait)));
         }
         Ok(self.held_until)
+    }
+}
+
+/// Neighbours of `stride` bytes each, of which the last may be shorter.
+#[derive(Clone, Copy)]
+struct Packets {
+    count: usize,
+    bytes: usize,
+    stride: usize,
+}
+
+impl Packets {
+    fn lens(self) -> impl Iterator<Item = usize> {
+        (0..self.count).map(move |n| self.stride.min(self.bytes - n * self.stride))
     }
 }
 
@@ -215,11 +231,10 @@ impl RelayState {
     /// Decides about one datagram. Total: anyone can send anything.
     pub fn handle_datagram(&mut self, now: Moment, from: Route, datagram: &[u8]) -> Action {
         let from = Route { remote: canonical(from.remote), ..from };
-        if relay::is_frame(datagram) {
+        if let Some(channel) = relay::channel_of(datagram) {
             let mut decided = Action::Drop(DropReason::Malformed);
-            self.on_packets(now, from, datagram, [datagram.len()].into_iter(), |action| {
-                decided = action;
-            });
+            let packets = Packets { count: 1, bytes: datagram.len(), stride: datagram.len() };
+            self.on_packets(now.instant, from, channel, packets, |_, action| decided = action);
             return decided;
         }
         let decided = if datagram.starts_with(&control::MAGIC) {
@@ -229,31 +244,37 @@ impl RelayState {
             Err(DropReason::Malformed)
         };
         decided.unwrap_or_else(|reason| {
-            self.stats.dropped.count(reason);
+            self.stats.dropped.count(reason, 1);
             Action::Drop(reason)
         })
     }
 
     /// Decides about datagrams of `stride` bytes each (the last may be shorter) that came together from one
-    /// sender, in order. Packets of one channel are looked up once.
+    /// sender, in order: about so many neighbours at a time. Packets of one channel are looked up and charged
+    /// for once.
     pub fn handle_datagrams(
         &mut self,
         now: Moment,
         from: Route,
         datagrams: &[u8],
         stride: usize,
-        mut each: impl FnMut(Action),
+        mut each: impl FnMut(usize, Action),
     ) {
         let from = Route { remote: canonical(from.remote), ..from };
         let mut rest = datagrams.chunks(stride.max(1)).peekable();
         while let Some(first) = rest.next() {
             let Some(header) = relay::channel_of(first) else {
-                each(self.handle_datagram(now, from, first));
+                each(1, self.handle_datagram(now, from, first));
                 continue;
             };
             let same = |next: &&[u8]| relay::channel_of(next) == Some(header);
-            let more = std::iter::from_fn(|| rest.next_if(same)).map(<[u8]>::len);
-            self.on_packets(now, from, first, std::iter::once(first.len()).chain(more), &mut each);
+            let (mut count, mut bytes) = (1, first.len());
+            while let Some(next) = rest.next_if(same) {
+                count += 1;
+                bytes += next.len();
+            }
+            let packets = Packets { count, bytes, stride };
+            self.on_packets(now.instant, from, header, packets, &mut each);
         }
     }
 
@@ -273,39 +294,45 @@ impl RelayState {
         RelayStats { channels: self.channels.len() as u64, bindings, pairs, ..self.stats }
     }
 
-    /// Packets of one channel, which the first one names, by their lengths.
+    /// Packets of one channel.
     fn on_packets(
         &mut self,
-        now: Moment,
+        now: Instant,
         from: Route,
-        first: &[u8],
-        lens: impl Iterator<Item = usize>,
-        mut each: impl FnMut(Action),
+        channel: u32,
+        packets: Packets,
+        mut each: impl FnMut(usize, Action),
     ) {
-        let now = now.instant;
         let Self { channels, holders, limits, bucket, stats, began, .. } = self;
-        let mut found = relay::channel_of(first)
-            .ok_or(DropReason::Malformed)
-            .and_then(|channel| channels.get_mut(&channel).ok_or(DropReason::Unbound))
+        let found = channels
+            .get_mut(&channel)
+            .ok_or(DropReason::Unbound)
             .and_then(|channel| Ok((channel.pass(now, from, limits, holders)?, channel)));
-        for len in lens {
-            let decided = match &mut found {
-                Ok((to, channel)) => {
-                    let bytes = len as u64;
-                    let until = channel.charge(now, bytes, limits, bucket, *began);
-                    until.map(|until| {
-                        stats.forwarded_packets += 1;
-                        stats.forwarded_bytes += bytes;
-                        let to = *to;
-                        until.map_or(Action::Forward(to), |until| Action::Hold { to, until })
-                    })
-                }
-                Err(reason) => Err(*reason),
-            };
-            each(decided.unwrap_or_else(|reason| {
-                stats.dropped.count(reason);
-                Action::Drop(reason)
-            }));
+        let (to, channel) = match found {
+            Ok(found) => found,
+            Err(reason) => {
+                stats.dropped.count(reason, packets.count);
+                return each(packets.count, Action::Drop(reason));
+            }
+        };
+        let mut charge = |count: usize, bytes: usize| {
+            let until = channel.charge(now, bytes as u64, limits, bucket, *began)?;
+            stats.forwarded_packets += count as u64;
+            stats.forwarded_bytes += bytes as u64;
+            Ok(until.map_or(Action::Forward(to), |until| Action::Hold { to, until }))
+        };
+        if let Ok(action) = charge(packets.count, packets.bytes) {
+            return each(packets.count, action);
+        }
+        // Not all of them: as many as there is room for.
+        for len in packets.lens() {
+            each(
+                1,
+                charge(1, len).unwrap_or_else(|reason| {
+                    stats.dropped.count(reason, 1);
+                    Action::Drop(reason)
+                }),
+            );
         }
     }
 

@@ -86,6 +86,17 @@ pub enum DropReason {
     OverQuota,
 }
 
+impl IoStats {
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            sends: self.sends + other.sends,
+            overflowed: self.overflowed + other.overflowed,
+            send_errors: self.send_errors + other.send_errors,
+        }
+    }
+}
+
 impl Dropped {
     /// Each reason by its name, and how often it was one.
     pub fn by_reason(&self) -> [(&'static str, u64); 10] {
@@ -103,7 +114,7 @@ impl Dropped {
         ]
     }
 
-    pub(crate) fn count(&mut self, reason: DropReason) {
+    pub(crate) fn count(&mut self, reason: DropReason, packets: usize) {
         *match reason {
             DropReason::Malformed => &mut self.malformed,
             DropReason::BadToken => &mut self.bad_token,
@@ -115,6 +126,6 @@ impl Dropped {
             DropReason::PeerUnbound => &mut self.peer_unbound,
             DropReason::OverRate => &mut self.over_rate,
             DropReason::OverQuota => &mut self.over_quota,
-        } += 1;
+        } += packets as u64;
     }
 }

@@ -40,6 +40,12 @@ pub(crate) fn bind_udp(option: &str, address: SocketAddr) -> anyhow::Result<UdpS
     UdpSocket::bind(address).with_context(|| format!("cannot listen on udp {address} ({option})"))
 }
 
+/// A relay's sockets: as many as suit this machine.
+pub(crate) fn bind_relay(option: &str, address: SocketAddr) -> anyhow::Result<Vec<UdpSocket>> {
+    overlay_relay::bind(address, overlay_relay::suitable_workers())
+        .with_context(|| format!("cannot listen on udp {address} ({option})"))
+}
+
 /// The API's URL under a host name or an IP address.
 pub(super) fn url(host: &str, port: u16) -> String {
     match host.parse::<IpAddr>() {

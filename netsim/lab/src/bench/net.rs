@@ -5,7 +5,8 @@
 //!        ├── ours: the agents' tunnel of a real job; iperf3 runs inside the job's networks
 //!        ├── wireguard-go, boringtun-cli, gotatun-cli, nebula, tinc, n2n: over the same wire
 //!        ├── bare: the wire itself
-//!        └── bench1: another wire, 20 ms long there and back, in user space
+//!        ├── bench1: another wire, 20 ms long there and back, in user space
+//!        └── bench2: bare veth pairs from each to the relay's machine
 //! ```
 //! Rounds are interleaved: each round measures every peer once, so that a slow minute of the machine
 //! hits all of them. Figures are medians of the rounds' ratios.
@@ -24,6 +25,7 @@ use pieces::Pieces;
 use tunnels::{Kind, Tunnel, Way};
 
 mod crowd;
+mod floor;
 mod load;
 mod pair;
 mod pieces;
@@ -52,7 +54,7 @@ pub struct Plan {
 
 impl Plan {
     fn wants_kind(&self, kind: Kind) -> bool {
-        let names: Vec<_> = Kind::ALL.into_iter().map(Kind::name).chain([CROWD]).collect();
+        let names: Vec<_> = Kind::ALL.into_iter().map(Kind::name).chain(crowd::NAMES).collect();
         wanted(&self.only, kind.name(), &names)
     }
 
@@ -90,6 +92,7 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
         rounds: &pieces.rounds,
         seals: &pieces.seals,
         memory_kib: &pieces.memory_kib,
+        relay_floors: &pieces.relay_floors,
         missing: &missing,
         crowd: pieces.crowd,
     };
@@ -102,7 +105,7 @@ fn measure_all(
     missing: &mut BTreeMap<Kind, String>,
     progress: &mut Progress,
 ) -> anyhow::Result<Pieces> {
-    if plan.only == [CROWD] {
+    if !plan.only.is_empty() && plan.only.iter().all(|name| crowd::is_name(name)) {
         return Ok(Pieces { crowd: crowd::measure(plan, progress), ..Pieces::default() });
     }
     progress.begin("joining two machines by a wire, and a job's mesh over it");
@@ -125,14 +128,19 @@ fn measure_all(
         }
     }
     let mut rounds: Vec<Round> = vec![Round::new(); plan.rounds];
-    let mut seals = Vec::new();
+    let (mut seals, mut memory_kib) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
     for (number, round) in rounds.iter_mut().enumerate() {
         for tunnel in &tunnels {
             measure(plan, &pair, tunnel, &Load::all(plan.short), number, round, progress)?;
+            if plan.wants_load(Load::Tcp) {
+                let kib = tunnel.memory_kib();
+                memory_kib.entry(tunnel.kind).or_default().extend(kib);
+            }
         }
         progress.begin(format!("round {} of {}: the limit of one core", number + 1, plan.rounds));
         seals.push(seal::bits_per_second(plan.each.min(Duration::from_secs(1))));
     }
+    let mut relay_floors = Vec::new();
     let versions: Vec<_> = versions(&tunnels).collect();
     let versions = versions.into_iter().filter(|(_, version)| !version.is_empty()).collect();
     // The others' addresses would be direct ways for ours.
@@ -140,21 +148,29 @@ fn measure_all(
     if !plan.short {
         for way in Way::ALL {
             // What fails here shall not cost what was measured before.
-            if let Err(error) = beyond(plan, way, &mut pair, &mut tunnels, &mut rounds, progress) {
+            let opened = beyond(plan, way, &mut pair, &mut tunnels, &mut rounds, progress);
+            let floor = |wanted| {
+                if wanted && way == Way::Relay {
+                    progress.begin("passing datagrams on, and nothing else");
+                    let floor = || pair.relay_floor(plan.each);
+                    relay_floors = rounds.iter().map(|_| floor()).collect::<Result<_, _>>()?;
+                }
+                anyhow::Ok(())
+            };
+            if let Err(error) = opened.and_then(floor) {
                 progress.note(&format!("not measured: {error:#}"));
                 missing.extend(way.kinds().iter().map(|kind| (*kind, format!("{error:#}"))));
             }
         }
     }
-    let memory_kib = vec![pair.memory_kib()?];
     if let Err(error) = pair.stop(tunnels) {
         // A peer that does not end is no reason to lose what it was compared in.
         progress.note(&format!("not all ended: {error:#}"));
     }
-    let wants_crowd = plan.only.is_empty() || plan.only.iter().any(|name| name == CROWD);
+    let wants_crowd = plan.only.is_empty() || plan.only.iter().any(|name| crowd::is_name(name));
     let crowd =
         if !plan.short && wants_crowd { crowd::measure(plan, progress) } else { Vec::new() };
-    Ok(Pieces { rounds, seals, memory_kib, versions, crowd })
+    Ok(Pieces { rounds, seals, memory_kib, relay_floors, versions, crowd })
 }
 
 /// The names and versions of what is measured.
@@ -162,10 +178,8 @@ fn versions(tunnels: &[Tunnel]) -> impl Iterator<Item = (String, String)> {
     tunnels.iter().map(|tunnel| (tunnel.kind.name().to_owned(), tunnel.version.clone()))
 }
 
-/// What `--only` calls the figures of many nodes.
-const CROWD: &str = "many nodes";
-
-/// Measures another way than the bare wire; a bare link stands for itself and for our tunnel over it.
+/// Measures another way than the bare wire, if that is wanted; a bare link stands for itself and for our
+/// tunnel over it.
 fn beyond(
     plan: &Plan,
     way: Way,
@@ -173,9 +187,9 @@ fn beyond(
     tunnels: &mut Vec<Tunnel>,
     rounds: &mut [Round],
     progress: &mut Progress,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     if !way.kinds().iter().any(|kind| plan.wants_kind(*kind)) {
-        return Ok(());
+        return Ok(false);
     }
     progress.begin(format!("opening the way: {way:?}"));
     pair.open(way)?;
@@ -185,11 +199,11 @@ fn beyond(
     let plan = Plan { each: plan.each.max(Duration::from_secs(5)), ..plan.clone() };
     for (number, round) in rounds.iter_mut().enumerate() {
         for tunnel in &here {
-            measure(&plan, pair, tunnel, &[Load::Tcp], number, round, progress)?;
+            measure(&plan, pair, tunnel, way.loads(), number, round, progress)?;
         }
     }
     tunnels.extend(here);
-    Ok(())
+    Ok(true)
 }
 
 fn measure(

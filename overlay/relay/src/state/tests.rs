@@ -314,23 +314,28 @@ fn packets_beyond_the_rate_wait_for_it_in_order() {
 }
 
 #[test]
-fn datagrams_that_came_together_are_decided_about_one_by_one() {
-    let mut bench = bench_with(RelayLimits { channel_quota: 40, ..Default::default() });
+fn datagrams_that_came_together_are_decided_about_together_as_far_as_they_pass() {
+    let mut bench = bench_with(RelayLimits { channel_quota: 49, ..Default::default() });
     bench.bind_both(0);
     let stranger = relay::encode(CHANNEL + 1, b"12");
     let together = [packet(b"12"), packet(b"34"), stranger, packet(b"56"), packet(b"7")].concat();
     let mut told = Vec::new();
     let at = bench.at(0);
-    bench.state.handle_datagrams(at, alice(), &together, 10, |action| told.push(action));
+    bench.state.handle_datagrams(at, alice(), &together, 10, |n, action| told.push((n, action)));
     let forward = Action::Forward(bob());
     let unbound = Action::Drop(DropReason::Unbound);
-    assert_eq!(told, [forward.clone(), forward.clone(), unbound, forward.clone(), forward]);
+    assert_eq!(told, [(2, forward.clone()), (1, unbound), (2, forward.clone())]);
     let mut told = Vec::new();
-    bench.state.handle_datagrams(at, bob(), b"no frame", 3, |action| told.push(action));
-    assert_eq!(told, vec![Action::Drop(DropReason::Malformed); 3]);
+    bench.state.handle_datagrams(at, bob(), b"no frame", 3, |n, action| told.push((n, action)));
+    assert_eq!(told, vec![(1, Action::Drop(DropReason::Malformed)); 3]);
     let stats = bench.state.stats();
     assert_eq!((stats.forwarded_packets, stats.forwarded_bytes), (4, 39));
-    assert_eq!(bench.send(0, alice(), &packet(b"x")), Action::Drop(DropReason::OverQuota));
+
+    let (more, mut told) = (packet(b"12").repeat(2), Vec::new());
+    let over = Action::Drop(DropReason::OverQuota);
+    bench.state.handle_datagrams(at, alice(), &more, 10, |n, action| told.push((n, action)));
+    assert_eq!(told, [(1, forward), (1, over.clone())]);
+    assert_eq!(bench.send(0, alice(), &packet(b"x")), over);
 }
 
 #[test]

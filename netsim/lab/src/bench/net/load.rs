@@ -29,6 +29,9 @@ const SMALL_PAYLOAD: u16 = 64;
 /// Datagrams of one superpacket: below the 60,000 bytes that the mesh device takes whole.
 const SUPERPACKET: usize = 42;
 
+/// What the names of the relay's threads begin with.
+const RELAY_THREADS: &str = "relay";
+
 /// Headers of a datagram inside the tunnel.
 const HEADERS: usize = 28;
 /// What the segments of a superpacket have together, of the bytes that the device counts.
@@ -65,7 +68,7 @@ pub(super) struct Measured {
     pub(super) packets_per_second: Option<f64>,
     /// Both ends' tunnel programs together.
     pub(super) cpu_seconds_per_gb: Option<f64>,
-    /// The program in the middle.
+    /// The relay's threads in the program in the middle.
     pub(super) relay_seconds_per_gb: Option<f64>,
     /// What the sending tunnel program took in a second of its processor time.
     pub(super) sent_bits_per_cpu_second: Option<f64>,
@@ -173,7 +176,7 @@ fn iperf(
     cores: Option<[&str; 2]>,
 ) -> anyhow::Result<Measured> {
     let mut server = serve(pair, &tunnel.ends[1], cores.map(|cores| cores[1]))?;
-    let relay = || cpu_seconds(tunnel.relay.into_iter());
+    let relay = || tunnel.relay.map_or(0.0, |pid| thread_seconds(pid, RELAY_THREADS));
     let (before, relay_before) = (cpu_seconds(tunnel.processes()), relay());
     let mut client = start_client(pair, tunnel, args, cores.map(|cores| cores[0]))?;
     let status = client.wait_for_end(each + AROUND)?;
@@ -282,11 +285,23 @@ fn ping(pair: &Pair, tunnel: &Tunnel, each: Duration) -> anyhow::Result<Measured
 /// Processor time that processes have spent so far.
 pub(super) fn cpu_seconds(processes: impl Iterator<Item = Pid>) -> f64 {
     let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as f64;
-    processes.filter_map(|pid| spent_ticks(pid).map(|spent| spent / ticks)).sum()
+    processes.filter_map(|pid| spent_ticks(&format!("/proc/{pid}"))).sum::<f64>() / ticks
 }
 
-fn spent_ticks(pid: Pid) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// Processor time that the threads of those names have spent so far.
+fn thread_seconds(pid: Pid, names: &str) -> f64 {
+    let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as f64;
+    let folders = threads(pid).into_iter().map(|thread| format!("/proc/{pid}/task/{thread}"));
+    let ours = folders.filter(|folder| {
+        let name = std::fs::read_to_string(format!("{folder}/comm"));
+        name.is_ok_and(|name| name.starts_with(names))
+    });
+    ours.filter_map(|folder| spent_ticks(&folder)).sum::<f64>() / ticks
+}
+
+/// Of the process or thread that has that folder below /proc.
+fn spent_ticks(folder: &str) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("{folder}/stat")).ok()?;
     // The fields behind the name, which stands in parentheses: 14 and 15 are user and system time.
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);

@@ -11,6 +11,7 @@ use netsim_wire::{Cable, LineId, LineSpec, Wires};
 use nix::mount::{MsFlags, mount};
 use nix::unistd::Pid;
 
+use super::floor;
 use super::tunnels::{End, Tunnel, Way};
 use crate::program::Place;
 use crate::wait;
@@ -25,6 +26,8 @@ pub(super) const ADDRESSES: [Ipv4Addr; 2] =
     [Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2)];
 /// The distant wire's name at both ends.
 pub(super) const FAR_WIRE: &str = "bench1";
+/// The name of the wire to the relay's machine.
+const RELAY_WIRE: &str = "bench2";
 /// The machines' addresses on the distant wire.
 pub(super) const FAR_ADDRESSES: [Ipv4Addr; 2] =
     [Ipv4Addr::new(10, 99, 1, 1), Ipv4Addr::new(10, 99, 1, 2)];
@@ -41,6 +44,8 @@ const SOON: Duration = Duration::from_secs(60);
 const SETTLED: Duration = Duration::from_secs(20);
 /// How long until it has given UDP up.
 const GIVEN_UP: Duration = Duration::from_secs(90);
+/// What the relay grants two nodes, Mbit/s: more than it can do here.
+const UNLIMITED: &str = "100000";
 /// The job lasts longer than any run.
 const WALLTIME: Duration = Duration::from_secs(6 * 3600);
 
@@ -49,6 +54,7 @@ pub(super) struct Pair {
     world: World,
     job: u64,
     far: Option<FarWire>,
+    has_relay_wires: bool,
 }
 
 /// The distant wire, while it is there.
@@ -65,12 +71,14 @@ impl Pair {
             .context("cannot mount a /run of the lab's own")?;
         let settings = Coordinator { launch_deadline: SOON, ..Coordinator::default() };
         let mut world = World::new(dir, Programs::beside_this()?, &settings, Preset::None)?;
+        // Ratios of ways are ratios of what they can do, not of what an operator grants.
+        world.servers[0].place.env.push(("RELAY_RATE".into(), UNLIMITED.into()));
         world.servers[0].start()?;
         for _ in ADDRESSES {
             world.add_volunteer(Preset::None, 1)?;
         }
         world.enrol()?;
-        let this = Self { world, job: 0, far: None };
+        let this = Self { world, job: 0, far: None, has_relay_wires: false };
         this.lay_wire()?;
         let mut world = this.world;
         (0..ADDRESSES.len()).try_for_each(|index| world.start_agent(index))?;
@@ -83,7 +91,7 @@ impl Pair {
         let job = world.scientist().submit(&idle)?;
         let running = coordinator_api::job::JobState::Running;
         world.scientist().wait_for_job(job, "its start", SOON, |job| job.state == running)?;
-        let mut this = Self { world, job, far: None };
+        let mut this = Self { world, job, far: None, has_relay_wires: false };
         this.wait_for_wire()?;
         Ok(this)
     }
@@ -115,11 +123,6 @@ impl Pair {
     /// An installed program.
     pub(super) fn tool(&self, name: &str) -> anyhow::Result<PathBuf> {
         find(name, None)
-    }
-
-    /// The left agent's resident memory.
-    pub(super) fn memory_kib(&mut self) -> anyhow::Result<u64> {
-        resident_kib(self.world.volunteers[0].agent()?.pid())
     }
 
     /// Ends everything; what is left behind is an error.
@@ -178,15 +181,18 @@ impl Pair {
                 if self.far.take().is_none() {
                     self.close_wire()?;
                 }
+                self.lay_relay_wires()?;
                 self.wait_for_path("the relay", SETTLED, |pair| pair.path == "relayed")
             }
             Way::Quic => {
+                self.lay_relay_wires()?;
                 self.stop_udp(&format!("udp sport != {RENDEZVOUS_PORT}"))?;
                 self.wait_for_path("QUIC datagrams", GIVEN_UP, |pair| {
                     pair.path == "relayed" && pair.explain.contains("in QUIC datagrams")
                 })
             }
             Way::Tls => {
+                self.lay_relay_wires()?;
                 self.stop_udp("meta l4proto udp")?;
                 self.wait_for_path("TLS", GIVEN_UP, |pair| {
                     pair.path == "relayed" && pair.explain.contains("over TLS")
@@ -211,6 +217,17 @@ impl Pair {
     /// The process that the relay runs in.
     pub(super) fn relay(&self) -> anyhow::Result<Pid> {
         self.world.servers[0].pid().context("the coordinator does not run")
+    }
+
+    /// Processor seconds per GB of a program that only passes datagrams on, where the relay runs.
+    pub(super) fn relay_floor(&self, each: Duration) -> anyhow::Result<f64> {
+        let [from, to] = [0, 1].map(|side| &self.world.volunteers[side].machine);
+        let server = &self.world.servers[0].machine;
+        floor::seconds_per_gb(
+            [&from.netns, &server.netns, &to.netns],
+            [server.address, to.address],
+            each,
+        )
     }
 
     /// Closes the wire to UDP, and the other tunnels, which would be direct ways, too.
@@ -247,6 +264,33 @@ impl Pair {
             run(side, &["link", "set", FAR_WIRE, "up"])?;
         }
         self.far = Some(FarWire { wires, line });
+        Ok(())
+    }
+
+    /// Joins each machine and the relay's by a bare wire, as the machines are: the work of the routers between
+    /// them would count as that of whoever sends.
+    fn lay_relay_wires(&mut self) -> anyhow::Result<()> {
+        if std::mem::replace(&mut self.has_relay_wires, true) {
+            return Ok(());
+        }
+        let (ip, server) = (self.tool("ip")?, &self.world.servers[0]);
+        let there =
+            format!("/proc/{}/fd/{}", std::process::id(), server.machine.netns.descriptor());
+        for side in 0..ADDRESSES.len() {
+            let run = |args: &[&str]| self.place(side).expect("ip", &ip, args, SOON).map(drop);
+            let run_there = |args: &[&str]| server.place.expect("ip", &ip, args, SOON).map(drop);
+            let far_end = format!("{RELAY_WIRE}-{side}");
+            let addresses = [&self.world.volunteers[side].machine, &server.machine];
+            let [own, relay] = addresses.map(|machine| machine.address.to_string());
+            run(&[
+                "link", "add", RELAY_WIRE, "type", "veth", "peer", "name", &far_end, "netns",
+                &there,
+            ])?;
+            run(&["link", "set", RELAY_WIRE, "up"])?;
+            run_there(&["link", "set", &far_end, "up"])?;
+            run_there(&["route", "replace", &own, "dev", &far_end, "src", &relay])?;
+            run(&["route", "replace", &relay, "dev", RELAY_WIRE, "src", &own])?;
+        }
         Ok(())
     }
 

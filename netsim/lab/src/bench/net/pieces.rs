@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::Round;
+use super::tunnels::Kind;
 use crate::bench::figures::Figure;
 
 /// The rounds of one or several runs.
@@ -18,11 +19,13 @@ pub(super) struct Pieces {
     pub(super) rounds: Vec<Round>,
     /// The limit of one core, round by round.
     pub(super) seals: Vec<f64>,
-    /// The left agent's memory at the end of each run.
-    pub(super) memory_kib: Vec<u64>,
+    /// Memory of one end of what was compared, after TCP, run by run.
+    pub(super) memory_kib: BTreeMap<Kind, Vec<u64>>,
+    /// Processor seconds per GB of a relay that does nothing but pass datagrams on.
+    pub(super) relay_floors: Vec<f64>,
     /// The versions of what was compared.
     pub(super) versions: BTreeMap<String, String>,
-    /// The figures of many nodes: the latest ones.
+    /// The figures of many nodes: the latest of each name.
     pub(super) crowd: Vec<Figure>,
 }
 
@@ -47,10 +50,16 @@ impl Pieces {
     pub(super) fn add(&mut self, later: Self) {
         self.rounds.extend(later.rounds);
         self.seals.extend(later.seals);
-        self.memory_kib.extend(later.memory_kib);
+        for (kind, kib) in later.memory_kib {
+            self.memory_kib.entry(kind).or_default().extend(kib);
+        }
+        self.relay_floors.extend(later.relay_floors);
         self.versions.extend(later.versions);
-        if !later.crowd.is_empty() {
-            self.crowd = later.crowd;
+        for figure in later.crowd {
+            match self.crowd.iter_mut().find(|known| known.name == figure.name) {
+                Some(known) => *known = figure,
+                None => self.crowd.push(figure),
+            }
         }
     }
 }
@@ -58,7 +67,6 @@ impl Pieces {
 #[cfg(test)]
 mod tests {
     use super::super::load::{Load, Measured};
-    use super::super::tunnels::Kind;
     use super::*;
 
     fn piece(kind: Kind, bits_per_second: f64) -> Pieces {

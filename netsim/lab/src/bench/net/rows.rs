@@ -12,8 +12,10 @@ pub(super) struct Gathered<'a> {
     pub(super) rounds: &'a [Round],
     /// The limit of one core, round by round.
     pub(super) seals: &'a [f64],
-    /// The left agent's, after all loads.
-    pub(super) memory_kib: &'a [u64],
+    /// Of one end, after TCP.
+    pub(super) memory_kib: &'a BTreeMap<Kind, Vec<u64>>,
+    /// Of a relay that does nothing but pass datagrams on.
+    pub(super) relay_floors: &'a [f64],
     /// Why something was not measured.
     pub(super) missing: &'a BTreeMap<Kind, String>,
     /// The figures of many nodes.
@@ -22,7 +24,7 @@ pub(super) struct Gathered<'a> {
 
 /// All figures of a run.
 pub(super) fn figures(plan: &Plan, gathered: Gathered<'_>) -> Vec<Figure> {
-    let Gathered { rounds, seals, memory_kib, missing, crowd } = gathered;
+    let Gathered { rounds, seals, memory_kib, relay_floors, missing, crowd } = gathered;
     let table = Rows { rounds, missing };
     let speed = |m: &Measured| m.bits_per_second;
     let mut rows = Vec::new();
@@ -123,8 +125,16 @@ pub(super) fn figures(plan: &Plan, gathered: Gathered<'_>) -> Vec<Figure> {
                 relay.iter().zip(&ends).map(|(relay, end)| relay / end).collect(),
             )
             .require(1.0 / 3.0, 1.0 / 5.0)
-            .note("the whole coordinator, which the relay runs in"),
+            .note("the relay's threads; no limit set on the pair"),
         );
+        rows.push(Figure::new(
+            "raw-UDP relay, CPU per GB",
+            "s/GB",
+            Better::Lower,
+            relay.into_iter().filter(|value| value.is_finite()).collect(),
+        ));
+        let floor = "passing datagrams on and nothing else (GRO in, GSO out, 64 kB), CPU per GB";
+        rows.push(Figure::new(floor, "s/GB", Better::Lower, relay_floors.to_vec()));
         for (name, ours, theirs, target, aim) in [
             (
                 "QUIC-datagram path, of the raw-UDP relay path",
@@ -170,17 +180,15 @@ pub(super) fn figures(plan: &Plan, gathered: Gathered<'_>) -> Vec<Figure> {
             Figure::new("RTT added at rest, minimum", "ms", Better::Lower, added)
                 .require(0.08, 0.05),
         );
-        rows.push(
-            Figure::new(
-                "agent's memory with one peer, after the load",
-                "MiB",
-                Better::Lower,
-                memory_kib.iter().map(|kib| *kib as f64 / 1024.0).collect(),
-            )
-            .note("resident, the whole agent"),
-        );
     }
     rows.extend(crowd);
+    for (kind, kib) in memory_kib {
+        let mib = kib.iter().map(|kib| *kib as f64 / 1024.0).collect();
+        let name = format!("memory of one end after TCP: {}", kind.name());
+        rows.push(
+            Figure::new(name, "MiB", Better::Lower, mib).note("resident, all of the program"),
+        );
+    }
     rows.extend(table.everything(floors));
     rows.push(Figure::new(
         "ring's seal limit, ChaCha20-Poly1305, 1420 bytes",

@@ -33,7 +33,8 @@ pub(super) fn bits_per_second(during: Duration) -> f64 {
     sealed as f64 * PACKET as f64 * 8.0 / (thread_seconds() - before)
 }
 
-fn thread_seconds() -> f64 {
+/// Processor time that this thread has spent.
+pub(super) fn thread_seconds() -> f64 {
     let spent = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
     spent.map_or(f64::NAN, |spent| spent.num_nanoseconds() as f64 / 1e9)
 }

@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::pair::{ADDRESSES, FAR_ADDRESSES, FAR_WIRE, Pair, WIRE, find};
+use super::load::Load;
+use super::pair::{ADDRESSES, FAR_ADDRESSES, FAR_WIRE, Pair, WIRE, find, resident_kib};
 use crate::program::{Place, Program};
 use crate::wait;
 
@@ -71,6 +72,15 @@ pub(super) enum Way {
 impl Way {
     pub(super) const ALL: [Self; 5] =
         [Self::Distant, Self::Lossy, Self::Relay, Self::Quic, Self::Tls];
+
+    /// What it is put under: distant wires are there for one stream, ways through the relay for its share
+    /// of everything.
+    pub(super) fn loads(self) -> &'static [Load] {
+        match self {
+            Self::Distant | Self::Lossy => &[Load::Tcp],
+            Self::Relay | Self::Quic | Self::Tls => &[Load::Tcp, Load::Udp, Load::Ping],
+        }
+    }
 
     /// What is measured there.
     pub(super) fn kinds(self) -> &'static [Kind] {
@@ -187,6 +197,12 @@ impl Tunnel {
 
     pub(super) fn processes(&self) -> impl Iterator<Item = Pid> {
         self.ends.iter().flat_map(|end| end.processes.iter().copied())
+    }
+
+    /// Resident memory of one end's programs; none of the bare wire.
+    pub(super) fn memory_kib(&self) -> Option<u64> {
+        let sizes = self.ends[0].processes.iter().filter_map(|pid| resident_kib(*pid).ok());
+        Some(sizes.sum()).filter(|sum| *sum > 0)
     }
 
     fn wait_until_up(&self, pair: &Pair) -> anyhow::Result<()> {
@@ -386,9 +402,8 @@ fn n2n(pair: &Pair) -> anyhow::Result<Started> {
         let device = format!("n2n{}", ["l", "r"][side]);
         let ip = address(kind, side).to_string();
         let at = format!("{}:7654", ADDRESSES[0]);
-        let args = [
-            "-d", &device, "-a", &ip, "-c", "bench", "-k", "secret", "-l", &at, "-M", "1400", "-f",
-        ];
+        let args =
+            ["-d", &device, "-a", &ip, "-c", "bench", "-k", "secret", "-l", &at, "-M", "1400"];
         let started = pair.place(side).start("edge", &edge, args)?;
         ends.push(end(pair, kind, side, &device, &started));
         programs.push(started);

@@ -9,6 +9,8 @@ use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use crate::kernel::Batches;
+
 /// What the kernel joins into one message at most.
 const MESSAGE_LEN: usize = 65_536;
 
@@ -23,6 +25,7 @@ pub(crate) struct BatchSocket {
     socket: UdpSocket,
     udp: UdpSocketState,
     target: SocketAddr,
+    batches: Batches,
 }
 
 impl BatchSocket {
@@ -38,7 +41,7 @@ impl BatchSocket {
         // Best effort: what the kernel grants is what there is.
         let _ = udp.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER);
         let _ = udp.set_send_buffer_size((&socket).into(), SOCKET_BUFFER);
-        Ok(Self { socket, udp, target })
+        Ok(Self { socket, udp, target, batches: Batches::here() })
     }
 
     /// Sends datagrams of one length.
@@ -52,7 +55,8 @@ impl BatchSocket {
             segment = datagram.len();
             burst.extend_from_slice(datagram);
         }
-        let segments = self.udp.max_gso_segments().min(MAX_BURST / segment.max(1)).max(1);
+        let segments = self.batches.max_segments(&self.udp);
+        let segments = segments.min(MAX_BURST / segment.max(1)).max(1);
         for contents in burst.chunks((segments * segment).max(1)) {
             let transmit = Transmit {
                 destination: self.target,

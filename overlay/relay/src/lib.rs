@@ -10,6 +10,7 @@ mod batch_socket;
 mod exposition;
 pub mod gateway;
 mod holders;
+mod kernel;
 mod keys;
 mod limits;
 mod moment;

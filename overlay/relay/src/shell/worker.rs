@@ -16,6 +16,7 @@ use super::Shared;
 use super::held::Held;
 use super::outbox::{Burst, Outbox};
 use super::run::{Run, Timed};
+use crate::kernel::Batches;
 use crate::moment::Moment;
 use crate::state::{Action, Route, canonical};
 
@@ -24,6 +25,14 @@ const BUFFER_LEN: usize = 65_536;
 
 /// Kernel buffer wished for, each way. Chosen: 30 ms at 1 Gbit/s; the kernel may grant less.
 const SOCKET_BUFFER: usize = 4 << 20;
+
+/// A batch that carried so many bytes is one of many.
+const BULK: usize = 32_768;
+
+/// How long more of them are gathered: each waking, and each answer that is sent alone, costs as much as
+/// 64 kB. Chosen: what is gathered at 10 Gbit/s fits the kernel's buffer several times over, and a home line adds more
+/// (measured at 4 Gbit/s: two thirds of the processor time per byte, against none or 0.2 ms).
+const NAP: Duration = Duration::from_micros(500);
 
 /// Wait after a receive error that is not about one datagram, lest the thread spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -56,7 +65,7 @@ impl Worker {
         let is_ipv6 = socket.local_addr()?.is_ipv6();
         Ok(Self {
             number,
-            outbox: Outbox::new(socket, udp, is_ipv6),
+            outbox: Outbox::new(socket, udp, Batches::here(), is_ipv6),
             held: Held::default(),
             decided: Vec::new(),
             other,
@@ -79,6 +88,11 @@ impl Worker {
                     self.release(now.instant);
                     self.on_batch(now, &metas[..count], &buffers);
                     self.publish();
+                    let carried: usize = metas[..count].iter().map(|meta| meta.len).sum();
+                    if carried >= BULK {
+                        std::thread::sleep(NAP);
+                        continue;
+                    }
                     // Fewer than could be received: another call would only tell that these were all.
                     if count == BATCH_SIZE {
                         continue;
@@ -154,6 +168,7 @@ impl Worker {
             self.put(run.finish());
         }
         drop(decisions);
+        self.outbox.send_joined();
         self.decided = decided;
     }
 
@@ -163,7 +178,7 @@ impl Worker {
         match until {
             Some(until) if !self.held.add(until, burst) => self.outbox.give_up(burst),
             Some(_) => {}
-            None => self.outbox.send(burst),
+            None => self.outbox.add(burst),
         }
     }
 

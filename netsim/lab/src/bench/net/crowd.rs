@@ -28,10 +28,13 @@ use crate::world::{JobNetwork, Programs, Submission, World};
 
 /// Nodes of the largest mesh: one, and 256 peers.
 const NODES: u16 = 257;
-/// Their networks: the exchange has not room for each by itself.
+/// Their networks: the exchange has not room for each by itself. They ask for work seldom, as nodes outside do:
+/// hundreds of questions a second would be what is measured.
 const NETWORKS: &str = r#"
 title = "many nodes on three campuses"
 [coordinator]
+poll-interval = "4s"
+node-timeout = "240s"
 launch-deadline = "240s"
 [[routers]]
 name = "first"

@@ -89,7 +89,7 @@ impl Worker {
                     self.on_batch(now, &metas[..count], &buffers);
                     self.publish();
                     let carried: usize = metas[..count].iter().map(|meta| meta.len).sum();
-                    if carried >= BULK {
+                    if carried >= BULK && count < BATCH_SIZE {
                         std::thread::sleep(NAP);
                         continue;
                     }

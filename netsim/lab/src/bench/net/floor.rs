@@ -120,9 +120,9 @@ fn receive(
             recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), MsgFlags::empty());
         let (len, segment) = match received {
             Ok(message) => {
-                let joined = message.cmsgs()?.find_map(|control| match control {
-                    ControlMessageOwned::UdpGroSegments(segment) => u16::try_from(segment).ok(),
-                    _ => None,
+                let joined = message.cmsgs()?.find_map(|control| {
+                    let ControlMessageOwned::UdpGroSegments(segment) = control else { return None };
+                    u16::try_from(segment).ok()
                 });
                 (message.bytes, joined.unwrap_or(PACKET))
             }

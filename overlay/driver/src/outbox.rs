@@ -38,6 +38,8 @@ const SEND_PATIENCE: Duration = Duration::from_millis(5);
 /// Datagrams that wait for their system call.
 pub(crate) struct Outbox {
     batches: [Batch; BATCHES],
+    /// The one that the last packet went to: most likely the next one does, too.
+    last: usize,
     next_victim: usize,
     /// The paths through relays that long packets pass on whole.
     whole: HashSet<Path>,
@@ -66,6 +68,7 @@ impl Outbox {
                 stride: 0,
                 count: 0,
             }),
+            last: 0,
             next_victim: 0,
             whole: HashSet::new(),
             parted: 0,
@@ -160,6 +163,9 @@ impl Outbox {
     }
 
     fn batch_for(&mut self, socket: &Socket, stats: &mut Stats, to: SocketAddr) -> &mut Batch {
+        if self.batches[self.last].to == Some(to) {
+            return &mut self.batches[self.last];
+        }
         let found = self
             .batches
             .iter()
@@ -170,6 +176,7 @@ impl Outbox {
             self.batches[self.next_victim].flush(socket, stats);
             self.next_victim
         });
+        self.last = index;
         &mut self.batches[index]
     }
 }

@@ -3,6 +3,8 @@
 //! The order inside a flow is kept: a packet that cannot join pushes out what its flow has gathered.
 //! Packets of different flows may overtake each other, as they may on any network.
 
+use std::ops::Range;
+
 use tun_rs::{
     VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_HDR_GSO_UDP_L4, VirtioNetHdr,
 };
@@ -173,15 +175,20 @@ impl<D: Copy + PartialEq> Slot<D> {
     /// Whether the packet belongs to the flow that gathers here, joinable or not.
     fn same_flow(&self, packet: &[u8]) -> bool {
         let own = self.packet();
-        let (addresses, protocol_at, ports) =
-            if self.shape.ip_header == 20 { (12..20, 9, 20..24) } else { (8..40, 6, 40..44) };
+        // Options push the ports away; such a packet then only looks like another flow's.
         !own.is_empty()
-            && packet.len() >= ports.end
+            && !packet.is_empty()
             && own[0] >> 4 == packet[0] >> 4
-            && own[protocol_at] == packet[protocol_at]
-            && own[addresses.clone()] == packet[addresses]
-            // Options push the ports away; such a packet then only looks like another flow's.
-            && own[ports.clone()] == packet[ports]
+            && if self.shape.ip_header == 20 {
+                // Protocol; addresses; ports.
+                same::<1>(own, packet, 9)
+                    && same::<8>(own, packet, 12)
+                    && same::<4>(own, packet, 20)
+            } else {
+                same::<1>(own, packet, 6)
+                    && same::<32>(own, packet, 8)
+                    && same::<4>(own, packet, 40)
+            }
     }
 
     fn can_join(&self, shape: Shape, packet: &[u8]) -> bool {
@@ -190,16 +197,16 @@ impl<D: Copy + PartialEq> Slot<D> {
         let payload = packet.len() - shape.headers;
         let same_ip = if at == 20 {
             // Type of service, DF, time to live.
-            own[1] == packet[1] && own[6..9] == packet[6..9]
+            same::<1>(own, packet, 1) && same::<3>(own, packet, 6)
         } else {
             // Traffic class and flow label, hop limit.
-            own[..4] == packet[..4] && own[7] == packet[7]
+            same::<4>(own, packet, 0) && same::<1>(own, packet, 7)
         };
         let same_transport = shape.protocol == UDP
             || (be32(packet, at + 4) == self.next_sequence
-                && own[at + 8..at + 13] == packet[at + 8..at + 13]
-                && own[at + 14..at + 16] == packet[at + 14..at + 16]
-                && own[at + 18..shape.headers] == packet[at + 18..shape.headers]);
+                && same::<5>(own, packet, at + 8)
+                && same::<2>(own, packet, at + 14)
+                && same_options(own, packet, at + 18..shape.headers));
         shape == self.shape
             && same_ip
             && same_transport
@@ -274,6 +281,24 @@ impl<D: Copy + PartialEq> Slot<D> {
         // The slice is exactly as long as the header.
         let encoded = header.encode(virtio);
         debug_assert!(encoded.is_ok());
+    }
+}
+
+/// Whether `N` bytes from `at` are there and the same in both. The fixed length spares a call: there are a dozen
+/// such comparisons for every packet.
+fn same<const N: usize>(one: &[u8], other: &[u8], at: usize) -> bool {
+    let one = one.get(at..).and_then(|bytes| bytes.first_chunk::<N>());
+    let other = other.get(at..).and_then(|bytes| bytes.first_chunk::<N>());
+    one.is_some() && one == other
+}
+
+/// Whether TCP's urgent pointer and options are the same.
+fn same_options(one: &[u8], other: &[u8], range: Range<usize>) -> bool {
+    match range.len() {
+        2 => same::<2>(one, other, range.start),
+        // Time stamps, as nearly always.
+        14 => same::<14>(one, other, range.start),
+        _ => one.get(range.clone()) == other.get(range),
     }
 }
 

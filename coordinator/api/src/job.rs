@@ -1,6 +1,7 @@
 //! Jobs: submission, lists, the job object, deletion.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::agent::Assignment;
 use crate::list::Link;
@@ -81,6 +82,53 @@ pub struct SubmitJob {
         skip_serializing_if = "Option::is_none"
     )]
     pub param_file: Option<String>,
+    /// In place of a command: the text of a script, which begins with `#!`, or is one of `sh`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// Options of oarsub that mean nothing on volunteers' machines: taken, said, and left out.
+    #[serde(default, skip_serializing)]
+    pub directory: Option<Value>,
+    /// See [`directory`](Self::directory): a job's outputs have OAR's usual names.
+    #[serde(default, skip_serializing)]
+    pub stdout: Option<Value>,
+    /// See [`directory`](Self::directory).
+    #[serde(default, skip_serializing)]
+    pub stderr: Option<Value>,
+    /// See [`directory`](Self::directory).
+    #[serde(default, skip_serializing)]
+    pub notify: Option<Value>,
+    /// See [`directory`](Self::directory).
+    #[serde(default, skip_serializing)]
+    pub checkpoint: Option<Value>,
+    /// See [`directory`](Self::directory).
+    #[serde(default, skip_serializing)]
+    pub signal: Option<Value>,
+    /// See [`directory`](Self::directory): `#OAR` lines are read by `oarsub -S`.
+    #[serde(default, skip_serializing)]
+    pub scanscript: Option<Value>,
+    /// See [`directory`](Self::directory).
+    #[serde(default, rename = "use-job-key", alias = "use_job_key", skip_serializing)]
+    pub use_job_key: Option<Value>,
+}
+
+impl SubmitJob {
+    /// The names of those options that were given and are left out.
+    pub fn left_out(&self) -> Vec<&'static str> {
+        let options = [
+            ("directory", &self.directory),
+            ("stdout", &self.stdout),
+            ("stderr", &self.stderr),
+            ("notify", &self.notify),
+            ("checkpoint", &self.checkpoint),
+            ("signal", &self.signal),
+            ("scanscript", &self.scanscript),
+            ("use-job-key", &self.use_job_key),
+        ];
+        // OAR drops an option that is null or empty.
+        let is_given = |value: &Value| !value.is_null() && value.as_str() != Some("");
+        let given = options.into_iter().filter(|(_, value)| value.as_ref().is_some_and(is_given));
+        given.map(|(name, _)| name).collect()
+    }
 }
 
 /// A number; forms send it as text, and an empty text is none.

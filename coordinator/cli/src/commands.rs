@@ -22,6 +22,8 @@ use crate::failure::{EXIT_CODES, Failure};
 
 /// Submits and follows jobs on a Clouds@home cluster.
 ///
+/// OAR_TOKEN, a login string or a token, goes before the stored login; OAR_API before its address.
+///
 /// Called as oarsub, oarstat, oardel, oarhold, oarresume, oarnodes, oarnodesetting or oaraccounting (by a
 /// link of that name), it is that command.
 #[derive(Debug, Parser)]

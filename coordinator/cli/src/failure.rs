@@ -52,6 +52,10 @@ pub(crate) enum Failure {
     NoNode { name: String },
     #[error("{path} is neither a folder nor an archive that `tar czf` makes")]
     NoArchive { path: String },
+    #[error("{path}, line {line}: {reason}")]
+    Directive { path: String, line: usize, reason: String },
+    #[error("-S reads the script that the command begins with, and there is none")]
+    NoScript,
     #[error("{failed} of {asked} jobs were not deleted")]
     NotAllDeleted { failed: usize, asked: usize },
     /// Whoever reads the output has gone, as in `oarstat | head`.
@@ -91,6 +95,8 @@ impl Failure {
             | Self::NoJob { .. }
             | Self::NoNode { .. }
             | Self::NotAllDeleted { .. } => 1,
+            // Wrong usage, as clap has it.
+            Self::Directive { .. } | Self::NoScript => 2,
             Self::NoLogin
             | Self::DamagedLogin { .. }
             | Self::LoginString(_)

@@ -1,4 +1,7 @@
 //! The stored login: `~/.config/clouds-at-home/oar.json`, or the file that `OAR_CONFIG` names.
+//!
+//! `OAR_TOKEN` goes before it: a whole login string, or another token for the same coordinator. `OAR_API` is
+//! another address of that coordinator, which proves itself by the login's root all the same.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +23,22 @@ struct Stored {
 
 /// Who the user is.
 pub(crate) fn load() -> Result<Login, Failure> {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let token = set("OAR_TOKEN");
+    let mut login = match token.as_deref().map(str::parse::<Login>) {
+        Some(Ok(login)) => login,
+        Some(Err(_)) | None => stored()?,
+    };
+    if let Some(token) = token.filter(|token| token.parse::<Login>().is_err()) {
+        login.token = token;
+    }
+    if let Some(url) = set("OAR_API") {
+        login.url = url.trim_end_matches('/').to_owned();
+    }
+    Ok(login)
+}
+
+fn stored() -> Result<Login, Failure> {
     let path = path()?;
     let text = match read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Failure::NoLogin),

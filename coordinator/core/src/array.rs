@@ -2,7 +2,7 @@
 
 use coordinator_api::job::SubmitJob;
 
-use crate::request::MAX_COMMAND;
+use crate::request::{MAX_COMMAND, command_of};
 
 /// The most jobs of an array. Chosen: a campaign's parameter file, and rows that one transaction can hold.
 pub const MAX_ARRAY: usize = 10_000;
@@ -58,7 +58,7 @@ impl Array {
                 Ok(jobs) if jobs <= MAX_ARRAY => Ok(Self::Same(count)),
                 _ => Err(ArrayRefusal::TooMany(usize::try_from(count).unwrap_or(usize::MAX))),
             },
-            (None, Some(text)) => parameters(text, submission.command.trim().len()),
+            (None, Some(text)) => parameters(text, command_of(submission).len()),
         }
     }
 

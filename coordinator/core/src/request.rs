@@ -1,9 +1,11 @@
 //! What a user asks for, checked: the admission rules.
 
+mod types;
+
+use std::borrow::Cow;
 use std::fmt;
 
 use coordinator_api::job::SubmitJob;
-use overlay_core::Pattern;
 use serde::{Deserialize, Serialize};
 
 use crate::expression::Expression;
@@ -11,11 +13,20 @@ use crate::ids::{JobId, UnixMillis};
 use crate::reader::Unreadable;
 use crate::resources::{ResourceRefusal, Resources, walltime_text};
 
+pub use self::types::JobTypes;
+use self::types::parse_types;
+
 /// The longest command line, bytes. Chosen: half of Linux's limit for one argument (128 KiB).
 pub(crate) const MAX_COMMAND: usize = 64 * 1024;
 
 /// The longest name of a job or a project, bytes: they become parts of file names (limit 255).
 const MAX_NAME: usize = 100;
+
+/// The line that ends a script within the command that writes it.
+const SCRIPT_END: &str = "OAR_END_OF_SCRIPT";
+
+/// What OAR's shipped rules let nobody ask for so many of.
+const NO_LEVEL: &str = "cpuset";
 
 /// An admitted submission.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,60 +63,6 @@ pub struct Request {
     pub initial_request: String,
 }
 
-/// The most types of a submission. Chosen: several times those that exist.
-const MAX_TYPES: usize = 64;
-
-/// The types that this server knows. Every node is a volunteer's: `desktop_computing` is always set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobTypes {
-    /// The nodes share a network.
-    pub mesh: bool,
-    /// Which pairs of that network are connected before the command starts: `mesh=ring` and the like.
-    #[serde(default)]
-    pub pattern: Pattern,
-    /// The command runs on every node.
-    pub spmd: bool,
-    /// The job may be run again when it was interrupted.
-    pub idempotent: bool,
-    /// It takes what is left over, and makes room for others at once.
-    #[serde(default)]
-    pub besteffort: bool,
-    /// It does not start before.
-    #[serde(default)]
-    pub postpone: Option<UnixMillis>,
-    /// It ends in Error when it could not end before.
-    #[serde(default)]
-    pub deadline: Option<UnixMillis>,
-    /// It ends in Error when it has not started by then.
-    #[serde(default)]
-    pub expire: Option<UnixMillis>,
-}
-
-impl JobTypes {
-    /// OAR's names of the types that are set.
-    pub fn names(self) -> Vec<&'static str> {
-        let Self { mesh, pattern, spmd, idempotent, besteffort, postpone, deadline, expire } = self;
-        let mesh_name = match pattern {
-            Pattern::All => "mesh",
-            Pattern::Ring => "mesh=ring",
-            Pattern::Star => "mesh=star",
-            Pattern::Tree => "mesh=tree",
-            Pattern::Grid => "mesh=grid",
-        };
-        let named = [
-            (mesh, mesh_name),
-            (spmd, "spmd"),
-            (idempotent, "idempotent"),
-            (besteffort, "besteffort"),
-            (postpone.is_some(), "postpone"),
-            (deadline.is_some(), "deadline"),
-            (expire.is_some(), "expire"),
-        ];
-        let set = named.into_iter().filter_map(|(set, name)| set.then_some(name));
-        std::iter::once("desktop_computing").chain(set).collect()
-    }
-}
-
 /// Why a submission is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestRefusal {
@@ -115,6 +72,9 @@ pub enum RequestRefusal {
     /// Too long, or with a NUL.
     #[error("the command is longer than 65536 bytes or holds a NUL")]
     Command,
+    /// A script with the line that would end it.
+    #[error("a script cannot have the line {SCRIPT_END}")]
+    Script,
     /// A name or project that cannot be part of a file name.
     #[error(
         "cannot use {0:?} as a name: at most 100 letters, digits or any of . _ + - @ and space"
@@ -123,6 +83,9 @@ pub enum RequestRefusal {
     /// Resources.
     #[error(transparent)]
     Resources(#[from] ResourceRefusal),
+    /// A property that counts within a machine, and tells no resources apart.
+    #[error("[ADMISSION RULE] '{0}' resource is not allowed")]
+    NotAllowed(&'static str),
     /// A condition that cannot be read.
     #[error("cannot read the properties: {0}")]
     Properties(Unreadable),
@@ -162,24 +125,10 @@ pub enum RequestRefusal {
     Stagein(String),
 }
 
-/// OAR's types that mean nothing on volunteers' machines.
-const UNSUPPORTED_TYPES: [&str; 10] = [
-    "container",
-    "inner",
-    "deploy",
-    "cosystem",
-    "placeholder",
-    "allowed",
-    "timesharing",
-    "token",
-    "noop",
-    "state",
-];
-
 impl Request {
     /// Checks a submission. Whether its stage-in archive is there is for the caller to see.
     pub fn admit(submission: &SubmitJob) -> Result<Self, RequestRefusal> {
-        let command = submission.command.trim();
+        let command = command_of(submission);
         if command.is_empty() && submission.reservation.as_deref().and_then(filled).is_none() {
             return Err(RequestRefusal::NoCommand);
         }
@@ -193,11 +142,21 @@ impl Request {
         if command.len() > MAX_COMMAND || command.contains('\0') {
             return Err(RequestRefusal::Command);
         }
+        if submission.script.as_deref().is_some_and(|text| text.lines().any(|it| it == SCRIPT_END))
+        {
+            return Err(RequestRefusal::Script);
+        }
+        let resources = Resources::parse(&submission.resource.0)?;
+        let levels =
+            resources.alternatives.iter().flat_map(|it| &it.groups).flat_map(|it| &it.levels);
+        if levels.into_iter().any(|level| level.property == NO_LEVEL) {
+            return Err(RequestRefusal::NotAllowed(NO_LEVEL));
+        }
         Ok(Self {
-            command: command.to_owned(),
+            command: command.into_owned(),
             name: submission.name.as_deref().and_then(filled).map(check_name).transpose()?,
             project: submission.project.as_deref().and_then(filled).map(check_name).transpose()?,
-            resources: Resources::parse(&submission.resource.0)?,
+            resources,
             properties: properties.transpose().map_err(RequestRefusal::Properties)?,
             queue,
             reservation,
@@ -217,6 +176,11 @@ impl Request {
     /// The admission rules' remarks, as oarsub prints them.
     pub fn remarks(&self, submission: &SubmitJob) -> String {
         let mut remarks = String::new();
+        for option in submission.left_out() {
+            remarks += &format!(
+                "[ADMISSION RULE] {option} means nothing on volunteers' machines: left out\n"
+            );
+        }
         if !submission.resource.0.iter().any(|text| text.contains("walltime=")) {
             let walltime = self.resources.first().walltime_s;
             remarks += &format!("[ADMISSION RULE] Set default walltime to {walltime}.\n");
@@ -256,6 +220,21 @@ impl fmt::Display for Request {
     }
 }
 
+/// The command, or the one that writes the script to a file of the job's and runs it; arguments may follow.
+pub(crate) fn command_of(submission: &SubmitJob) -> Cow<'_, str> {
+    let command = submission.command.trim();
+    match submission.script.as_deref().filter(|text| !text.trim().is_empty()) {
+        Some(script) if command.is_empty() => {
+            let end = if script.ends_with('\n') { "" } else { "\n" };
+            Cow::Owned(format!(
+                "cat > .oar-script <<'{SCRIPT_END}'\n{script}{end}{SCRIPT_END}\n\
+                 chmod +x .oar-script && exec ./.oar-script"
+            ))
+        }
+        Some(_) | None => Cow::Borrowed(command),
+    }
+}
+
 /// OAR drops an option whose value is empty.
 fn filled(text: &str) -> Option<&str> {
     let text = text.trim();
@@ -269,58 +248,6 @@ fn check_name(name: &str) -> Result<String, RequestRefusal> {
     } else {
         Err(RequestRefusal::Name(name.chars().take(MAX_NAME).collect()))
     }
-}
-
-fn parse_types(names: &[String]) -> Result<JobTypes, RequestRefusal> {
-    if names.len() > MAX_TYPES {
-        return Err(RequestRefusal::TooManyTypes(names.len()));
-    }
-    let mut types = JobTypes::default();
-    let mut pattern: Option<&str> = None;
-    for name in names {
-        match name.as_str() {
-            "desktop_computing" => {}
-            "mesh" => types.mesh = true,
-            mesh if mesh.starts_with("mesh=") => {
-                let former = pattern.replace(mesh).filter(|former| *former != mesh);
-                if let Some(former) = former {
-                    return Err(RequestRefusal::TwoPatterns(shown(former), shown(mesh)));
-                }
-                types.mesh = true;
-                types.pattern = mesh["mesh=".len()..]
-                    .parse()
-                    .map_err(|_| RequestRefusal::UnknownPattern(shown(mesh)))?;
-            }
-            "spmd" => types.spmd = true,
-            "idempotent" => types.idempotent = true,
-            "besteffort" => types.besteffort = true,
-            other => {
-                let dated = other.split_once('=').map(|(name, date)| (name.trim(), date));
-                match dated {
-                    Some(("postpone", text)) => types.postpone = Some(date(text)?),
-                    Some(("deadline", text)) => types.deadline = Some(date(text)?),
-                    Some(("expire", text)) => types.expire = Some(date(text)?),
-                    _ => {}
-                }
-                if dated.is_some_and(|(name, _)| ["postpone", "deadline", "expire"].contains(&name))
-                {
-                    continue;
-                }
-                let known = other.split_once('=').map_or(other, |(name, _)| name);
-                return Err(if UNSUPPORTED_TYPES.contains(&known) {
-                    RequestRefusal::UnsupportedType(shown(other))
-                } else {
-                    RequestRefusal::UnknownType(shown(other))
-                });
-            }
-        }
-    }
-    Ok(types)
-}
-
-/// As much of a bad type as a refusal repeats.
-fn shown(name: &str) -> String {
-    name.chars().take(MAX_NAME).collect()
 }
 
 fn default_queue() -> String {
@@ -394,134 +321,9 @@ fn initial_request(submission: &SubmitJob) -> String {
     if submission.param_file.is_some() {
         line += " --array-param-file=-";
     }
-    line + " " + submission.command.trim()
+    let command = submission.command.trim();
+    line + " " + if command.is_empty() { "script" } else { command }
 }
 
 #[cfg(test)]
-mod tests {
-    use coordinator_api::job::OneOrMany;
-
-    use super::*;
-
-    fn submission(types: &[&str]) -> SubmitJob {
-        SubmitJob {
-            command: "nqueens 15".to_owned(),
-            types: OneOrMany(types.iter().map(|&name| name.to_owned()).collect()),
-            ..SubmitJob::default()
-        }
-    }
-
-    #[test]
-    fn every_job_is_a_desktop_computing_job() {
-        let request = Request::admit(&submission(&["mesh", "spmd"])).unwrap();
-        assert_eq!(request.types.names(), ["desktop_computing", "mesh", "spmd"]);
-        assert_eq!(request.to_string(), "R=1,W=2:0:0,J=B,T=desktop_computing|mesh|spmd");
-    }
-
-    #[test]
-    fn unknown_types_are_refused_with_oars_words() {
-        let refusal = Request::admit(&submission(&["nosuchtype"])).unwrap_err();
-        assert_eq!(
-            refusal.to_string(),
-            "[ADMISSION RULE] Error: unknown job type: nosuchtype (known: mesh, mesh=PATTERN, spmd, idempotent, besteffort, postpone=, deadline=, expire=, desktop_computing)"
-        );
-        let refusal = Request::admit(&submission(&["inner=5"])).unwrap_err();
-        assert_eq!(refusal, RequestRefusal::UnsupportedType("inner=5".to_owned()));
-    }
-
-    #[test]
-    fn a_mesh_may_have_a_pattern() {
-        for (name, pattern) in [
-            ("mesh", Pattern::All),
-            ("mesh=ring", Pattern::Ring),
-            ("mesh=star", Pattern::Star),
-            ("mesh=tree", Pattern::Tree),
-            ("mesh=grid", Pattern::Grid),
-        ] {
-            let types = Request::admit(&submission(&[name, "spmd", name])).unwrap().types;
-            assert_eq!((types.mesh, types.pattern), (true, pattern));
-            assert_eq!(types.names(), ["desktop_computing", name, "spmd"]);
-            let stored = serde_json::to_string(&types).unwrap();
-            assert_eq!(serde_json::from_str::<JobTypes>(&stored).unwrap(), types);
-        }
-        let all = Request::admit(&submission(&["mesh=all"])).unwrap();
-        assert_eq!(all.types.names(), ["desktop_computing", "mesh"]);
-        assert_eq!(all.initial_request, "oarsub --type=mesh=all nqueens 15");
-        let plain = Request::admit(&submission(&["mesh", "mesh=ring"])).unwrap();
-        assert_eq!(plain.types.pattern, Pattern::Ring, "the plain type says less");
-    }
-
-    #[test]
-    fn types_that_were_stored_before_there_were_patterns_mean_all() {
-        let stored = r#"{"mesh":true,"spmd":false,"idempotent":false}"#;
-        assert_eq!(serde_json::from_str::<JobTypes>(stored).unwrap().pattern, Pattern::All);
-    }
-
-    #[test]
-    fn unknown_and_contradictory_patterns_are_refused() {
-        for bad in ["mesh=torus", "mesh=", "mesh=Ring", "mesh=ring "] {
-            let refusal = Request::admit(&submission(&[bad])).unwrap_err();
-            assert_eq!(refusal, RequestRefusal::UnknownPattern(bad.to_owned()));
-        }
-        assert_eq!(
-            Request::admit(&submission(&["mesh=torus"])).unwrap_err().to_string(),
-            "[ADMISSION RULE] Error: unknown mesh pattern: mesh=torus (known: mesh=all, mesh=ring, mesh=star, mesh=tree, mesh=grid)"
-        );
-        let refusal = Request::admit(&submission(&["mesh=ring", "mesh=star"])).unwrap_err();
-        assert_eq!(
-            refusal.to_string(),
-            "[ADMISSION RULE] Error: mesh=ring and mesh=star: a job has one network, give it one pattern"
-        );
-    }
-
-    #[test]
-    fn what_is_kept_of_a_request_is_bounded() {
-        let many = ["spmd"; MAX_TYPES + 1];
-        let refusal = Request::admit(&submission(&many)).unwrap_err();
-        assert_eq!(refusal, RequestRefusal::TooManyTypes(MAX_TYPES + 1));
-        let resource = OneOrMany(vec![format!("{}nodes=1", " ".repeat(100_000))]);
-        let long = SubmitJob { resource, ..submission(&[]) };
-        assert!(matches!(Request::admit(&long), Err(RequestRefusal::Resources(_))));
-    }
-
-    #[test]
-    fn a_job_without_a_command_is_refused() {
-        let empty = SubmitJob { command: "  ".to_owned(), ..SubmitJob::default() };
-        assert_eq!(Request::admit(&empty), Err(RequestRefusal::NoCommand));
-    }
-
-    #[test]
-    fn names_that_would_leave_the_directory_are_refused() {
-        for name in ["../x", "a/b", ".hidden", "a\nb", "a\0b"] {
-            let bad = SubmitJob { name: Some(name.to_owned()), ..submission(&[]) };
-            assert!(matches!(Request::admit(&bad), Err(RequestRefusal::Name(_))), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn a_stage_in_is_named_by_its_hash() {
-        let hash = "AB".repeat(32);
-        let good = SubmitJob { stagein: Some(format!("sha256:{hash}")), ..submission(&[]) };
-        let request = Request::admit(&good).unwrap();
-        assert_eq!(request.stagein_sha256, Some(hash.to_lowercase()));
-        assert!(!request.initial_request.contains(&hash), "{}", request.initial_request);
-        for bad in ["", "abc", "sha256:12", "md5:00", &format!("sha256:{}", "z".repeat(64))] {
-            let bad = SubmitJob { stagein: Some(bad.to_owned()), ..submission(&[]) };
-            assert!(matches!(Request::admit(&bad), Err(RequestRefusal::Stagein(_))));
-        }
-    }
-
-    #[test]
-    fn the_initial_request_is_the_command_line_that_asks_for_the_same() {
-        let submission = SubmitJob {
-            resource: OneOrMany(vec!["nodes=2".to_owned()]),
-            name: Some("q".to_owned()),
-            ..submission(&["mesh"])
-        };
-        let request = Request::admit(&submission).unwrap();
-        assert_eq!(
-            request.initial_request,
-            "oarsub --name=q --resource=nodes=2 --type=mesh nqueens 15"
-        );
-    }
-}
+mod tests;

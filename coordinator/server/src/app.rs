@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::files::FileStore;
 use crate::housekeeping;
 use crate::ledger::{self, Ledger, LedgerError};
+use crate::limits::Limits;
 use crate::networks;
 use crate::password::PasswordDesk;
 use crate::rendezvous::{RendezvousEvent, RendezvousHandle};
@@ -38,8 +40,12 @@ pub struct App {
     pub passwords: Arc<PasswordDesk>,
     /// Who may speak for users: proxies that have asked them who they are.
     pub proxies: Arc<[IpNet]>,
+    /// How often users may ask.
+    pub limits: Arc<Limits>,
     /// Stage-in and stage-out archives.
     pub stage: StageStore,
+    /// Users' own files.
+    pub files: FileStore,
     /// Where jobs' networks are made; none where no job has one, as in tests of the API alone.
     pub rendezvous: Option<RendezvousHandle>,
     /// What agents are told when they enrol.
@@ -54,6 +60,10 @@ pub struct Parts {
     pub store: Store,
     /// Archives.
     pub stage: StageStore,
+    /// Users' own files.
+    pub files: FileStore,
+    /// How often users may ask.
+    pub limits: Limits,
     /// The time.
     pub clock: Arc<Clock>,
     /// Time limits.
@@ -88,7 +98,8 @@ impl App {
     ///
     /// The rows cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, stage, clock, policy, passwords, proxies, retention, .. } = parts;
+        let Parts { store, stage, files, limits, clock, policy, .. } = parts;
+        let Parts { passwords, proxies, retention, .. } = parts;
         let (roster, rendezvous, announced) = (parts.roster, parts.rendezvous, parts.announced);
         let (cluster, nodes) = store.load(clock.now(), &policy).await?;
         tracing::info!(nodes = nodes.len(), jobs = cluster.jobs().len(), "state loaded");
@@ -111,7 +122,9 @@ impl App {
             clock,
             passwords: Arc::new(passwords),
             proxies: proxies.into(),
+            limits: Arc::new(limits),
             stage,
+            files,
             rendezvous: handle.clone(),
             announced: Arc::new(announced),
             tasks,

@@ -38,6 +38,10 @@ pub enum Command {
     Node(Node),
     /// Show who changed what about users, nodes and other users' jobs.
     Audit(Audit),
+    /// Copy the database and the root key to a new folder, while the server runs: `serve --data` starts from it.
+    Backup(Backup),
+    /// Look whether the data directory is as it should be: database, keys, permissions, space.
+    Doctor(Doctor),
 }
 
 /// `coordinator serve`.
@@ -76,6 +80,10 @@ pub struct Serve {
     /// How long results are kept after the job's end, or `forever`.
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = lifetime)]
     pub keep_results: Duration,
+    /// Requests a second of each user, and of each address without a login; ten times as many at once. More
+    /// are refused (429) for a while. 0: no limit.
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub user_rate: u32,
     /// A proxy in front that asks users who they are: its X-REMOTE-IDENT is believed. An address or a
     /// network, as in 192.0.2.0/28.
     #[arg(long, value_name = "IP_OR_NETWORK", value_parser = network)]
@@ -267,6 +275,25 @@ pub enum Node {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+}
+
+/// `coordinator backup`.
+#[derive(Args, Clone, Debug)]
+pub struct Backup {
+    /// Data directory.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// The folder to make.
+    #[arg(value_name = "FOLDER")]
+    pub to: PathBuf,
+}
+
+/// `coordinator doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct Doctor {
+    /// Data directory.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
 }
 
 /// `coordinator audit`.

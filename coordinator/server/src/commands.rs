@@ -1,6 +1,7 @@
 //! Commands on the database, whether the server runs or not; `coordinator token` is here.
 
 mod audit;
+mod backup;
 mod node;
 mod user;
 
@@ -13,6 +14,7 @@ use coordinator_client::JoinToken;
 use coordinator_core::UnixMillis;
 
 pub use self::audit::audit;
+pub use self::backup::{backup, doctor};
 pub use self::node::node;
 pub use self::user::user;
 use crate::args::Token;

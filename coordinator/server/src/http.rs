@@ -8,19 +8,25 @@ mod agents;
 mod answer;
 mod archives;
 mod body;
+mod config;
 mod doors;
 mod format;
 mod identity;
 mod jobs;
 mod links;
+mod machines;
+mod media;
 mod nodes;
 mod notes;
 mod objects;
+mod output;
 mod pages;
 mod render;
 mod resources;
 mod root;
+mod rules;
 mod suffix;
+mod without;
 
 use std::time::Duration;
 
@@ -29,6 +35,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, head, post};
 
 use crate::app::App;
+use crate::files::MAX_FILE;
 
 pub use self::answer::ApiError;
 
@@ -58,7 +65,7 @@ pub fn router(app: App) -> Router {
             "/jobs/{id}",
             get(jobs::show).post(actions::update).put(actions::update).delete(jobs::delete),
         )
-        .route("/jobs/{id}/details", get(jobs::show))
+        .route("/jobs/{id}/details", get(jobs::show_full))
         .route("/jobs/{id}/nodes", get(jobs::nodes))
         .route("/jobs/{id}/resources", get(jobs::resources))
         .route("/jobs/{id}/events", get(jobs::events))
@@ -68,16 +75,32 @@ pub fn router(app: App) -> Router {
         .route("/jobs/{id}/resumptions/new", post(actions::resume))
         .route("/jobs/{id}/resubmissions/new", post(jobs::resubmit))
         .route("/jobs/{id}/why", get(actions::why))
+        .route("/jobs/{id}/output", get(output::output))
+        .route("/jobs/{id}/checkpoints/new", post(without::checkpoint))
+        .route("/jobs/{id}/rholds/new", post(without::suspend))
+        .route("/jobs/{id}/signals/{signal}", post(without::signal))
+        .route("/jobs/array/{id}/checkpoints/new", post(without::checkpoint_array))
         .route("/jobs/array/{id}/deletions/new", post(jobs::delete_array))
         .route("/jobs/array/{id}/holds/new", post(actions::hold_array))
         .route("/jobs/array/{id}/resumptions/new", post(actions::resume_array))
         .route("/accounting", get(accounting::all))
         .route("/accounting/{user}", get(accounting::of_user))
         .route("/jobs/{id}/state", post(agents::report))
-        .route("/resources", get(resources::list))
+        .route("/admission_rules", get(rules::list).post(rules::create))
+        .route("/admission_rules/{id}", get(rules::show).post(rules::update).delete(rules::delete))
+        .route("/config", get(config::list))
+        .route("/config/file", get(config::file))
+        .route("/config/{name}", get(config::show).post(config::set))
+        .route("/select_all", get(without::select_all))
+        .route("/colmet/job/{id}", get(without::colmet))
+        .route("/desktop/agents", get(without::sign_in))
+        .route("/media/ls/{*path}", get(media::list))
+        .route("/media/chmod/{*path}", post(media::chmod))
+        .route("/resources", get(resources::list).post(machines::create))
+        .route("/resources/generate", post(machines::generate))
         .route("/resources/details", get(resources::details))
         .route("/resources/full", get(resources::details))
-        .route("/resources/{id}", get(resources::show))
+        .route("/resources/{id}", get(resources::show).delete(machines::delete))
         .route("/resources/{id}/jobs", get(resources::jobs))
         .route("/resources/{id}/state", post(nodes::set_state))
         .route("/resources/nodes/{node}", get(resources::of_node))
@@ -87,13 +110,21 @@ pub fn router(app: App) -> Router {
         .layer(axum::middleware::from_fn(answer::time_limit))
         .layer(axum::middleware::from_fn(format::require))
         .layer(DefaultBodyLimit::max(MAX_BODY));
+    let files = Router::new()
+        .route("/media/force/{*path}", post(media::upload_forced))
+        .route("/media/{*path}", get(media::read).post(media::upload).delete(media::delete))
+        .layer(axum::middleware::from_fn(format::require))
+        .layer(DefaultBodyLimit::max(MAX_FILE));
     // Archives take as long as they take; the stage store bounds their size and cuts off who stalls.
     let archives = Router::new()
         .route("/jobs/{id}/stagein", get(archives::stagein))
+        // OAR's own route for the question whether there is one.
+        .route("/jobs/{id}/stageinhead", head(archives::stagein))
         .route("/jobs/{id}/stageout", get(archives::result).post(archives::put_stageout))
         .route("/stagein/{hash}", head(archives::stagein_state).put(archives::put_stagein))
         .layer(DefaultBodyLimit::disable());
     let all = api
+        .merge(files)
         .merge(archives)
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::no_route);
@@ -103,6 +134,7 @@ pub fn router(app: App) -> Router {
         .layer(axum::middleware::from_fn(format::require))
         .with_state(app.clone());
     let guard = axum::middleware::from_fn_with_state(app.clone(), doors::guard);
+    let limit = axum::middleware::from_fn_with_state(app.clone(), doors::limit);
     let rooted = start
         .nest(PREFIX, all.with_state(app))
         .fallback(answer::no_route)
@@ -111,6 +143,7 @@ pub fn router(app: App) -> Router {
     Router::new()
         .fallback_service(rooted)
         .layer(guard)
+        .layer(limit)
         .layer(axum::middleware::from_fn(answer::dress))
         .layer(axum::middleware::from_fn(suffix::strip))
         .layer(axum::middleware::from_fn(format::negotiate))

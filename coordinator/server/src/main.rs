@@ -30,6 +30,8 @@ fn main() -> ExitCode {
                     Command::User(user) => commands::user(user).await,
                     Command::Node(node) => commands::node(node).await,
                     Command::Audit(audit) => commands::audit(audit).await,
+                    Command::Backup(backup) => commands::backup(backup).await,
+                    Command::Doctor(doctor) => commands::doctor(doctor).await,
                 }
             })
         });

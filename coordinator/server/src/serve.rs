@@ -26,7 +26,9 @@ use crate::app::{Announced, App, Parts};
 use crate::args::Serve;
 use crate::clock::Clock;
 use crate::commands::{PKI_FOLDER, PUBLIC_URL, add_token, print_lines};
+use crate::files::FileStore;
 use crate::http;
+use crate::limits::Limits;
 use crate::metrics::MetricsPort;
 use crate::password::PasswordDesk;
 use crate::pki::Pki;
@@ -108,6 +110,8 @@ impl Server {
         let limits = StageLimits { max_stagein: arguments.max_stagein, ..StageLimits::default() };
         let stage = StageStore::open(&data.join("stage"), limits)
             .context("cannot use the stage directory in the data directory")?;
+        let files = FileStore::open(&data.join("files"))
+            .context("cannot use the directory of users' files in the data directory")?;
 
         let api = sockets::bind_tcp("--listen", arguments.listen)?;
         let control = sockets::bind_udp("--rendezvous", arguments.rendezvous)?;
@@ -164,6 +168,8 @@ impl Server {
         let parts = Parts {
             store,
             stage,
+            files,
+            limits: Limits::new(arguments.user_rate),
             clock,
             policy,
             passwords: PasswordDesk::new().context("cannot make a secret")?,

@@ -138,6 +138,38 @@ impl Store {
         Ok(())
     }
 
+    /// Writes a copy of the whole database, as it is at one moment, to a file that is not there yet. Others go
+    /// on reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
+        let name = file.to_str().ok_or(StoreError::Column("file name"))?;
+        // Made first, for its permissions; SQLite takes an empty file.
+        make_private_file(file).map_err(sqlx::Error::from)?;
+        sqlx::query("VACUUM INTO ?").bind(name).execute(&self.pool).await?;
+        let written = tokio::fs::File::open(file).await.map_err(sqlx::Error::from)?;
+        Ok(written.sync_all().await.map_err(sqlx::Error::from)?)
+    }
+
+    /// What SQLite finds wrong with the file; nothing, as a rule.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn damage(&self) -> Result<Vec<String>, StoreError> {
+        let lines = sqlx::query_scalar("PRAGMA integrity_check(10)").fetch_all(&self.pool).await?;
+        Ok(lines.into_iter().filter(|line: &String| line != "ok").collect())
+    }
+
+    /// For tests: what no method of the program writes.
+    #[cfg(test)]
+    pub(crate) async fn run(&self, statement: &'static str) -> Result<(), StoreError> {
+        sqlx::query(statement).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Closes all connections, so that the write-ahead log is folded into the file.
     pub async fn close(&self) {
         self.pool.close().await;

@@ -125,6 +125,9 @@ pub(crate) struct Logs {
     /// The job's number
     #[arg(value_name = "ID")]
     job: u64,
+    /// Wait for the job's end first: what it writes comes to the coordinator then
+    #[arg(short = 'f', long)]
+    follow: bool,
     /// The standard error instead
     #[arg(short = 'e', long)]
     stderr: bool,
@@ -136,6 +139,9 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let client = login::client()?;
+        if self.follow {
+            until_end(&client, self.job).await?;
+        }
         let archive = results::download(&client, self.job, &std::env::temp_dir()).await?;
         let suffix = if self.stderr { ".stderr" } else { ".stdout" };
         let only = self.rank.map(|rank| format!("rank-{rank}"));

@@ -1,5 +1,7 @@
 //! `oarsub`.
 
+mod directives;
+
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -55,6 +57,10 @@ pub(crate) struct Sub {
     /// comment; `-` is the standard input)
     #[arg(long, value_name = "FILE")]
     array_param_file: Option<PathBuf>,
+    /// Take the options that the command's script has on lines `#OAR OPTIONS`, too; those of the command line go
+    /// before them
+    #[arg(short = 'S', long)]
+    scanscript: bool,
     /// Submit this job, which has ended, once more as it was
     #[arg(long, value_name = "ID", conflicts_with = "command")]
     resubmit: Option<u64>,
@@ -67,7 +73,12 @@ pub(crate) struct Sub {
 }
 
 impl Sub {
-    pub(crate) async fn run(self) -> Result<(), Failure> {
+    pub(crate) async fn run(mut self) -> Result<(), Failure> {
+        if self.scanscript {
+            let script = directives::script_of(&self.command)?;
+            let written = directives::read(&script)?;
+            self.complete(written);
+        }
         let client = login::client()?;
         if let Some(id) = self.resubmit {
             return show(&client.resubmit(id).await?, self.json);
@@ -91,8 +102,36 @@ impl Sub {
             stagein: stagein.map(|hash| format!("sha256:{hash}")),
             array: self.array,
             param_file,
+            ..SubmitJob::default()
         };
         show(&client.submit(&job).await?, self.json)
+    }
+}
+
+impl Sub {
+    /// Takes over what was not given.
+    fn complete(&mut self, other: Self) {
+        fn fill<T>(own: &mut Vec<T>, other: Vec<T>) {
+            if own.is_empty() {
+                *own = other;
+            }
+        }
+        fill(&mut self.resource, other.resource);
+        fill(&mut self.types, other.types);
+        fill(&mut self.anterior, other.anterior);
+        self.property = self.property.take().or(other.property);
+        self.queue = self.queue.take().or(other.queue);
+        self.reservation = self.reservation.take().or(other.reservation);
+        self.name = self.name.take().or(other.name);
+        self.project = self.project.take().or(other.project);
+        self.stagein = self.stagein.take().or(other.stagein);
+        // The two are one choice.
+        if self.array.is_none() && self.array_param_file.is_none() {
+            self.array = other.array;
+            self.array_param_file = other.array_param_file;
+        }
+        self.hold |= other.hold;
+        self.json |= other.json;
     }
 }
 

@@ -16,6 +16,7 @@ use super::answer::ApiError;
 use super::body::Sent;
 use super::identity::Identity;
 use super::jobs::{order_deletion, parse_id};
+use super::without::disabled;
 use super::{links, notes};
 use crate::app::App;
 
@@ -94,8 +95,7 @@ pub(super) async fn update(
     Sent(update): Sent<Update>,
 ) -> Result<Response, ApiError> {
     let Some(method) = update.method else {
-        let message = "A job update must have a \"method\" field!";
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "Missing Required Field", message));
+        return Err(ApiError::missing_field("A job update must have a \"method\" field!"));
     };
     match method.as_str() {
         "delete" => {
@@ -104,10 +104,7 @@ pub(super) async fn update(
         }
         "hold" => hold(State(app), identity, Path(id)).await,
         "resume" => resume(State(app), identity, Path(id)).await,
-        "checkpoint" | "rhold" | "signal" | "walltime-change" => {
-            let message = "Functionality is disabled";
-            Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "Not available", message))
-        }
+        "checkpoint" | "rhold" | "signal" | "walltime-change" => Err(disabled()),
         other => {
             let shown: String = other.chars().take(MAX_SHOWN).collect();
             Err(ApiError::bad_query(format!("Could not understand {shown} method")))

@@ -1,6 +1,7 @@
 //! Answers that are not what was asked for, as OAR words them.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::to_bytes;
@@ -38,6 +39,8 @@ pub struct ApiError {
     status: StatusCode,
     title: Cow<'static, str>,
     message: String,
+    /// When to try again, seconds.
+    wait_s: Option<u64>,
 }
 
 impl ApiError {
@@ -47,7 +50,7 @@ impl ApiError {
         title: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
     ) -> Self {
-        Self { status, title: title.into(), message: message.into() }
+        Self { status, title: title.into(), message: message.into(), wait_s: None }
     }
 
     pub(super) fn bad_query(message: impl Into<String>) -> Self {
@@ -64,8 +67,31 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "Permission denied", message)
     }
 
+    /// A body without what it must have, in OAR's words.
+    pub(super) fn missing_field(message: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Missing Required Field", message)
+    }
+
     pub(super) fn no_job() -> Self {
         Self::new(StatusCode::NOT_FOUND, "Job not found", "Job not found")
+    }
+
+    /// One request too many.
+    pub(super) fn too_many(wait: Duration) -> Self {
+        let message = "You ask more often than the administrator allows; slow down";
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests", message);
+        // Rounded up: 0 would be at once.
+        Self { wait_s: Some(wait.as_secs() + 1), ..refusal }
+    }
+
+    /// A body of no known format, in the words of a route that takes no job.
+    pub(super) fn of_format(self, what: &str, name: &str) -> Self {
+        if self.status != StatusCode::NOT_ACCEPTABLE {
+            return self;
+        }
+        let message =
+            format!("The correct format for a {what} request is text/yaml or application/json. ");
+        Self::new(self.status, format!("{name} description must be in YAML or JSON"), message)
     }
 
     fn retry() -> Self {
@@ -76,11 +102,13 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Self { status, title, message } = self;
+        let Self { status, title, message, wait_s } = self;
         let body = ErrorBody { code: status.as_u16(), title: title.into_owned(), message };
         let mut answer = (status, Json(body)).into_response();
         if status == StatusCode::UNAUTHORIZED {
             answer.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+        } else if let Some(seconds) = wait_s {
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         } else if status == StatusCode::SERVICE_UNAVAILABLE {
             answer.headers_mut().insert(RETRY_AFTER, SOON);
         }
@@ -107,8 +135,10 @@ impl From<RequestRefusal> for ApiError {
         let title = match refusal {
             RequestRefusal::NoCommand => "Missing Required Field",
             RequestRefusal::Command
+            | RequestRefusal::Script
             | RequestRefusal::Name(_)
             | RequestRefusal::Resources(_)
+            | RequestRefusal::NotAllowed(_)
             | RequestRefusal::Properties(_)
             | RequestRefusal::Queue(_)
             | RequestRefusal::Date(_)

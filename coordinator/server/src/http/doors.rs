@@ -3,7 +3,9 @@
 //!
 //! They lead to the same routes. Links in answers name the first, where passwords are taken as well.
 
-use axum::extract::{Request, State};
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
@@ -13,6 +15,7 @@ use super::PREFIX;
 use super::answer::ApiError;
 use super::identity::{IDENT_HEADERS, Identity};
 use crate::app::App;
+use crate::limits::Asker;
 
 /// What a browser asks its user with: the words of OAR's own configuration.
 const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"OAR API authentication\"");
@@ -77,6 +80,18 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
             }
             answer
         }
+    }
+}
+
+/// Counts who shows nothing of themselves by their address; users are counted when they have proved who they are.
+pub(super) async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(at)| at.ip());
+    let is_proxy = |peer: &IpAddr| app.proxies.iter().any(|it| it.contains(&peer.to_canonical()));
+    let anonymous =
+        peer.filter(|peer| !request.headers().contains_key(AUTHORIZATION) && !is_proxy(peer));
+    match anonymous.map_or(Ok(()), |peer| app.limits.count(&Asker::at(peer))) {
+        Ok(()) => next.run(request).await,
+        Err(wait) => ApiError::too_many(wait).into_response(),
     }
 }
 

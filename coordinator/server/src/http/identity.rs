@@ -11,6 +11,7 @@ use data_encoding::BASE64;
 
 use super::answer::ApiError;
 use crate::app::App;
+use crate::limits::Asker;
 use crate::password::Busy;
 use crate::role::{Role, User};
 use crate::secret::SecretHash;
@@ -59,8 +60,24 @@ impl Identity {
         }
     }
 
-    /// Looks for proof.
+    /// Looks for proof, and counts the request of who has one, or of the address that a wrong one comes from.
     pub(super) async fn prove(parts: &Parts, app: &App) -> Result<Self, ApiError> {
+        let proved = Self::look(parts, app).await;
+        let asker = match &proved {
+            Ok(Self::User(user)) => Some(Asker::User(user.name.clone())),
+            Ok(Self::Anonymous | Self::Node(_)) => None,
+            Err(_) => {
+                let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+                peer.map(|ConnectInfo(peer)| Asker::at(peer.ip()))
+            }
+        };
+        match asker.map_or(Ok(()), |asker| app.limits.count(&asker)) {
+            Ok(()) => proved,
+            Err(wait) => Err(ApiError::too_many(wait)),
+        }
+    }
+
+    async fn look(parts: &Parts, app: &App) -> Result<Self, ApiError> {
         if let Some(name) = vouched(parts, app) {
             let user = app.store.user_named(name).await?;
             return user.map(|(user, _)| Self::User(user)).ok_or_else(unknown_user);

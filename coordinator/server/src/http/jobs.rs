@@ -9,7 +9,7 @@ use coordinator_api::job::{
     Deleted, Event, Job as JobObject, JobItem, JobState, SubmitJob, Submitted,
 };
 use coordinator_api::mesh::JobMesh;
-use coordinator_core::{Array, DeleteRefusal, Draft, Job, JobId, Request};
+use coordinator_core::{Array, DeleteRefusal, Draft, Job, JobId, NodeNumber, Request, UnixMillis};
 use serde_json::{Value, json};
 
 use super::actions::registered;
@@ -94,15 +94,32 @@ pub(super) async fn details(
     let now = app.clock.now();
     let (jobs, total) = find(&app, &asked).await?;
     let items = jobs.iter().map(|job| {
-        let mut object = json!(objects::job(job, now));
-        object["nodes"] = json!(objects::job_nodes(job, now));
-        object["resources"] = json!(resources_of(&app, job));
+        let mut object = full(&app, job);
         // As in OAR's lists.
         object["array_index"] = Value::Null;
         object["resubmit_job_id"] = Value::Null;
         object
     });
     Ok(asked.list(items.collect(), total, now))
+}
+
+/// A job's object with its nodes and resources.
+fn full(app: &App, job: &Job) -> Value {
+    let now = app.clock.now();
+    let mut object = json!(objects::job(job, now));
+    object["nodes"] = json!(objects::job_nodes(job, now));
+    object["resources"] = json!(resources_of(app, job));
+    object
+}
+
+/// `GET /jobs/ID/details`, for any user.
+pub(super) async fn show_full(
+    State(app): State<App>,
+    identity: Identity,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    identity.user("looking at jobs")?;
+    Ok(Json(full(&app, &app.find_job(&id).await?)))
 }
 
 /// `GET /jobs/table`: the columns of OAR's own table.
@@ -329,14 +346,19 @@ fn filter(asked: &Asked) -> Result<JobFilter, ApiError> {
     let ids = asked.parameter("ids").map(parse_ids).transpose()?;
     let bad = |_| ApiError::bad_query("array must be the number of an array");
     let array = asked.parameter("array").map(|id| id.parse().map_err(bad)).transpose()?;
+    let second = |name| -> Result<_, ApiError> {
+        Ok(asked.number(name)?.map(|at| UnixMillis((at as u64).saturating_mul(1_000))))
+    };
+    let (from, to): (Option<UnixMillis>, Option<UnixMillis>) = (second("from")?, second("to")?);
+    let in_time = from.is_some() || to.is_some();
     let states = match asked.parameter("state") {
         // A state that does not exist is no job's, as OAR has it.
         Some(names) => Some(names.split(',').filter_map(parse_state).collect()),
-        None if ids.is_none() && array.is_none() => Some(ACTIVE.to_vec()),
+        None if ids.is_none() && array.is_none() && !in_time => Some(ACTIVE.to_vec()),
         None => None,
     };
     let owner = asked.parameter("user").map(str::to_owned);
-    Ok(JobFilter { states, owner, ids, array })
+    Ok(JobFilter { states, owner, ids, array, from, to })
 }
 
 fn parse_ids(text: &str) -> Result<Vec<u64>, ApiError> {
@@ -354,14 +376,25 @@ pub(super) fn parse_id(text: &str) -> Option<JobId> {
     text.parse().ok().map(JobId)
 }
 
+/// What the job runs on, or has run on; of a reservation what is kept for it.
 fn resources_of(app: &App, job: &Job) -> Vec<Value> {
     let (cluster, now) = (app.ledger.cluster(), app.clock.now());
-    let parts = job.launch.iter().flat_map(|launch| &launch.parts);
-    let rows = parts.filter_map(|part| cluster.node(part.node).map(|node| (part, node)));
-    objects::job_resources(rows.flat_map(|(part, node)| {
-        let own = |(core, row)| part.cores.contains(&core).then_some(row);
+    let (status, shares): (_, Vec<(NodeNumber, &[u16])>) = match (&job.launch, &job.reserved) {
+        (Some(launch), _) => {
+            let parts = launch.parts.iter().map(|part| (part.node, &*part.cores));
+            ("assigned", parts.collect())
+        }
+        (None, Some(shares)) => {
+            ("reserved", shares.iter().map(|share| (share.node, &*share.cores)).collect())
+        }
+        (None, None) => ("assigned", Vec::new()),
+    };
+    let rows = shares.iter().filter_map(|(node, cores)| Some((cores, cluster.node(*node)?)));
+    let rows = rows.flat_map(|(cores, node)| {
+        let own = |(core, row)| cores.contains(&core).then_some(row);
         (0u16..).zip(objects::resource_rows(node, now)).filter_map(own)
-    }))
+    });
+    objects::job_resources(rows, status)
 }
 
 impl App {

@@ -35,7 +35,7 @@ pub(super) async fn set_state(
     let operator = identity.operator("creating new resources", "create new resources")?;
     let Some(name) = new.state else {
         let message = "A state change request must have a \"state\" field!";
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "Missing Required Field", message));
+        return Err(ApiError::missing_field(message));
     };
     let bad = || {
         ApiError::new(StatusCode::BAD_REQUEST, "Bad state", "State mut be Alive, Absent or Dead!")

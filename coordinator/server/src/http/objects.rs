@@ -50,7 +50,12 @@ pub(super) fn job(job: &Job, now: UnixMillis) -> JobObject {
         wanted_resources: job.request.resources.wanted(),
         walltime: Some(job.walltime_s()),
         submission_time: job.submitted.seconds(),
-        scheduled_start: job.started.or(job.request.reservation).map(UnixMillis::seconds),
+        // Of a job that has ended there is no plan.
+        scheduled_start: job
+            .started
+            .or(job.request.reservation)
+            .filter(|_| !job.state.is_final())
+            .map(UnixMillis::seconds),
         start_time: seconds(job.started),
         stop_time: seconds(job.stopped),
         exit_code: job.exit_code,
@@ -218,9 +223,9 @@ pub(super) fn resource_rows(node: &Node, now: UnixMillis) -> impl Iterator<Item 
 }
 
 /// `GET /jobs/ID/resources`: the full objects, with the job's word for them.
-pub(super) fn job_resources(rows: impl Iterator<Item = Value>) -> Vec<Value> {
+pub(super) fn job_resources(rows: impl Iterator<Item = Value>, status: &str) -> Vec<Value> {
     rows.map(|mut row| {
-        row["status"] = json!("assigned");
+        row["status"] = json!(status);
         row
     })
     .collect()

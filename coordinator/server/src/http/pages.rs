@@ -10,7 +10,7 @@ use super::answer::ApiError;
 use super::suffix::AskedPath;
 
 /// Items of a page when the client does not say (`API_DEFAULT_MAX_ITEMS_NUMBER`).
-const DEFAULT_LIMIT: usize = 500;
+pub(super) const DEFAULT_LIMIT: usize = 500;
 
 /// The most items of a page, whatever the client says.
 const MAX_LIMIT: usize = 5_000;
@@ -37,12 +37,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         let query = query.map_err(|error| ApiError::bad_query(error.body_text()))?;
         let mut asked = Self { path, parameters: query.0, limit: DEFAULT_LIMIT, offset: 0 };
         asked.parameters.truncate(MAX_PARAMETERS);
-        let number = |name: &str| -> Result<Option<usize>, ApiError> {
-            let Some(text) = asked.parameter(name) else { return Ok(None) };
-            let bad = |_| ApiError::bad_query(format!("{name} must be a whole number"));
-            text.parse().map(Some).map_err(bad)
-        };
-        let (limit, offset) = (number("limit")?, number("offset")?);
+        let (limit, offset) = (asked.number("limit")?, asked.number("offset")?);
         asked.limit = limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
         asked.offset = offset.unwrap_or(0);
         Ok(asked)
@@ -53,6 +48,13 @@ impl Asked {
     /// A query parameter's first value.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A query parameter that is a number.
+    pub(super) fn number(&self, name: &str) -> Result<Option<usize>, ApiError> {
+        let Some(text) = self.parameter(name) else { return Ok(None) };
+        let bad = |_| ApiError::bad_query(format!("{name} must be a whole number"));
+        text.parse().map(Some).map_err(bad)
     }
 
     /// One page out of all items.

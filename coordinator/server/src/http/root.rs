@@ -30,6 +30,8 @@ pub(super) async fn links(State(app): State<App>) -> Json<Value> {
         links::collection("/jobs", "jobs"),
         links::collection("/jobs/details", "detailed_jobs"),
         links::collection("/jobs/table", "jobs_table"),
+        links::collection("/config", "config"),
+        links::collection("/admission_rules", "admission_rules"),
     ];
     let mut body = versions(&app);
     body["links"] = json!(links);

@@ -24,6 +24,11 @@ pub(super) async fn strip(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
+/// What `strip` has taken off: for routes where it is a part of a file's name.
+pub(super) fn taken(AskedPath(path): &AskedPath) -> &'static str {
+    SUFFIXES.into_iter().find(|suffix| path.ends_with(suffix)).unwrap_or_default()
+}
+
 fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     let text = match uri.query() {
         Some(query) => format!("{path}?{query}"),

@@ -12,6 +12,9 @@ use tokio::fs::File;
 use super::receive::{self, ContentHash};
 use super::{StageError, StageStore, Stored, result, sync_dir};
 
+/// The most of an output that is shown at once, bytes; the archive has all of it. Chosen: what a browser shows.
+const MAX_OUTPUT: u64 = 64 << 20;
+
 /// What a rank has sent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RankArchive {
@@ -99,6 +102,33 @@ impl StageStore {
         let file = tokio::task::spawn_blocking(build).await.map_err(io::Error::other)??;
         let length = file.metadata()?.len();
         Ok(Some(Stored { file: File::from_std(file), length }))
+    }
+
+    /// One file right in the archive of a rank of the job's newest launch, as `stdout_file` names it; none if
+    /// the rank has sent nothing, or no such file. What is beyond 64 MiB is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`StageError::Io`].
+    pub async fn output(
+        &self,
+        job: u64,
+        rank: u16,
+        name: String,
+    ) -> Result<Option<Vec<u8>>, StageError> {
+        let permit = self.inner.results.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let parts = {
+            let _writer = self.inner.jobs.lock(job).await;
+            open_newest(&self.job_folder(job))?
+        };
+        let Some((_, part)) = parts.into_iter().find(|(of, _)| *of == rank) else {
+            return Ok(None);
+        };
+        let find = move || {
+            let _permit = permit;
+            result::file_of(&part, &name, MAX_OUTPUT)
+        };
+        Ok(tokio::task::spawn_blocking(find).await.map_err(io::Error::other)??)
     }
 
     fn job_folder(&self, job: u64) -> PathBuf {

@@ -39,6 +39,28 @@ pub(super) fn build(tmp: &Path, job: u64, parts: Vec<(u16, File)>) -> io::Result
     Ok(file)
 }
 
+/// The regular file of that name right in the archive, or its first `limit` bytes.
+///
+/// Of an archive that is damaged it is found if it lies before the damage.
+pub(super) fn file_of(part: &File, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut input = read_archive(part);
+    let mut gate = EntryGate::default();
+    for entry in input.entries()? {
+        let Ok(mut entry) = entry else { return Ok(None) };
+        match pass(&mut gate, &entry) {
+            Ok(path) if path == Path::new(name) && entry.header().entry_type().is_file() => {
+                let mut content = Vec::new();
+                // What can be read of it is worth having.
+                let _damage = entry.by_ref().take(limit).read_to_end(&mut content);
+                return Ok(Some(content));
+            }
+            Err(EntryRefused::TooMany) => return Ok(None),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(None)
+}
+
 fn read_archive(part: &File) -> Archive<impl Read + '_> {
     Archive::new(MultiGzDecoder::new(BufReader::new(part)).take(MAX_UNPACKED))
 }

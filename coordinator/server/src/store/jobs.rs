@@ -2,7 +2,7 @@
 
 use coordinator_api::job::JobState;
 use coordinator_api::mesh::JobMesh;
-use coordinator_core::{Job, JobId};
+use coordinator_core::{Job, JobId, UnixMillis};
 use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::{Store, StoreError, to_sql};
@@ -18,6 +18,10 @@ pub struct JobFilter {
     pub ids: Option<Vec<u64>>,
     /// Only those of this array.
     pub array: Option<u64>,
+    /// Only those that have not ended before.
+    pub from: Option<UnixMillis>,
+    /// Only those that have started by then, or could have.
+    pub to: Option<UnixMillis>,
 }
 
 impl JobFilter {
@@ -27,6 +31,10 @@ impl JobFilter {
             && self.owner.as_ref().is_none_or(|owner| *owner == job.owner)
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&job.id.0))
             && self.array.is_none_or(|array| array == job.array_id().0)
+            && self.from.is_none_or(|from| job.stopped.is_none_or(|stopped| stopped >= from))
+            && self.to.is_none_or(|to| {
+                job.started.or(job.request.reservation).unwrap_or(job.submitted) <= to
+            })
     }
 
     fn push_where(&self, query: &mut QueryBuilder<Sqlite>) {
@@ -43,6 +51,15 @@ impl JobFilter {
         }
         if let Some(owner) = &self.owner {
             query.push(" AND owner = ").push_bind(owner.clone());
+        }
+        if let Some(from) = self.from {
+            query.push(" AND ifnull(body ->> '$.stopped', 9223372036854775807) >= ");
+            query.push_bind(to_sql(from.0));
+        }
+        if let Some(to) = self.to {
+            let start =
+                "coalesce(body ->> '$.started', body ->> '$.request.reservation', submitted)";
+            query.push(format!(" AND {start} <= ")).push_bind(to_sql(to.0));
         }
     }
 }

@@ -5,8 +5,10 @@
 mod arrays;
 mod deadlines;
 mod enrolment;
+mod files;
 mod formats;
 mod identity;
+mod limits;
 mod lives;
 mod operators;
 mod refusals;

@@ -1,5 +1,6 @@
 //! A coordinator of the test's own, its user, and its agents.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use coordinator_client::pinned_tls;
 use coordinator_core::{Cluster, NodeNumber};
 use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signer, SigningKey};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -62,7 +65,9 @@ fn serve_arguments(data: &Path, more: &[&str]) -> Serve {
         | Command::Token(_)
         | Command::User(_)
         | Command::Node(_)
-        | Command::Audit(_) => unreachable!("the line says serve"),
+        | Command::Audit(_)
+        | Command::Backup(_)
+        | Command::Doctor(_) => unreachable!("the line says serve"),
     }
 }
 
@@ -258,4 +263,16 @@ pub(crate) fn keys(value: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
     keys
+}
+
+/// A stage-out with one file.
+pub(crate) fn archive(name: &str, text: &str) -> Vec<u8> {
+    let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text.len() as u64);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+    let mut gzip = tar.into_inner().unwrap();
+    gzip.flush().unwrap();
+    gzip.finish().unwrap()
 }

@@ -1,0 +1,90 @@
+//! `/config`: what the server was started with, for operators. No secret is among it.
+//!
+//! OAR shows its whole configuration with the database's password, and changes it in the memory of one of its
+//! processes. Here the options of `coordinator serve` are all there is, and they stay as they are.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::PREFIX;
+use super::answer::ApiError;
+use super::identity::Identity;
+use super::pages::DEFAULT_LIMIT;
+use crate::app::App;
+
+/// Names are OAR's where it has the same thing.
+fn variables(app: &App) -> Vec<(&'static str, String)> {
+    let seconds = |time: std::time::Duration| time.as_secs().to_string();
+    let policy = &app.policy;
+    vec![
+        ("API_DEFAULT_MAX_ITEMS_NUMBER", DEFAULT_LIMIT.to_string()),
+        ("DB_TYPE", "sqlite".to_owned()),
+        ("DEAD_SWITCH_TIME", seconds(policy.dead_after)),
+        ("DESKTOP_COMPUTING_ALLOW_CREATE_NODE", "0".to_owned()),
+        ("DESKTOP_COMPUTING_EXPIRY", seconds(policy.node_timeout)),
+        ("KILL_GRACE", seconds(policy.kill_grace)),
+        ("LAUNCH_DEADLINE", seconds(policy.launch_deadline)),
+        ("NODE_ABSENT_AFTER", seconds(policy.absent_after)),
+        ("POLL_INTERVAL", seconds(app.announced.poll_interval)),
+        ("WALLTIME_CHANGE_ENABLED", "no".to_owned()),
+    ]
+}
+
+fn shown((id, value): &(&'static str, String)) -> Value {
+    let link = json!({ "rel": "self", "href": format!("{PREFIX}/config/{id}") });
+    json!({ "id": id, "value": value, "links": link })
+}
+
+fn operator(identity: Identity, what: &str) -> Result<(), ApiError> {
+    // OAR's sentence here has no "before".
+    if identity == Identity::Anonymous {
+        let message = format!("A suitable authentication must be done to get {what}");
+        return Err(ApiError::new(StatusCode::UNAUTHORIZED, "Permission denied", message));
+    }
+    identity.operator("getting parameters", "get configuration parameters").map(drop)
+}
+
+/// `GET /config`.
+pub(super) async fn list(
+    State(app): State<App>,
+    identity: Identity,
+) -> Result<Json<Value>, ApiError> {
+    operator(identity, "configuration variables")?;
+    Ok(Json(variables(&app).iter().map(shown).collect()))
+}
+
+/// `GET /config/VARIABLE`: a list of one, as in OAR.
+pub(super) async fn show(
+    State(app): State<App>,
+    identity: Identity,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    operator(identity, "configuration variables")?;
+    let all = variables(&app);
+    let found = all.iter().find(|(id, _)| *id == name).ok_or_else(|| {
+        let shown: String = name.chars().take(100).collect();
+        let message = format!("There is no configuration variable {shown}");
+        ApiError::new(StatusCode::NOT_FOUND, "Not found", message)
+    })?;
+    Ok(Json(json!([shown(found)])))
+}
+
+/// `GET /config/file`: all of them as lines.
+pub(super) async fn file(
+    State(app): State<App>,
+    identity: Identity,
+) -> Result<Json<Value>, ApiError> {
+    operator(identity, "configuration file")?;
+    let lines = variables(&app).iter().map(|(id, value)| format!("{id}=\"{value}\"\n")).collect();
+    Ok(Json(json!({ "path": "coordinator serve", "file": Value::String(lines) })))
+}
+
+/// `POST /config/VARIABLE`: 403.
+pub(super) async fn set(identity: Identity) -> Result<Json<Value>, ApiError> {
+    identity.operator("setting parameters", "set configuration parameters")?;
+    let message = "The configuration is the command line of `coordinator serve`: start it anew with other \
+                   options";
+    Err(ApiError::new(StatusCode::FORBIDDEN, "Forbidden", message))
+}

@@ -42,7 +42,7 @@ struct Exchange {
     answer: Value,
 }
 
-const BLOCKS: [(&str, &str); 12] = [
+const BLOCKS: [(&str, &str); 14] = [
     ("information", include_str!("information.jsonl")),
     ("authentication", include_str!("authentication.jsonl")),
     ("negotiation", include_str!("negotiation.jsonl")),
@@ -53,7 +53,9 @@ const BLOCKS: [(&str, &str); 12] = [
     ("submission", include_str!("submission.jsonl")),
     ("lists", include_str!("lists.jsonl")),
     ("job", include_str!("job.jsonl")),
+    ("arrays", include_str!("arrays.jsonl")),
     ("files", include_str!("files.jsonl")),
+    ("shell", include_str!("shell.jsonl")),
     ("injection", include_str!("injection.jsonl")),
 ];
 
@@ -122,6 +124,16 @@ async fn administration() {
 #[tokio::test]
 async fn jobs() {
     replay_all(&["submission", "lists", "job"]).await;
+}
+
+#[tokio::test]
+async fn arrays() {
+    replay_all(&["arrays"]).await;
+}
+
+#[tokio::test]
+async fn shell() {
+    replay_all(&["shell"]).await;
 }
 
 #[tokio::test]

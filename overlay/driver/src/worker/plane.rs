@@ -58,6 +58,8 @@ pub(super) struct Plane {
     session_slots: HashMap<SessionKey, usize>,
     receivers: Receivers,
     handshakes: Handshakes,
+    /// The session that the round of timers goes on with, if it is not over.
+    tick_from: Option<usize>,
     /// Which peers' sessions are here.
     share: Share,
     /// The workers that have the others'.
@@ -94,6 +96,7 @@ impl Plane {
             session_slots: HashMap::new(),
             receivers: Receivers::default(),
             handshakes: Handshakes::default(),
+            tick_from: None,
             share,
             crew,
             away: Away::default(),
@@ -358,21 +361,27 @@ impl Plane {
         }
     }
 
-    /// WireGuard's timers and the reports that were held back; every 100 ms.
+    /// WireGuard's timers and the reports that were held back; every 100 ms. Where many sessions begin handshakes,
+    /// as when their keys are equally old, the round goes on in the next turns.
     pub(super) fn tick(&mut self, now: Instant) {
-        for (_, mesh) in self.meshes.iter_mut() {
-            // It looks at the clock itself and starts anew once a second.
-            mesh.limiter.reset_count();
-        }
-        self.observe_pairs(now);
-        let mut expired = Vec::new();
-        for (slot, session) in self.sessions.iter_mut() {
-            if let Err(Expired) = session.tick(&mut self.net, now, &mut self.notices) {
-                expired.push(slot);
+        if self.tick_from.is_none() {
+            for (_, mesh) in self.meshes.iter_mut() {
+                // It looks at the clock itself and starts anew once a second.
+                mesh.limiter.reset_count();
             }
+            self.observe_pairs(now);
         }
-        for slot in expired {
-            self.renew(slot);
+        let mut begun = 0;
+        for slot in self.tick_from.take().unwrap_or(0)..self.sessions.slots() {
+            if begun == handshakes::PER_TURN {
+                self.tick_from = Some(slot);
+                return;
+            }
+            let Some(session) = self.sessions.get_mut(slot) else { continue };
+            match session.tick(&mut self.net, now, &mut self.notices) {
+                Ok(has_begun) => begun += usize::from(has_begun),
+                Err(Expired) => self.renew(slot),
+            }
         }
     }
 

@@ -287,18 +287,19 @@ impl Session {
     }
 
     /// Runs WireGuard's timers; to be called at least every 250 ms, since boringtun's clock only
-    /// advances here.
+    /// advances here. Whether a handshake was begun, which is costly.
     pub(super) fn tick(
         &mut self,
         net: &mut Net,
         now: Instant,
         notices: &mut VecDeque<Notice>,
-    ) -> Result<(), Expired> {
-        let mut buffer = [0u8; 256];
+    ) -> Result<bool, Expired> {
+        let (mut buffer, mut has_begun) = ([0u8; 256], false);
         match self.tunn.update_timers(&mut buffer) {
             TunnResult::Err(WireGuardError::ConnectionExpired) => return Err(Expired),
             TunnResult::WriteToNetwork(packet) => {
-                let out_of_role = packet[0] == INITIATION && !self.initiator;
+                has_begun = packet[0] == INITIATION;
+                let out_of_role = has_begun && !self.initiator;
                 let keep_back = out_of_role && !mem::replace(&mut self.kept_back, true);
                 if let Some(selected) = self.selected.filter(|_| !keep_back) {
                     push_sealed(net, selected, packet);
@@ -323,10 +324,11 @@ impl Session {
             && let TunnResult::WriteToNetwork(packet) =
                 self.tunn.format_handshake_initiation(&mut buffer, false)
         {
+            has_begun = true;
             push_sealed(net, selected, packet);
         }
         self.reports.tick(now, notices);
-        Ok(())
+        Ok(has_begun)
     }
 
     /// Answers a copy of the last initiation, which boringtun would refuse as a replay.

@@ -27,6 +27,11 @@ impl<T> Slab<T> {
         self.entries.get_mut(slot)?.take()
     }
 
+    /// All numbers in use are below this.
+    pub(super) fn slots(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn get(&self, slot: usize) -> Option<&T> {
         self.entries.get(slot)?.as_ref()
     }

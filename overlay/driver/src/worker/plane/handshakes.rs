@@ -15,7 +15,7 @@ use super::Plane;
 
 /// Handshakes of one turn. Each is two to six X25519 operations, about 0.3 ms, so that data waits for less than
 /// a millisecond.
-const PER_TURN: usize = 2;
+pub(super) const PER_TURN: usize = 2;
 
 /// Packets that are looked at in one turn; those with a wrong MAC cost a hundredth.
 const LOOKED_AT: usize = 64;
@@ -67,9 +67,9 @@ impl Handshakes {
 }
 
 impl Plane {
-    /// Whether handshakes wait.
+    /// Whether handshakes wait, or sessions whose timers may begin one.
     pub(in crate::worker) fn has_handshakes(&self) -> bool {
-        !self.handshakes.is_empty()
+        !self.handshakes.is_empty() || self.tick_from.is_some()
     }
 
     pub(super) fn put_initiation(&mut self, via: Path, packet: &[u8]) {
@@ -103,6 +103,9 @@ impl Plane {
 
     /// Does a turn's share of the handshakes that wait.
     pub(in crate::worker) fn shake_hands(&mut self) {
+        if self.tick_from.is_some() {
+            self.tick(Instant::now());
+        }
         let mut done = 0;
         for _ in 0..LOOKED_AT {
             let Some(waiting) = (done < PER_TURN).then(|| self.handshakes.0.pop_front()).flatten()

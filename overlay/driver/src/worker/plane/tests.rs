@@ -504,6 +504,34 @@ fn data_goes_on_between_the_handshakes_of_a_large_jobs_start() {
 }
 
 #[test]
+fn sessions_whose_keys_are_equally_old_renew_them_one_after_the_other() {
+    let [mut a, b] = connected();
+    for index in 0..CROWD {
+        let peer = NodeId([2, index as u8, 7, 7].repeat(8).try_into().unwrap());
+        let (key, index) = (SessionKey { mesh: MESH, peer }, 100 + index);
+        let role = Role { initiator: true, lazy: false };
+        let peer_key = WireGuardSecret::generate().public();
+        let names = SessionNames { key, peer_key, index, role };
+        a.plane.add_session(Instant::now(), names, Arc::default());
+        a.plane.use_path(peer, b.path(), None);
+        a.job_sends(&plain_frame(&packet((v4(0), v4(index)), UDP, 0, 0, b"waits")));
+    }
+    let (sent, now) = (a.plane.net.stats.udp_sent_datagrams, Instant::now());
+    let mut begun = Vec::new();
+    a.plane.tick(now);
+    loop {
+        a.plane.net.flush();
+        begun.push(a.plane.net.stats.udp_sent_datagrams - sent - begun.iter().sum::<u64>());
+        if !a.plane.has_handshakes() {
+            break;
+        }
+        a.plane.shake_hands();
+    }
+    assert!(begun.iter().all(|count| *count <= 2), "{begun:?}");
+    assert_eq!(begun.iter().sum::<u64>(), u64::from(CROWD));
+}
+
+#[test]
 fn handshakes_that_nobody_makes_cost_the_others_no_turn() {
     let [mut a, b] = connected();
     let mut junk = [0u8; 148];

@@ -6,12 +6,13 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::num::NonZeroU16;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use overlay_core::control::PathReport;
-use overlay_driver::{Mesh, MeshEvent, Overlay, WireGuardSecret};
+use overlay_driver::{Mesh, MeshEvent, Overlay, OverlayConfig, WireGuardSecret};
 use support::{Coordinator, MESH, path_of, wait_for};
 
 /// Packets whose cost is counted.
@@ -24,7 +25,10 @@ const WINDOW: u64 = 32;
 /// every such run, were it one allocation in so many packets.
 const RUN: u64 = 320;
 
-/// The name of the data plane's threads.
+/// Threads of each data plane: packets are handed over, too. The second node's peer belongs to its second one.
+const WORKERS: NonZeroU16 = NonZeroU16::new(2).unwrap();
+
+/// How the names of the data plane's threads begin.
 const WORKER: &[u8] = b"overlay";
 
 struct Counting;
@@ -75,7 +79,7 @@ fn is_named_worker() -> bool {
     let mut name = [0u8; 16];
     // SAFETY: PR_GET_NAME writes at most 16 bytes.
     unsafe { nix::libc::prctl(nix::libc::PR_GET_NAME, name.as_mut_ptr()) };
-    name.split(|byte| *byte == 0).next() == Some(WORKER)
+    name.starts_with(WORKER)
 }
 
 struct Side {
@@ -85,7 +89,10 @@ struct Side {
 }
 
 async fn side(coordinator: &Coordinator, number: u8) -> Side {
-    let overlay = coordinator.node(number).await;
+    let bind = "127.0.0.1:0".parse().unwrap();
+    let config = coordinator.config(number, bind, coordinator.address, None);
+    let config = OverlayConfig { workers: WORKERS, ..config };
+    let overlay = Overlay::start(config).await.unwrap();
     let (tun, job) = UnixDatagram::pair().unwrap();
     job.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mesh = overlay.join(MESH, tun.into(), WireGuardSecret::generate()).await.unwrap();

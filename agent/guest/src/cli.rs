@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -15,7 +16,7 @@ use crate::ask::PingOptions;
 use crate::enrol::Offer;
 use crate::mesh::SocketOptions;
 use crate::run::{self, RunOptions};
-use crate::{ask, doctor, metrics, shim, state_dir, status};
+use crate::{ask, doctor, inside, metrics, shim, state_dir, status};
 
 /// The agent of a volunteer's machine: takes jobs, runs them shut in, joins their networks.
 #[derive(Parser)]
@@ -149,6 +150,12 @@ enum Command {
         #[arg(long)]
         probe: bool,
     },
+    /// Be the first program of a job's sandbox (started by the shim).
+    #[command(hide = true)]
+    Inside {
+        /// For `sh -c`; without one, only let the job's other nodes in.
+        command: Option<OsString>,
+    },
 }
 
 #[derive(Args)]
@@ -262,6 +269,13 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         // Before any thread exists: the namespaces are made in here.
         Command::Shim { dir: Some(dir), probe: false } => shim::server::run(&dir)?,
         Command::Shim { .. } => doctor::probe()?,
+        Command::Inside { command } => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let code = runtime.block_on(inside::run(command))?;
+            // What sessions still run ends with the sandbox, not with this runtime.
+            runtime.shutdown_background();
+            return Ok(ExitCode::from(code));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

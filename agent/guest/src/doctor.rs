@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
+use crate::inside::SFTP_SERVERS;
 use crate::shim;
 use crate::shim::sandbox::bubblewrap;
 
@@ -35,7 +37,7 @@ impl fmt::Display for Finding {
 
 /// Tries everything.
 pub fn examine() -> Vec<Finding> {
-    vec![namespaces(), tun(), sandbox(), limits()]
+    vec![namespaces(), tun(), sandbox(), ssh(), limits()]
 }
 
 /// The part of [`examine`] that needs a process of its own: makes the namespaces.
@@ -104,6 +106,18 @@ fn sandbox() -> Finding {
         ))
     };
     finding("sandbox", true, tried())
+}
+
+fn ssh() -> Finding {
+    let lacks = |paths: &[&str]| !paths.iter().any(|path| Path::new(path).is_file());
+    let tried = if lacks(&["/usr/bin/ssh"]) {
+        Err("jobs find no ssh to reach their other nodes with: install openssh-client".to_owned())
+    } else if lacks(&SFTP_SERVERS) {
+        Err("jobs can use ssh; for scp, install openssh-sftp-server".to_owned())
+    } else {
+        Ok("jobs can use ssh and scp between their nodes".to_owned())
+    };
+    finding("ssh", false, tried)
 }
 
 fn limits() -> Finding {

@@ -15,6 +15,9 @@ pub const WORK_DIRECTORY: &str = "/home/oar/work";
 /// Where OAR keeps its node files, as the job sees it.
 pub const OAR_DIRECTORY: &str = "/var/lib/oar";
 
+/// Where the agent's own programs are, as the job sees it.
+pub const AGENT_DIRECTORY: &str = "/run/clouds-at-home";
+
 /// The name of the file with the members of a job's network: the job's number and this, in
 /// [`OAR_DIRECTORY`].
 pub const MEMBERS_SUFFIX: &str = "_members";
@@ -59,6 +62,14 @@ impl OutputFiles {
     }
 }
 
+/// Where programs are looked for.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+
+/// What lets MPI's launchers find the job's nodes without a flag: the variables that Open MPI up to 4 and from 5
+/// on, and Hydra (MPICH, Intel MPI), read for a list of hosts.
+const HOST_FILES: [&str; 3] =
+    ["OMPI_MCA_orte_default_hostfile", "PRTE_MCA_prte_default_hostfile", "HYDRA_HOST_FILE"];
+
 /// The job's whole environment. Values with a NUL byte, which no environment can hold, become empty.
 pub fn variables(job: &Job, assignment: &Assignment) -> Vec<(String, String)> {
     let id = job.id.to_string();
@@ -71,7 +82,7 @@ pub fn variables(job: &Job, assignment: &Assignment) -> Vec<(String, String)> {
         ("HOME", WORK_DIRECTORY.into()),
         ("LANG", "C.UTF-8".into()),
         ("LOGNAME", USER.into()),
-        ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin".into()),
+        ("PATH", if assignment.mesh { format!("{PATH}:{AGENT_DIRECTORY}") } else { PATH.into() }),
         ("SHELL", "/bin/sh".into()),
         ("USER", USER.into()),
         ("OAR_JOB_ID", id.clone()),
@@ -103,6 +114,8 @@ pub fn variables(job: &Job, assignment: &Assignment) -> Vec<(String, String)> {
         all.push(("OAR_MESH_MEMBERS", format!("{nodes}{MEMBERS_SUFFIX}")));
         all.push(("OAR_MESH_EVENTS", format!("{nodes}{EVENTS_SUFFIX}")));
         all.push(("OAR_MESH_MATRIX", format!("{nodes}{MATRIX_SUFFIX}")));
+        all.extend(HOST_FILES.map(|variable| (variable, nodes.clone())));
+        all.push(("HYDRA_LAUNCHER", "ssh".into()));
     }
     all.into_iter()
         .map(|(name, value)| {
@@ -207,6 +220,22 @@ pub fn group() -> String {
 /// `/etc/nsswitch.conf` of the sandbox: files alone. There is no name server to wait for.
 pub fn name_service() -> &'static str {
     "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\nprotocols: files\n"
+}
+
+/// What programs that list the network devices read in `/sys/class/net`, of the job's own two: paths below that
+/// folder and their texts. The machine's `/sys` would show the volunteer's devices, whatever namespace reads it.
+pub fn network_devices(mesh_mtu: u16) -> Vec<(String, String)> {
+    // The types are the kernel's ARPHRD_LOOPBACK and ARPHRD_NONE.
+    let devices = [("lo", u32::from(u16::MAX) + 1, 772), ("mesh0", u32::from(mesh_mtu), 65534)];
+    let texts = |(name, mtu, kind): (&str, u32, u32)| {
+        let file = |file: &str, text: String| (format!("{name}/{file}"), text + "\n");
+        [
+            file("mtu", mtu.to_string()),
+            file("type", kind.to_string()),
+            file("operstate", "unknown".into()),
+        ]
+    };
+    devices.into_iter().flat_map(texts).collect()
 }
 
 #[cfg(test)]

@@ -19,3 +19,4 @@ mod supervise;
 
 pub use ending::{FinalReport, Outcome};
 pub use life::{Context, Order, live};
+pub(crate) use news::replace;

@@ -26,7 +26,7 @@ use crate::proxy::{api_address, proxy_of};
 use crate::state_dir::write_private;
 
 pub use overlay_driver::tun::MeshDevice;
-pub use overlay_driver::{Mesh, MeshEvent, WireGuardSecret};
+pub use overlay_driver::{Mesh, MeshEvent, MeshKeys, WireGuardSecret};
 
 /// The MTU of `mesh0`: 1500 - 40 (IPv6) - 8 (UDP) - 8 (relay frame) - 32 (WireGuard), so that a packet
 /// fits every path as it is.
@@ -121,7 +121,7 @@ impl MeshNetwork {
         &self.overlay
     }
 
-    /// Joins the mesh of a job with its device's descriptor and its secret.
+    /// Joins the mesh of a job with its device's descriptor and its keys.
     ///
     /// # Errors
     /// [`JoinError`].
@@ -129,9 +129,9 @@ impl MeshNetwork {
         &self,
         mesh: MeshId,
         tun: OwnedFd,
-        secret: WireGuardSecret,
+        keys: MeshKeys,
     ) -> Result<Mesh, JoinError> {
-        self.overlay.join(mesh, tun, secret).await
+        self.overlay.join(mesh, tun, keys).await
     }
 
     /// Closes the socket. To be called before the meshes are dropped, which would leave them: the next

@@ -25,7 +25,7 @@ fn run(name: &str) -> Value {
 }
 
 /// Those that two processors bear nothing beside.
-const HEAVY: [&str; 2] = ["nat-matrix", "povray-campaign"];
+const HEAVY: [&str; 3] = ["mpi", "nat-matrix", "povray-campaign"];
 
 fn run_with(name: &str, more: &[&str]) -> Value {
     static MACHINE: RwLock<()> = RwLock::new(());
@@ -165,4 +165,5 @@ scenarios! {
     the_coordinator_is_away: "coordinator-outage",
     volunteers_come_and_go: "churn-seti",
     a_campaign_becomes_a_film: "povray-campaign",
+    unmodified_mpi_runs_over_a_jobs_network: "mpi",
 }

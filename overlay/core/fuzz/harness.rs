@@ -197,6 +197,7 @@ impl Run<'_> {
             node: node_id(number),
             name: String::new(),
             wireguard_key: WireGuardKey([a % 2; 32]),
+            host_key: None,
         });
         self.input(Input::Netmap(Netmap {
             version: NETMAP_VERSION,

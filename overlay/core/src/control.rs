@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{MeshId, NodeId, WireGuardKey};
+use crate::ids::{HostKey, MeshId, NodeId, WireGuardKey};
 use crate::netmap::{MeasuredRelay, Netmap, NodeCandidates, RelayOffer, RelayTicket};
 use crate::rtt::RttTable;
 
@@ -24,7 +24,7 @@ pub const ALPN: &[u8] = b"clouds-at-home/control/1";
 /// The version in [`ToCoordinator::Hello`].
 pub const CONTROL_VERSION: u16 = 1;
 
-/// The longest message: a netmap of [`MAX_MEMBERS`](crate::netmap::MAX_MEMBERS) members is about 230 kB.
+/// The longest message: a netmap of [`MAX_MEMBERS`](crate::netmap::MAX_MEMBERS) members is about 310 kB.
 pub const MAX_MESSAGE: usize = 512 * 1024;
 
 /// What a node says.
@@ -46,6 +46,9 @@ pub enum ToCoordinator {
         mesh: MeshId,
         /// The public key that the node made for this mesh.
         wireguard_key: WireGuardKey,
+        /// The other public key that it made for this mesh, for the programs there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host_key: Option<HostKey>,
     },
     /// How a mesh's pairs stand, as this node sees them: on every change, at most once in 200 ms.
     Pairs {

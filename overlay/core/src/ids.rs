@@ -14,6 +14,20 @@ pub struct NodeId(pub [u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WireGuardKey(pub [u8; 32]);
 
+/// A node's Ed25519 public key in one mesh, for the programs that run there, 32 bytes, written as 64 hexadecimal
+/// digits: with it they know each other's SSH servers. The overlay itself has no use for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostKey(pub [u8; 32]);
+
+/// The public keys that a node makes for one mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberKeys {
+    /// Its packets'.
+    pub wireguard: WireGuardKey,
+    /// Its programs'.
+    pub host: Option<HostKey>,
+}
+
 /// One launch of one job's network: the job's number and the generation of its launch.
 ///
 /// A job that is launched again gets a new generation, new WireGuard keys and a new mesh.
@@ -81,6 +95,7 @@ macro_rules! key_text {
 
 key_text!(NodeId, "node");
 key_text!(WireGuardKey, "wg");
+key_text!(HostKey, "host");
 
 impl fmt::Display for MeshId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -45,7 +45,7 @@ mod session;
 mod tier;
 mod trial;
 
-pub use ids::{MeshId, NodeId, SessionKey, WireGuardKey};
+pub use ids::{HostKey, MemberKeys, MeshId, NodeId, SessionKey, WireGuardKey};
 pub use io::{Input, Output, PairState, Path};
 pub use netmap::{
     Candidate, CandidateKind, MeasuredRelay, Member, Netmap, NodeCandidates, RelayOffer,

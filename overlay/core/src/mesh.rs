@@ -121,6 +121,7 @@ mod tests {
             node: NodeId([number; 32]),
             name: format!("vol-{number}"),
             wireguard_key: WireGuardKey([key; 32]),
+            host_key: None,
         }
     }
 

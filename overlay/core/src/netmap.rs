@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use blake2::{Blake2s256, Digest};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{MeshId, NodeId, WireGuardKey};
+use crate::ids::{HostKey, MeshId, NodeId, WireGuardKey};
 use crate::pattern::Pattern;
 
 /// The version of the netmap format that this crate reads and writes.
@@ -65,6 +65,9 @@ pub struct Member {
     pub name: String,
     /// Its key in this mesh.
     pub wireguard_key: WireGuardKey,
+    /// Its key for the programs in this mesh; none, when its agent does not know of such keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<HostKey>,
 }
 
 impl MeshId {

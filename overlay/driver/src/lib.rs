@@ -34,7 +34,7 @@ pub use overlay::{
     JoinError, Mesh, MeshEvent, Overlay, OverlayConfig, StartError, default_workers,
 };
 pub use port_mapping::Leases;
-pub use secret::WireGuardSecret;
+pub use secret::{MeshKeys, WireGuardSecret};
 pub use stats::Stats;
 pub use tunnel::{Step, TunnelConfig, Way};
 pub use view::{Answered, MeshView, PingError, Seen, Via, View};

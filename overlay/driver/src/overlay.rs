@@ -18,7 +18,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::WireGuardSecret;
+use crate::MeshKeys;
 use crate::control::{Board, ControlConfig, ControlTask};
 use crate::interfaces;
 use crate::observe::Observer;
@@ -252,12 +252,13 @@ impl Overlay {
         &self,
         mesh: MeshId,
         tun: OwnedFd,
-        secret: WireGuardSecret,
+        keys: impl Into<MeshKeys>,
     ) -> Result<Mesh, JoinError> {
+        let keys = keys.into();
         set_nonblocking(&tun).map_err(JoinError::Device)?;
         let (events_sender, events) = mpsc::channel(EVENT_LIMIT);
         let (reply, answer) = oneshot::channel();
-        let command = Command::Join { mesh, tun, secret, events: events_sender, reply };
+        let command = Command::Join { mesh, tun, keys, events: events_sender, reply };
         self.shared.worker.send(command).await.map_err(|_| JoinError::Stopped)?;
         // From here on dropping this future leaves the mesh: nobody else could.
         let worker = self.shared.worker.clone();

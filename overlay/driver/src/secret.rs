@@ -1,7 +1,7 @@
 //! A node's private WireGuard key in one mesh.
 
 use boringtun::x25519::{PublicKey, StaticSecret};
-use overlay_core::WireGuardKey;
+use overlay_core::{HostKey, WireGuardKey};
 use rand::TryRngCore;
 use zeroize::Zeroizing;
 
@@ -10,6 +10,22 @@ use zeroize::Zeroizing;
 /// The bytes are wiped when the value is dropped. There is no `Debug`, so that no log can show them.
 #[derive(Clone)]
 pub struct WireGuardSecret(StaticSecret);
+
+/// What a node makes for one mesh, public and not.
+#[derive(Clone)]
+pub struct MeshKeys {
+    /// Its packets' key.
+    pub secret: WireGuardSecret,
+    /// The public key of the programs in the mesh, for the other members; the overlay only hands it on.
+    pub host: Option<HostKey>,
+}
+
+/// No key for programs.
+impl From<WireGuardSecret> for MeshKeys {
+    fn from(secret: WireGuardSecret) -> Self {
+        Self { secret, host: None }
+    }
+}
 
 impl WireGuardSecret {
     /// Makes a fresh key from the operating system's random numbers.

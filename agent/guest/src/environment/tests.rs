@@ -66,7 +66,7 @@ fn the_variables_are_oars_and_no_others() {
         "HOME=/home/oar/work",
         "LANG=C.UTF-8",
         "LOGNAME=oar",
-        "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+        "PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/run/clouds-at-home",
         "SHELL=/bin/sh",
         "USER=oar",
         "OAR_JOB_ID=15",
@@ -96,6 +96,10 @@ fn the_variables_are_oars_and_no_others() {
         "OAR_MESH_MEMBERS=/var/lib/oar/15_members",
         "OAR_MESH_EVENTS=/var/lib/oar/15_events",
         "OAR_MESH_MATRIX=/var/lib/oar/15_matrix",
+        "OMPI_MCA_orte_default_hostfile=/var/lib/oar/15",
+        "PRTE_MCA_prte_default_hostfile=/var/lib/oar/15",
+        "HYDRA_HOST_FILE=/var/lib/oar/15",
+        "HYDRA_LAUNCHER=ssh",
     ];
     assert_eq!(text, want);
 }
@@ -129,6 +133,7 @@ fn members_are_known_by_number_and_by_name() {
         node: NodeId([index.to_be_bytes()[1]; 32]),
         name: name.into(),
         wireguard_key: WireGuardKey([1; 32]),
+        host_key: None,
     };
     let members = vec![member(0, "vol-9"), member(1, "vol-1")];
     let netmap =

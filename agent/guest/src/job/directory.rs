@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::ending::FinalReport;
 use crate::reconcile::LaunchId;
-use crate::shim::protocol::ExitReport;
+use crate::shim::protocol::{ExitReport, LaunchSpec, Role};
 use crate::shim::server::{EXIT, LAUNCH, STARTED};
 use crate::stage::baseline::Baseline;
 use crate::stage::remove::remove_tree;
@@ -127,7 +127,13 @@ impl JobDirectory {
         self.root.join(LAUNCH).exists()
     }
 
-    /// The command was, or may have been, started.
+    /// What the shim was started for, if it is known.
+    pub fn role(&self) -> Option<Role> {
+        let launch: Option<LaunchSpec> = read_json(&self.root.join(LAUNCH)).ok().flatten();
+        launch.map(|launch| launch.role)
+    }
+
+    /// The command, or the node's sessions, were, or may have been, started.
     pub fn has_started(&self) -> bool {
         self.root.join(STARTED).exists()
     }

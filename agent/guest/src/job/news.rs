@@ -225,7 +225,7 @@ impl News {
 }
 
 /// Writes a file whole: whoever reads it finds the old text or the new one.
-pub(super) fn replace(file: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn replace(file: &Path, text: &str) -> io::Result<()> {
     let fresh = file.with_extension("new");
     fs::write(&fresh, text)?;
     fs::rename(&fresh, file)

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use coordinator_api::agent::{Assignment, Fault};
@@ -20,10 +21,14 @@ use super::life::{Context, Order, ordered};
 use super::news::{News, replace};
 use super::remains::Remains;
 use crate::environment::{self, MATRIX_SUFFIX, MeshAddresses, OutputFiles};
-use crate::mesh::{MESH_MTU, Mesh, MeshEvent, WireGuardSecret, secret_from_text, secret_to_text};
+use crate::mesh::{
+    MESH_MTU, Mesh, MeshEvent, MeshKeys, WireGuardSecret, secret_from_text, secret_to_text,
+};
 use crate::shim::client::{ShimClient, ShimError};
-use crate::shim::protocol::{ALONE_LIMIT, ExitReport, LaunchSpec, VERSION};
+use crate::shim::protocol::{ALONE_LIMIT, ExitReport, LaunchSpec, Role, VERSION};
+use crate::shim::sandbox::{DEVICES_FOLDER, SSH_FOLDER};
 use crate::shim::server::LAUNCH;
+use crate::ssh::{self, NodeKey};
 
 /// The most bytes of each captured output. Chosen: a result, not a log of years.
 const MAX_OUTPUT_BYTES: u64 = 256 << 20;
@@ -31,6 +36,10 @@ const MAX_OUTPUT_BYTES: u64 = 256 << 20;
 /// Time between the polite and the final signal, milliseconds. OAR's own default is 60 s for a checkpoint
 /// and 3 s for a kill.
 const KILL_GRACE_MS: u64 = 5_000;
+
+/// How much longer than the command a node without it may be asked for sessions, seconds: it begins earlier, and
+/// is told when the job has ended. An hour bounds what the telling does not.
+const LATER_S: u64 = 3600;
 
 /// Runs the launch's command, or goes on waiting for it, to its end. What is left of the launch
 /// then is to be [parted](Remains::part) with.
@@ -46,7 +55,7 @@ pub(super) async fn supervise(
         Ok(shim) => shim,
         Err(outcome) => return Ok((outcome, None)),
     };
-    let launch = Launch { context, directory, assignment, shim };
+    let launch = Launch { context, directory, assignment, shim, key: OnceLock::new() };
     let (outcome, mesh) = launch.run(orders).await;
     let remains = Remains { mesh, shim: launch.shim, child }.after(&outcome).await;
     Ok((outcome, remains))
@@ -110,21 +119,40 @@ fn write_surroundings(
         oar.join(format!("{}_resources", job.id)),
         environment::resource_properties_file(assignment),
     )?;
+    if assignment.mesh {
+        let devices = directory.path().join(DEVICES_FOLDER);
+        for (path, text) in environment::network_devices(MESH_MTU) {
+            let file = devices.join(path);
+            fs::create_dir_all(file.parent().unwrap_or(&devices))?;
+            fs::write(file, text)?;
+        }
+    }
     let outputs = OutputFiles::of(job);
+    let role = role(assignment);
     let spec = LaunchSpec {
         version: VERSION,
         hostname: context.hostname.clone(),
         mesh_mtu: assignment.mesh.then_some(MESH_MTU),
         command: job.command.clone(),
+        role,
         environment: environment::variables(job, assignment),
         stdout: outputs.stdout,
         stderr: outputs.stderr,
         max_output_bytes: MAX_OUTPUT_BYTES,
-        walltime_s: assignment.walltime,
+        walltime_s: assignment.walltime + if role.has_command() { 0 } else { LATER_S },
         kill_grace_ms: KILL_GRACE_MS,
         alone_limit_ms: u64::try_from(ALONE_LIMIT.as_millis()).unwrap_or(u64::MAX),
     };
     directory.write(LAUNCH, &spec)
+}
+
+/// Where there is a network, others may come in over it.
+fn role(assignment: &Assignment) -> Role {
+    match (assignment.mesh, assignment.spmd || assignment.rank == 0) {
+        (false, _) => Role::Command,
+        (true, true) => Role::CommandAndSessions,
+        (true, false) => Role::Sessions,
+    }
 }
 
 /// How often the job's file of members gets new figures. Chosen: the coordinator's table is as old.
@@ -135,6 +163,8 @@ struct Launch<'a> {
     directory: &'a JobDirectory,
     assignment: &'a Assignment,
     shim: ShimClient,
+    /// Known when the network is joined.
+    key: OnceLock<NodeKey>,
 }
 
 impl Launch<'_> {
@@ -158,15 +188,24 @@ impl Launch<'_> {
         let mut news = mesh.as_ref().and_then(|_| self.begin_news());
         let mut pause = tokio::time::interval(NEWS_PAUSE);
         pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut killed = false;
+        let (mut killed, mut has_ended) = (false, false);
         let outcome = loop {
             tokio::select! {
-                report = &mut ended => break self.outcome(report),
+                report = &mut ended, if !has_ended => {
+                    match self.without_sessions(report) {
+                        Some(outcome) => break outcome,
+                        None => has_ended = true,
+                    }
+                }
                 () = ordered(orders, Order::Kill), if !killed => {
                     killed = true;
-                    if !self.has_command() { break Outcome::Released; }
                     if let Err(error) = self.shim.kill().await {
                         tracing::warn!(job = %self.directory.id(), %error, "the kill failed");
+                    }
+                    if !self.has_command() {
+                        // What its sessions have written is packed when they have ended.
+                        if !has_ended { let _ = (&mut ended).await; }
+                        break Outcome::Released;
                     }
                 }
                 _ = pause.tick(), if news.is_some() => {
@@ -202,10 +241,13 @@ impl Launch<'_> {
                 secret
             }
         };
+        let key = NodeKey::of(&secret);
+        let host = Some(key.public());
+        let _ = self.key.set(key);
         let tun = self.shim.take_tun().await.map_err(|error| error.to_string())?;
         let id = self.directory.id();
         let mesh = MeshId { job: id.job, generation: id.generation };
-        let joined = self.context.network.join(mesh, tun, secret).await;
+        let joined = self.context.network.join(mesh, tun, MeshKeys { secret, host }).await;
         joined.map(Some).map_err(|error| format!("joining the job's network failed: {error}"))
     }
 
@@ -295,11 +337,30 @@ impl Launch<'_> {
         {
             return Err(format!("the member name {:?} is no host name", member.name));
         }
+        if let Some(key) = self.key.get() {
+            ssh::write(&self.directory.path().join(SSH_FOLDER), key, netmap)
+                .map_err(|error| format!("writing the job's ssh keys failed: {error}"))?;
+        }
         let own = MeshAddresses::of(netmap.mesh, self.assignment.rank);
         let hosts = environment::hosts_of(netmap);
         let set =
             self.shim.set_members((own.ipv4, IPV4_PREFIX_LEN), (own.ipv6, IPV6_PREFIX_LEN), hosts);
-        set.await.map_err(|error| error.to_string())
+        set.await.map_err(|error| error.to_string())?;
+        // A second time changes nothing. What an older agent started knows of no sessions.
+        if !self.has_command() && self.directory.role() == Some(Role::Sessions) {
+            self.shim.run().await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The launch's end, unless only sessions have ended on a node without the command: that is no end of the
+    /// job, whose first node decides.
+    fn without_sessions(&self, report: Result<ExitReport, ShimError>) -> Option<Outcome> {
+        if self.has_command() || report.is_err() {
+            return Some(self.outcome(report));
+        }
+        tracing::warn!(job = %self.directory.id(), "no further sessions on this node");
+        None
     }
 
     /// What the end of the wait means. A shim that is gone may still have written its last word.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader};
+use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
@@ -51,6 +52,9 @@ const OUTPUT_CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// for a disk that does not answer.
 const NAMESPACE_END_LIMIT: Duration = Duration::from_secs(30);
 
+/// What the SSH server of a node without a command says, in the job's directory.
+const SESSIONS_LOG: &str = "sessions.log";
+
 /// How often to look.
 const NAMESPACE_END_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -62,15 +66,17 @@ struct Status {
     exit_code: Option<i32>,
 }
 
-/// Runs the command of `spec` in the sandbox of the job directory and waits for its end.
+/// Runs the command of `spec` in the sandbox of the job directory, and its SSH server on `sessions`, and waits
+/// for their end.
 ///
 /// Must be called on the shim's one thread: the sandbox dies with the thread that started it.
 pub async fn run(
     directory: PathBuf,
     spec: LaunchSpec,
+    sessions: Option<TcpListener>,
     stop: watch::Receiver<Option<Stop>>,
 ) -> ExitReport {
-    match attempt(&directory, &spec, stop).await {
+    match attempt(&directory, &spec, sessions, stop).await {
         Ok(report) => report,
         Err(reason) => {
             ExitReport { ending: Ending::Unusable { reason }, started: false, output_cut: false }
@@ -81,20 +87,26 @@ pub async fn run(
 async fn attempt(
     directory: &Path,
     spec: &LaunchSpec,
+    sessions: Option<TcpListener>,
     mut stop: watch::Receiver<Option<Stop>>,
 ) -> Result<ExitReport, String> {
     let program = sandbox::bubblewrap().map_err(|error| error.to_string())?;
+    let agent = std::env::current_exe().map_err(|error| error.to_string())?;
     let work = directory.join("work");
-    let stdout = create_output(&work.join(&spec.stdout)).map_err(|e| format!("stdout: {e}"))?;
-    let stderr = create_output(&work.join(&spec.stderr)).map_err(|e| format!("stderr: {e}"))?;
+    let create = |name: &str| match spec.role.has_command() {
+        true => create_output(&work.join(name)).map_err(|error| format!("{name}: {error}")),
+        false => create_output(&directory.join(SESSIONS_LOG)).map_err(|error| error.to_string()),
+    };
+    let stdout = create(&spec.stdout)?;
+    let stderr = create(&spec.stderr)?;
     let complaint = stderr.try_clone().map_err(|e| format!("stderr: {e}"))?;
     let (status_read, status_write) = status_pipe().map_err(|e| e.to_string())?;
 
     let mut child = Command::new(program)
-        .args(sandbox::arguments(directory, spec, status_write.as_raw_fd()))
+        .args(sandbox::arguments(directory, spec, &agent, status_write.as_raw_fd()))
         .env_clear()
         .envs(spec.environment.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
+        .stdin(sessions.map_or_else(Stdio::null, |socket| OwnedFd::from(socket).into()))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)

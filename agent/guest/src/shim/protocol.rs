@@ -28,6 +28,9 @@ pub struct LaunchSpec {
     pub mesh_mtu: Option<u16>,
     /// Given to `/bin/sh -c`.
     pub command: String,
+    /// What runs in the sandbox.
+    #[serde(default)]
+    pub role: Role,
     /// The whole environment of the command.
     pub environment: Vec<(String, String)>,
     /// File name for the standard output, in the working directory.
@@ -42,6 +45,31 @@ pub struct LaunchSpec {
     pub kill_grace_ms: u64,
     /// [`ALONE_LIMIT`]; less in tests.
     pub alone_limit_ms: u64,
+}
+
+/// What a node does for its job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Runs the command, alone.
+    #[default]
+    Command,
+    /// Runs the command, and lets the job's other nodes in by SSH.
+    CommandAndSessions,
+    /// Only lets them in.
+    Sessions,
+}
+
+impl Role {
+    /// The command runs here.
+    pub fn has_command(self) -> bool {
+        self != Self::Sessions
+    }
+
+    /// Other nodes may come in.
+    pub fn has_sessions(self) -> bool {
+        self != Self::Command
+    }
 }
 
 /// A question of the agent.

@@ -8,8 +8,9 @@ use std::fs;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
-use super::protocol::LaunchSpec;
-use crate::environment::{OAR_DIRECTORY, WORK_DIRECTORY};
+use super::protocol::{LaunchSpec, Role};
+use crate::environment::{AGENT_DIRECTORY, OAR_DIRECTORY, WORK_DIRECTORY};
+use crate::ssh::SSH_DIRECTORY;
 
 /// Bubblewrap is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,11 +42,26 @@ const ETC: [&str; 6] = [
     "/etc/ssl/certs",
 ];
 
+/// What the machine's `/sys` says of its processors and memory, which programs need to place their threads.
+const TOPOLOGY: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
+
+/// What a job finds of its devices in `/sys`, in the job's directory.
+pub const DEVICES_FOLDER: &str = "net";
+
+/// The files of [`crate::ssh`], in the job's directory.
+pub const SSH_FOLDER: &str = "ssh";
+
 /// Folders that are links into `/usr` on most machines and folders on some.
 const ROOT_FOLDERS: [&str; 6] = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
 /// The whole command line after `bwrap`. `status` is the descriptor of `--json-status-fd`.
-pub fn arguments(directory: &Path, spec: &LaunchSpec, status: RawFd) -> Vec<OsString> {
+/// `agent` is the program that has the subcommand `inside`.
+pub fn arguments(
+    directory: &Path,
+    spec: &LaunchSpec,
+    agent: &Path,
+    status: RawFd,
+) -> Vec<OsString> {
     let mut line = Line(Vec::new());
     line.add(["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]);
     line.add(["--hostname", &spec.hostname, "--uid", "1000", "--gid", "1000"]);
@@ -67,6 +83,9 @@ pub fn arguments(directory: &Path, spec: &LaunchSpec, status: RawFd) -> Vec<OsSt
     for path in ETC {
         line.add(["--ro-bind-try", path, path]);
     }
+    for path in TOPOLOGY {
+        line.add(["--ro-bind-try", path, path]);
+    }
     // When the agent is root, so is the job to the kernel's settings in /proc/sys, although it has no
     // capability. Bubblewrap protects them only where it finds the folder itself writable.
     line.add(["--proc", "/proc", "--remount-ro", "/proc"]);
@@ -76,9 +95,29 @@ pub fn arguments(directory: &Path, spec: &LaunchSpec, status: RawFd) -> Vec<OsSt
     }
     line.bind("--ro-bind", directory.join("oar"), OAR_DIRECTORY);
     line.bind("--bind", directory.join("work"), WORK_DIRECTORY);
+    let inside = format!("{AGENT_DIRECTORY}/agent");
+    if spec.role.has_sessions() {
+        line.bind("--ro-bind-try", directory.join(DEVICES_FOLDER), "/sys/devices/virtual/net");
+        // Links, as the kernel has them: what is none is passed over by some.
+        for device in ["lo", "mesh0"] {
+            let (target, name) =
+                (format!("../../devices/virtual/net/{device}"), format!("/sys/class/net/{device}"));
+            line.add(["--symlink", &target, &name]);
+        }
+        line.bind("--ro-bind", directory.join(SSH_FOLDER), SSH_DIRECTORY);
+        line.bind("--ro-bind", agent.to_owned(), &inside);
+        // OAR's names for ssh and scp between a job's nodes.
+        line.add(["--symlink", "/usr/bin/ssh", &format!("{AGENT_DIRECTORY}/oarsh")]);
+        line.add(["--symlink", "/usr/bin/scp", &format!("{AGENT_DIRECTORY}/oarcp")]);
+    }
     // The root itself is a tmpfs that belongs to the job: keep it from being a second /tmp.
     line.add(["--remount-ro", "/"]);
-    line.add(["--chdir", WORK_DIRECTORY, "--", "/bin/sh", "-c", &spec.command]);
+    line.add(["--chdir", WORK_DIRECTORY, "--"]);
+    match spec.role {
+        Role::Command => line.add(["/bin/sh", "-c", &spec.command]),
+        Role::CommandAndSessions => line.add([&inside, "inside", "--", &spec.command]),
+        Role::Sessions => line.add([&inside, "inside"]),
+    }
     line.0
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ pub const STARTED: &str = "started";
 /// The shim's standard error.
 pub const START_LOG: &str = "shim.log";
 
+/// Where SSH is served.
+const SSH_PORT: u16 = 22;
+
 /// The name of the mesh's device inside the job.
 const DEVICE: &str = "mesh0";
 
@@ -58,7 +62,10 @@ pub fn run(directory: &Path) -> anyhow::Result<()> {
         .map(|mtu| MeshDevice::open(DEVICE, mtu))
         .transpose()
         .context("making mesh0 failed (is /dev/net/tun there, and may this user open it?)")?;
-    runtime.block_on(serve(directory, spec, tun))?;
+    // Before the network opens, so that a node that is early waits and is not refused.
+    let sessions = spec.role.has_sessions().then(listen).transpose();
+    let sessions = sessions.context("listening for the job's sessions failed")?;
+    runtime.block_on(serve(directory, spec, tun, sessions))?;
     Ok(())
 }
 
@@ -88,7 +95,18 @@ struct Asked {
     reply: oneshot::Sender<(Answer, Option<OwnedFd>)>,
 }
 
-async fn serve(directory: &Path, spec: LaunchSpec, tun: Option<MeshDevice>) -> io::Result<()> {
+/// The socket of the node's SSH server, in the job's network.
+fn listen() -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv6Addr::UNSPECIFIED, SSH_PORT))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, SSH_PORT)))
+}
+
+async fn serve(
+    directory: &Path,
+    spec: LaunchSpec,
+    tun: Option<MeshDevice>,
+    sessions: Option<TcpListener>,
+) -> io::Result<()> {
     let folder = File::open(directory)?;
     let _ = fs::remove_file(directory.join(SOCKET));
     let listener = UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))?;
@@ -104,6 +122,7 @@ async fn serve(directory: &Path, spec: LaunchSpec, tun: Option<MeshDevice>) -> i
         directory: directory.to_owned(),
         spec,
         tun,
+        sessions,
         has_addresses: false,
         secret: None,
         command: None,
@@ -158,6 +177,8 @@ struct Shim {
     directory: PathBuf,
     spec: LaunchSpec,
     tun: Option<MeshDevice>,
+    /// Until the sandbox has it.
+    sessions: Option<TcpListener>,
     has_addresses: bool,
     secret: Option<Zeroizing<String>>,
     command: Option<Running>,
@@ -223,8 +244,8 @@ impl Shim {
 
     fn set_members(
         &mut self,
-        ipv4: (std::net::Ipv4Addr, u8),
-        ipv6: (std::net::Ipv6Addr, u8),
+        ipv4: (Ipv4Addr, u8),
+        ipv6: (Ipv6Addr, u8),
         hosts: &str,
     ) -> Result<(), String> {
         let tun = self.tun.as_ref().ok_or("the job has no mesh")?;
@@ -244,7 +265,8 @@ impl Shim {
         }
         File::create(self.directory.join(STARTED)).map_err(|error| error.to_string())?;
         let (stop, stopped) = watch::channel(None);
-        let work = process::run(self.directory.clone(), self.spec.clone(), stopped);
+        let work =
+            process::run(self.directory.clone(), self.spec.clone(), self.sessions.take(), stopped);
         self.command = Some(Running { stop, report: tokio::spawn(work) });
         Ok(())
     }

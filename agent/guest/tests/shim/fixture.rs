@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent::environment;
 use agent::shim::client::ShimClient;
-use agent::shim::protocol::{Ending, ExitReport, LaunchSpec, VERSION};
+use agent::shim::protocol::{Ending, ExitReport, LaunchSpec, Role, VERSION};
 use agent::shim::server::LAUNCH;
 use tempfile::TempDir;
 use tokio::process::Child;
@@ -40,6 +40,7 @@ impl Job {
             version: VERSION,
             hostname: "vol-1".into(),
             mesh_mtu: None,
+            role: Role::default(),
             command: command.into(),
             environment: vec![
                 ("PATH".into(), "/usr/bin:/bin".into()),

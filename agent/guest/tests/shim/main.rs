@@ -4,6 +4,7 @@
 
 mod fixture;
 mod hostile;
+mod sessions;
 
 use std::fs;
 use std::net::TcpListener;

@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use overlay_core::control::{CONTROL_VERSION, PairReport, ToCoordinator, ToNode};
 use overlay_core::netmap::MAX_MEMBERS;
-use overlay_core::{MeshId, NodeId, Pattern, WireGuardKey};
+use overlay_core::{MemberKeys, MeshId, NodeId, Pattern};
 use overlay_relay::Moment;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -108,8 +108,8 @@ impl Registry {
         self.meshes.insert(mesh, Mesh::new(members, pattern)?);
         for node in nodes {
             self.nodes.enter_mesh(node, mesh);
-            if let Some(key) = self.early_joins.take(node, mesh) {
-                self.on_join(now, node, mesh, key);
+            if let Some(keys) = self.early_joins.take(node, mesh) {
+                self.on_join(now, node, mesh, keys);
             }
         }
         for node in self.early_joins.end(mesh) {
@@ -216,8 +216,9 @@ impl Registry {
                     self.send(peer, ToNode::Candidates(changed.clone()));
                 }
             }
-            ToCoordinator::JoinMesh { mesh, wireguard_key } => {
-                self.on_join(now, node, mesh, wireguard_key);
+            ToCoordinator::JoinMesh { mesh, wireguard_key, host_key } => {
+                let keys = MemberKeys { wireguard: wireguard_key, host: host_key };
+                self.on_join(now, node, mesh, keys);
             }
             ToCoordinator::Pairs { mesh, pairs } => self.on_pairs(now, node, mesh, pairs),
             ToCoordinator::Relays { measured } => {
@@ -303,15 +304,15 @@ impl Registry {
         }
     }
 
-    fn on_join(&mut self, now: Moment, node: NodeId, mesh_id: MeshId, key: WireGuardKey) {
+    fn on_join(&mut self, now: Moment, node: NodeId, mesh_id: MeshId, keys: MemberKeys) {
         let Some(mesh) = self.meshes.get_mut(&mesh_id) else {
-            if !self.early_joins.hold(now.instant, node, mesh_id, key) {
+            if !self.early_joins.hold(now.instant, node, mesh_id, keys) {
                 self.refuse(node, mesh_id, "too many requests to join unknown networks");
             }
             return;
         };
         let was_away = mesh.has_left(node);
-        let outcome = mesh.join(node, key);
+        let outcome = mesh.join(node, keys);
         if was_away && !matches!(outcome, JoinOutcome::Refused(_)) {
             self.tell_of(mesh_id, node, false);
         }

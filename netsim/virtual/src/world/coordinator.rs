@@ -164,6 +164,7 @@ impl World {
             node: self.nodes[*index].id,
             name: format!("vol-{index}"),
             wireguard_key: self.nodes[*index].key,
+            host_key: None,
         };
         let members = members.iter().enumerate().map(member).collect();
         Netmap {

@@ -224,6 +224,7 @@ impl Subject {
                         node: node_id(number),
                         name: String::new(),
                         wireguard_key: WireGuardKey([key; 32]),
+                        host_key: None,
                     })
                     .collect();
                 let (version, mesh) = (NETMAP_VERSION, mesh_id(mesh));

@@ -75,7 +75,7 @@ impl Script {
         }
         let member = |index: u16, node| {
             let wireguard_key = WireGuardKey([index as u8; 32]);
-            Member { index, node, name: format!("vol-{index}"), wireguard_key }
+            Member { index, node, name: format!("vol-{index}"), wireguard_key, host_key: None }
         };
         script.input(Input::Netmap(Netmap {
             version: NETMAP_VERSION,

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use overlay_core::control::PairReport;
-use overlay_core::{MeasuredRelay, MeshId, NodeCandidates, WireGuardKey};
+use overlay_core::{MeasuredRelay, MemberKeys, MeshId, NodeCandidates};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
@@ -39,8 +39,8 @@ pub(crate) struct BoardState {
 
 /// A mesh that the node is in.
 pub(crate) struct JoinedMesh {
-    /// The node's key in it.
-    pub(crate) key: WireGuardKey,
+    /// The node's keys in it.
+    pub(crate) keys: MemberKeys,
     /// How its pairs stand.
     pub(crate) pairs: Vec<PairReport>,
     /// Grows with every change of `pairs`.
@@ -74,8 +74,8 @@ impl Board {
 
 impl BoardState {
     /// Enters a mesh.
-    pub(crate) fn join(&mut self, mesh: MeshId, key: WireGuardKey) {
-        self.meshes.insert(mesh, JoinedMesh { key, pairs: Vec::new(), revision: 0 });
+    pub(crate) fn join(&mut self, mesh: MeshId, keys: MemberKeys) {
+        self.meshes.insert(mesh, JoinedMesh { keys, pairs: Vec::new(), revision: 0 });
     }
 
     /// Replaces the order of the relays.

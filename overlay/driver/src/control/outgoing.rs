@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use overlay_core::control::ToCoordinator;
-use overlay_core::{MeshId, WireGuardKey};
+use overlay_core::{MemberKeys, MeshId};
 
 use super::board::BoardState;
 
@@ -20,7 +20,7 @@ pub(super) struct Outgoing {
 }
 
 struct Told {
-    key: WireGuardKey,
+    keys: MemberKeys,
     revision: u64,
     at: Option<Instant>,
 }
@@ -38,7 +38,7 @@ impl Outgoing {
             messages.push(ToCoordinator::LeaveMesh { mesh, pairs });
         }
         self.meshes.retain(|mesh, told| {
-            board.meshes.get(mesh).is_some_and(|joined| joined.key == told.key)
+            board.meshes.get(mesh).is_some_and(|joined| joined.keys == told.keys)
         });
         if let Some(candidates) = &board.candidates
             && self.candidates != Some(candidates.sequence)
@@ -53,9 +53,9 @@ impl Outgoing {
         }
         for (&mesh, joined) in &board.meshes {
             let told = self.meshes.entry(mesh).or_insert_with(|| {
-                let wireguard_key = joined.key;
-                messages.push(ToCoordinator::JoinMesh { mesh, wireguard_key });
-                Told { key: joined.key, revision: 0, at: None }
+                let MemberKeys { wireguard: wireguard_key, host: host_key } = joined.keys;
+                messages.push(ToCoordinator::JoinMesh { mesh, wireguard_key, host_key });
+                Told { keys: joined.keys, revision: 0, at: None }
             });
             if told.revision == joined.revision {
                 continue;
@@ -76,12 +76,12 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use overlay_core::control::{PairReport, PathReport};
-    use overlay_core::{MeasuredRelay, NodeCandidates, NodeId};
+    use overlay_core::{MeasuredRelay, NodeCandidates, NodeId, WireGuardKey};
 
     use super::*;
 
     const MESH: MeshId = MeshId { job: 1, generation: 1 };
-    const KEY: WireGuardKey = WireGuardKey([1; 32]);
+    const KEY: MemberKeys = MemberKeys { wireguard: WireGuardKey([1; 32]), host: None };
 
     fn report(sent_bytes: u64) -> Vec<PairReport> {
         vec![PairReport {
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(outgoing.due(now, &mut board).0.len(), 1);
 
         board.leave(MESH, report(5));
-        board.join(MESH, WireGuardKey([7; 32]));
+        board.join(MESH, MemberKeys { wireguard: WireGuardKey([7; 32]), host: None });
         let (messages, _) = outgoing.due(now, &mut board);
         assert!(matches!(
             messages[..],

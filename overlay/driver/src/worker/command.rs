@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::stats::Stats;
 use crate::view::{Answered, PingError, Via, View};
-use crate::{JoinError, MeshEvent, WireGuardSecret};
+use crate::{JoinError, MeshEvent, MeshKeys};
 
 /// A request to the worker.
 pub(crate) enum Command {
@@ -21,7 +21,7 @@ pub(crate) enum Command {
     Join {
         mesh: MeshId,
         tun: OwnedFd,
-        secret: WireGuardSecret,
+        keys: MeshKeys,
         events: mpsc::Sender<MeshEvent>,
         reply: oneshot::Sender<Result<(), JoinError>>,
     },

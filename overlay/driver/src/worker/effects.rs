@@ -65,11 +65,11 @@ impl Brain {
     /// Does what the rest of the process asks.
     pub(super) fn obey(&mut self, now: Instant, command: Command) -> ControlFlow<()> {
         match command {
-            Command::Join { mesh, tun, secret, events, reply } => {
+            Command::Join { mesh, tun, keys, events, reply } => {
                 let result = if self.plane.mesh(mesh).is_some() {
                     Err(JoinError::AlreadyJoined(mesh))
                 } else {
-                    let joined = self.join(MeshPort::new(mesh, tun, secret, events));
+                    let joined = self.join(MeshPort::new(mesh, tun, keys, events));
                     if joined.is_ok() {
                         self.feed(now, Input::JoinMesh(mesh));
                     }

@@ -9,13 +9,12 @@ use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::x25519::PublicKey;
 use nix::errno::Errno;
 use overlay_core::netmap::MAX_MEMBERS;
-use overlay_core::{MeshId, Netmap, NodeId, PairState, WireGuardKey};
+use overlay_core::{HostKey, MeshId, Netmap, NodeId, PairState, WireGuardKey};
 use tokio::sync::mpsc;
 use tun_rs::VirtioNetHdr;
 
 use super::session::Counts;
-use crate::MeshEvent;
-use crate::WireGuardSecret;
+use crate::{MeshEvent, MeshKeys, WireGuardSecret};
 use crate::offload::{HEADER_BYTES, Joins, SEGMENT_BYTES, split};
 use crate::stats::Stats;
 use crate::tun::has_header;
@@ -32,6 +31,8 @@ pub(super) struct MeshPort {
     pub(super) id: MeshId,
     pub(super) tun: OwnedFd,
     pub(super) secret: WireGuardSecret,
+    /// What the other members are told beside the secret's public part.
+    pub(super) host: Option<HostKey>,
     pub(super) public: PublicKey,
     pub(super) limiter: RateLimiter,
     pub(super) events: mpsc::Sender<MeshEvent>,
@@ -81,9 +82,10 @@ impl MeshPort {
     pub(super) fn new(
         id: MeshId,
         tun: OwnedFd,
-        secret: WireGuardSecret,
+        keys: impl Into<MeshKeys>,
         events: mpsc::Sender<MeshEvent>,
     ) -> Self {
+        let MeshKeys { secret, host } = keys.into();
         let public = PublicKey::from(secret.inner());
         let [prefix @ .., _, _] = id.ipv6(0).octets();
         let joins = if has_header(tun.as_fd()) { Joins::All } else { Joins::Nothing };
@@ -92,6 +94,7 @@ impl MeshPort {
             tun,
             limiter: RateLimiter::new(&public, HANDSHAKE_LIMIT),
             secret,
+            host,
             public,
             events,
             version: (0, 0),

@@ -14,7 +14,7 @@ use overlay_core::control::{PairReport, PathReport};
 use overlay_core::ladder::Rung;
 use overlay_core::wire::probe::MESH_MTU;
 use overlay_core::{
-    MeasuredRelay, MeshId, Netmap, NodeCandidates, NodeId, PairState, Path, SessionKey,
+    MeasuredRelay, MemberKeys, MeshId, Netmap, NodeCandidates, NodeId, PairState, Path, SessionKey,
     WireGuardKey,
 };
 
@@ -144,7 +144,8 @@ impl Plane {
     }
 
     pub(super) fn add_mesh(&mut self, mesh: MeshPort) {
-        self.board.update(|board| board.join(mesh.id, mesh.secret.public()));
+        let keys = MemberKeys { wireguard: mesh.secret.public(), host: mesh.host };
+        self.board.update(|board| board.join(mesh.id, keys));
         let id = mesh.id;
         let slot = self.meshes.insert(mesh);
         self.mesh_slots.insert(id, slot);

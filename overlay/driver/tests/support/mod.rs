@@ -363,6 +363,7 @@ impl State {
             node: *node,
             name: format!("vol-{index}"),
             wireguard_key: *key,
+            host_key: None,
         };
         let members: Vec<Member> = self.joined.iter().enumerate().map(member).collect();
         self.tell_all(|_| {

@@ -15,6 +15,7 @@ fn netmap(epoch: u64, ranks: &[u16]) -> Netmap {
         node: node(*index),
         name: format!("vol-{}", index + 1),
         wireguard_key: WireGuardKey([1; 32]),
+        host_key: None,
     };
     let members = ranks.iter().map(member).collect();
     Netmap { version: 1, mesh: MESH, era: 0, epoch, members, pattern: None, signature: None }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use overlay_core::{MeshId, NodeId, WireGuardKey};
+use overlay_core::{MemberKeys, MeshId, NodeId};
 
 /// How long such a request waits. Chosen: long enough for a busy coordinator, far below the deadline
 /// of a launch.
@@ -18,7 +18,7 @@ const MAX_OF_NODE: usize = 16;
 pub(super) struct EarlyJoins(BTreeMap<(NodeId, MeshId), EarlyJoin>);
 
 struct EarlyJoin {
-    key: WireGuardKey,
+    keys: MemberKeys,
     until: Instant,
 }
 
@@ -29,19 +29,19 @@ impl EarlyJoins {
         now: Instant,
         node: NodeId,
         mesh: MeshId,
-        key: WireGuardKey,
+        keys: MemberKeys,
     ) -> bool {
         let held = self.0.keys().filter(|(waiting, _)| *waiting == node).count();
         if held >= MAX_OF_NODE && !self.0.contains_key(&(node, mesh)) {
             return false;
         }
-        self.0.insert((node, mesh), EarlyJoin { key, until: now + PATIENCE });
+        self.0.insert((node, mesh), EarlyJoin { keys, until: now + PATIENCE });
         true
     }
 
-    /// The key that the node asked with.
-    pub(super) fn take(&mut self, node: NodeId, mesh: MeshId) -> Option<WireGuardKey> {
-        self.0.remove(&(node, mesh)).map(|early| early.key)
+    /// The keys that the node asked with.
+    pub(super) fn take(&mut self, node: NodeId, mesh: MeshId) -> Option<MemberKeys> {
+        self.0.remove(&(node, mesh)).map(|early| early.keys)
     }
 
     /// Ends what waits for `mesh`, and says whose requests those are.

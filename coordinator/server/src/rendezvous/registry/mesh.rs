@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use overlay_core::control::PairReport;
 use overlay_core::netmap::NETMAP_VERSION;
-use overlay_core::{Member, MeshId, Netmap, NodeId, Pattern, RttTable, WireGuardKey};
+use overlay_core::{Member, MemberKeys, MeshId, Netmap, NodeId, Pattern, RttTable};
 use overlay_relay::Moment;
 
 use super::{LaunchError, LaunchMember};
@@ -26,7 +26,7 @@ pub(super) struct MeshMember {
     pub(super) node: NodeId,
     pub(super) name: String,
     /// None until it joins.
-    pub(super) key: Option<WireGuardKey>,
+    pub(super) keys: Option<MemberKeys>,
     key_changes: u32,
     pub(super) has_left: bool,
     /// Its part of the job is over; it may stay, to answer its peers to the last.
@@ -83,7 +83,7 @@ impl Mesh {
             .map(|LaunchMember { node, name }| MeshMember {
                 node,
                 name,
-                key: None,
+                keys: None,
                 key_changes: 0,
                 has_left: false,
                 has_ended: false,
@@ -104,21 +104,22 @@ impl Mesh {
         })
     }
 
-    pub(super) fn join(&mut self, node: NodeId, key: WireGuardKey) -> JoinOutcome {
+    pub(super) fn join(&mut self, node: NodeId, keys: MemberKeys) -> JoinOutcome {
         if let Some(reason) = &self.closed {
             return JoinOutcome::Refused(reason.clone());
         }
         let Some(rank) = self.ranks.get(&node).copied() else {
             return JoinOutcome::Refused("this node is not a member of that network".to_owned());
         };
-        if self.members.iter().any(|other| other.node != node && other.key == Some(key)) {
+        let same = |other: &MeshMember| other.keys.is_some_and(|o| o.wireguard == keys.wireguard);
+        if self.members.iter().any(|other| other.node != node && same(other)) {
             // Keys route packets: two members with one key would get each other's.
             return JoinOutcome::Refused("another member uses that key".to_owned());
         }
         let Some(member) = self.members.get_mut(usize::from(rank)) else {
             return JoinOutcome::Refused("this node is not a member of that network".to_owned());
         };
-        if self.epoch > 0 && member.key != Some(key) {
+        if self.epoch > 0 && member.keys != Some(keys) {
             if member.key_changes >= MAX_KEY_CHANGES {
                 return JoinOutcome::Refused(
                     "this member has changed its key too often".to_owned(),
@@ -128,9 +129,9 @@ impl Mesh {
         }
         // Its agent may have ended in good order and be back for a job that goes on.
         member.has_left = false;
-        let is_known = member.key.replace(key) == Some(key);
+        let is_known = member.keys.replace(keys) == Some(keys);
         if self.epoch == 0 {
-            if self.members.iter().any(|member| member.key.is_none()) {
+            if self.members.iter().any(|member| member.keys.is_none()) {
                 return JoinOutcome::Waiting;
             }
             self.epoch = 1;
@@ -215,8 +216,9 @@ impl Mesh {
             return None;
         }
         let member = |(index, member): (u16, &MeshMember)| {
-            let wireguard_key = member.key?;
-            Some(Member { index, node: member.node, name: member.name.clone(), wireguard_key })
+            let MemberKeys { wireguard: wireguard_key, host: host_key } = member.keys?;
+            let (node, name) = (member.node, member.name.clone());
+            Some(Member { index, node, name, wireguard_key, host_key })
         };
         let members = (0u16..).zip(&self.members).filter_map(member).collect();
         Some(Netmap {

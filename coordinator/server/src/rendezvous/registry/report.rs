@@ -53,7 +53,7 @@ pub(super) fn view(mesh: &Mesh, nodes: &Nodes) -> MeshView {
         node: member.node,
         name: member.name.clone(),
         connected: nodes.is_connected(member.node),
-        joined: member.key.is_some(),
+        joined: member.keys.is_some(),
         left: member.has_left,
     };
     let pair = |(&(from, to), report): (&(u16, u16), &PairReport)| PairView {
@@ -87,7 +87,7 @@ pub(super) fn blockers(mesh: &Mesh, nodes: &Nodes) -> String {
     };
     blame(named(&|m| m.has_left), "left the job's network early");
     blame(named(&|m| !m.has_left && !is_connected(m)), "without a control connection");
-    blame(named(&|m| is_connected(m) && m.key.is_none()), "did not join the job's network");
+    blame(named(&|m| is_connected(m) && m.keys.is_none()), "did not join the job's network");
     if mesh.is_issued() {
         let name = |rank: u16| mesh.members()[usize::from(rank)].name.as_str();
         let pairs = missing(mesh).map(|(a, b)| format!("{} - {}", name(a), name(b)));
@@ -102,7 +102,7 @@ pub(super) fn blocking_nodes(mesh: &Mesh, nodes: &Nodes) -> Vec<NodeId> {
         return Vec::new();
     }
     let is_absent = |member: &&MeshMember| {
-        member.key.is_none() || member.has_left || !nodes.is_connected(member.node)
+        member.keys.is_none() || member.has_left || !nodes.is_connected(member.node)
     };
     let absent: Vec<_> = mesh.members().iter().filter(is_absent).map(|m| m.node).collect();
     if !absent.is_empty() {

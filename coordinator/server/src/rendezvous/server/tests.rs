@@ -194,7 +194,7 @@ impl Client {
 
     async fn join(&mut self, number: u8) {
         let wireguard_key = WireGuardKey([number; 32]);
-        self.say(&ToCoordinator::JoinMesh { mesh: MESH, wireguard_key }).await;
+        self.say(&ToCoordinator::JoinMesh { mesh: MESH, wireguard_key, host_key: None }).await;
     }
 
     async fn hear(&mut self) -> ToNode {

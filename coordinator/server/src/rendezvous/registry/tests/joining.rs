@@ -1,5 +1,6 @@
 //! From the hello to the netmap.
 
+use overlay_core::HostKey;
 use overlay_core::netmap::MAX_CANDIDATES;
 use overlay_core::wire::format_hex;
 use overlay_relay::reflector_token;
@@ -85,6 +86,25 @@ fn the_netmap_names_the_members_by_rank() {
 }
 
 #[test]
+fn keys_of_programs_go_round_with_the_netmap_and_another_one_is_news() {
+    let mut bench = bench_of(2);
+    bench.registry.launch(bench.now, MESH, members(&[1, 2]), Pattern::All).unwrap();
+    let mut join = |number: u8, host: u8| {
+        let (wireguard_key, host_key) = (key(number), Some(HostKey([host; 32])));
+        let said = ToCoordinator::JoinMesh { mesh: MESH, wireguard_key, host_key };
+        let outputs = bench.say(number, said);
+        let Some(ToNode::Netmap(netmap)) = sent(&outputs, 2).pop() else { return None };
+        let keys: Vec<_> = netmap.members.iter().map(|member| member.host_key).collect();
+        Some((netmap.epoch, keys))
+    };
+    assert_eq!(join(1, 7), None);
+    let host = |byte| Some(HostKey([byte; 32]));
+    assert_eq!(join(2, 8), Some((1, vec![host(7), host(8)])));
+    // Its agent was started anew, and with it its programs' key.
+    assert_eq!(join(1, 9), Some((2, vec![host(9), host(8)])));
+}
+
+#[test]
 fn candidates_go_to_peers_before_the_netmap_and_whenever_they_change() {
     let mut bench = bench_of(3);
     let first = ToCoordinator::Candidates(candidates(1, 1, &["10.0.0.1:1000"]));
@@ -142,7 +162,7 @@ fn two_members_cannot_have_one_key() {
     let mut bench = bench_of(2);
     bench.registry.launch(bench.now, MESH, members(&[1, 2]), Pattern::All).unwrap();
     bench.join(1, MESH);
-    let join = ToCoordinator::JoinMesh { mesh: MESH, wireguard_key: key(1) };
+    let join = ToCoordinator::JoinMesh { mesh: MESH, wireguard_key: key(1), host_key: None };
     let refusal = closed(MESH, "another member uses that key");
     assert_eq!(bench.say(2, join), [Output::Send(node(2), refusal)]);
 }

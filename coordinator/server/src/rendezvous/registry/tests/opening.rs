@@ -185,7 +185,7 @@ fn the_netmap_is_issued_also_while_a_member_that_has_joined_is_away() {
 fn a_member_with_a_new_key_makes_a_new_epoch() {
     let mut bench = linking(2);
     bench.report(1, vec![pair(2, true, true)]);
-    let join = ToCoordinator::JoinMesh { mesh: MESH, wireguard_key: key(99) };
+    let join = ToCoordinator::JoinMesh { mesh: MESH, wireguard_key: key(99), host_key: None };
     let outputs = bench.say(1, join);
     assert_eq!(kinds(&outputs, 1), ["ticket", "netmap"]);
     let [ToNode::Netmap(netmap)] = sent(&outputs, 2)[..] else { panic!("{outputs:?}") };

@@ -1,0 +1,1 @@
+../../../examples/nqueens/mpi/nqueens.c

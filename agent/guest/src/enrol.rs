@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use coordinator_api::enrolment::{Enrol, Enrolled, signed_text};
-use coordinator_client::token::host_of;
+use coordinator_client::token::rendezvous_of;
 use coordinator_client::{Client, ClientError, JoinToken, RootPin};
 use serde::{Deserialize, Serialize};
 
@@ -171,27 +171,5 @@ async fn enrol(
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(pauses.next().unwrap_or_default()).await;
-    }
-}
-
-/// Completes `:6443` with the host of the API's address.
-fn rendezvous_of(url: &str, rendezvous: &str) -> String {
-    match (rendezvous.starts_with(':'), host_of(url)) {
-        (true, Some(host)) if host.contains(':') => format!("[{host}]{rendezvous}"),
-        (true, Some(host)) => format!("{host}{rendezvous}"),
-        _ => rendezvous.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_host_means_the_apis() {
-        let of = rendezvous_of;
-        assert_eq!(of("https://c.example:6443/oarapi", ":6443"), "c.example:6443");
-        assert_eq!(of("https://[2001:db8::1]:6443/oarapi", ":7000"), "[2001:db8::1]:7000");
-        assert_eq!(of("https://c.example:6443/oarapi", "r.example:1"), "r.example:1");
     }
 }

@@ -218,7 +218,15 @@ mod tests {
         let pairs = vec![pair(PathReport::Relayed { relay }), pair(PathReport::None)];
         let mesh =
             MeshView { id: MeshId { job: 1, generation: 1 }, is_open: true, netmap: None, pairs };
-        View { id, node, seen: None, meshes: vec![mesh], stats: Default::default() }
+        View {
+            id,
+            node,
+            seen: None,
+            meshes: vec![mesh],
+            stats: Default::default(),
+            flows: Vec::new(),
+            reflectors: Vec::new(),
+        }
     }
 
     #[test]

@@ -41,3 +41,10 @@ pub struct Enrolled {
     /// How often to poll, milliseconds.
     pub poll_interval_ms: u64,
 }
+
+/// The answer to `GET /agents`: where agents and relays find the control channel. Nobody has to be known for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlChannel {
+    /// As in [`Enrolled`].
+    pub rendezvous: String,
+}

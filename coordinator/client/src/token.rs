@@ -146,6 +146,16 @@ pub fn host_of(url: &str) -> Option<String> {
     Some(host.trim_start_matches('[').trim_end_matches(']').to_owned())
 }
 
+/// Host and port of the control channel that a coordinator tells as `rendezvous`: without a host, as in `:6443`, it
+/// means its API's.
+pub fn rendezvous_of(url: &str, rendezvous: &str) -> String {
+    match (rendezvous.starts_with(':'), host_of(url)) {
+        (true, Some(host)) if host.contains(':') => format!("[{host}]{rendezvous}"),
+        (true, Some(host)) => format!("{host}{rendezvous}"),
+        _ => rendezvous.to_owned(),
+    }
+}
+
 fn encode<T: Serialize>(f: &mut fmt::Formatter<'_>, prefix: &str, value: &T) -> fmt::Result {
     let json = serde_json::to_vec(value).map_err(|_| fmt::Error)?;
     write!(f, "{prefix}{}", BASE64URL_NOPAD.encode(&json))
@@ -185,6 +195,14 @@ mod tests {
             user: "alice".to_owned(),
             token: "s3cret-word".to_owned(),
         }
+    }
+
+    #[test]
+    fn an_empty_host_means_the_apis() {
+        let of = rendezvous_of;
+        assert_eq!(of("https://c.example:6443/oarapi", ":6443"), "c.example:6443");
+        assert_eq!(of("https://[2001:db8::1]:6443/oarapi", ":7000"), "[2001:db8::1]:7000");
+        assert_eq!(of("https://c.example:6443/oarapi", "r.example:1"), "r.example:1");
     }
 
     #[test]

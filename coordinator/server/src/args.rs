@@ -140,14 +140,15 @@ pub struct Relay {
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6444")]
     pub listen: SocketAddr,
     /// TCP address where nodes that get no UDP out reach the relay, over TLS: port 443 is let out nearly
-    /// everywhere. The one of --listen when not given.
+    /// everywhere. UDP on the same port takes QUIC datagrams, where that is not the port of --listen. The address
+    /// of --listen when not given.
     #[arg(long, value_name = "ADDR:PORT")]
     pub tunnel: Option<SocketAddr>,
     /// Host name or IP address under which nodes reach this machine; the one that the coordinator sees
     /// when not given.
     #[arg(long, value_name = "HOST_OR_IP")]
     pub public_address: Vec<String>,
-    /// The coordinator's control channel; the host and port of the token's address when not given.
+    /// The coordinator's control channel; when not given, the coordinator is asked where it is.
     #[arg(long, value_name = "HOST:PORT")]
     pub rendezvous: Option<String>,
     /// What it grants.

@@ -106,7 +106,7 @@ pub fn router(app: App) -> Router {
         .route("/resources/nodes/{node}", get(resources::of_node))
         .route("/resources/nodes/{node}/jobs", get(agents::jobs_of_node))
         .route("/resources/nodes/{node}/properties", post(nodes::set_properties))
-        .route("/agents", post(agents::enrol))
+        .route("/agents", get(agents::control_channel).post(agents::enrol))
         .layer(axum::middleware::from_fn(answer::time_limit))
         .layer(axum::middleware::from_fn(format::require))
         .layer(DefaultBodyLimit::max(MAX_BODY));

@@ -9,6 +9,7 @@
 //! name at the coordinator, and gets keys for its own tickets, which it keeps: so it serves the networks that
 //! run while the coordinator is away, also after a start of its own.
 
+mod datagrams;
 mod place;
 mod session;
 mod tunnels;
@@ -17,24 +18,29 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use coordinator_client::JoinToken;
 use coordinator_client::token::host_of;
+use coordinator_client::{Client, JoinToken};
 use overlay_core::control::relays::MAX_RELAY_ENDPOINTS;
 use overlay_relay::{Relay, RelayHandle, RelayKeys, RelayLimits, RelayMeter};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use self::datagrams::Datagrams;
 use self::place::{Membership, Place};
 use self::session::{Ended, Reached, Session};
-use self::tunnels::Tunnels;
+use self::tunnels::{IN_ALL, OF_ADDRESS, Tunnels};
 use crate::args;
 use crate::commands::print_lines;
 use crate::metrics::MetricsPort;
+use crate::places::Places;
 use crate::serve::sockets;
 
 /// First and longest pause between two attempts to reach the coordinator. Chosen: nodes are told of a relay
 /// again as soon as the coordinator is back.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// How long the API may take to tell where the control channel is.
+const ASKING: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -53,13 +59,17 @@ pub async fn run(arguments: args::Relay) -> anyhow::Result<()> {
         None => None,
     };
     let at = arguments.tunnel.unwrap_or(arguments.listen);
-    let tunnels = Tunnels::open(at, place.identity()?, serving.address)?;
-    serving.reached.tunnel = tunnels.address().port();
+    let places = Places::new(IN_ALL, OF_ADDRESS);
+    let tunnels = Tunnels::open(at, place.identity()?, serving.address, places.clone())?;
+    let at = tunnels.address();
+    let datagrams = Datagrams::open(at, place.identity()?, serving.address, places)?;
+    serving.reached.tunnel = at.port();
     print_lines([
         format!("relay: {}", place.id()),
         format!("address: {}", serving.address),
-        format!("tunnel: {}", tunnels.address()),
+        format!("tunnel: {at}"),
     ])?;
+    print_lines(datagrams.as_ref().map(|_| format!("quic: {at}")))?;
     print_lines(metrics.as_ref().map(ToString::to_string))?;
     if let Some(keys) = place.keys() {
         serving.start(keys)?;
@@ -71,12 +81,20 @@ pub async fn run(arguments: args::Relay) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
         failed = joining => return failed.map(|never| match never {}),
         failed = tunnels.serve() => return failed.map(|never| match never {}),
+        never = serve(datagrams) => match never {},
     }
     tracing::info!("stopping");
     Ok(())
 }
 
 pub(crate) enum Never {}
+
+async fn serve(datagrams: Option<Datagrams>) -> Never {
+    match datagrams {
+        Some(datagrams) => datagrams.serve().await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Keeps the coordinator informed, for ever; fails only where trying again is of no use.
 async fn stay_joined(
@@ -87,6 +105,7 @@ async fn stay_joined(
     let (first, longest) = PAUSE;
     let mut pause = first;
     loop {
+        find_coordinator(place).await;
         let joined = Session::open(place, token.as_deref(), &serving.reached).await;
         let ended = match joined {
             Ok((session, keys)) => {
@@ -111,6 +130,22 @@ async fn stay_joined(
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(longest);
+    }
+}
+
+/// Asks the API where the control channel is. A coordinator that does not answer, or does not know the question,
+/// is tried where it was, at first on the API's port.
+async fn find_coordinator(place: &mut Place) {
+    let Some((api, root)) =
+        place.membership().and_then(|known| Some((known.api.clone()?, known.root)))
+    else {
+        return;
+    };
+    let asked = async { Client::new(&api, root)?.control_channel().await };
+    match tokio::time::timeout(ASKING, asked).await {
+        Ok(Ok(server)) => place.set_server(server),
+        Ok(Err(error)) => tracing::debug!(%error, "the API does not tell the control channel"),
+        Err(_) => tracing::debug!("the API does not answer"),
     }
 }
 
@@ -167,12 +202,13 @@ impl Serving {
     }
 }
 
-/// The coordinator's control channel: on the API's port where nothing else is said.
+/// The coordinator's control channel: on the API's port until something else is known.
 fn server_of(token: &JoinToken, given: Option<&str>) -> Option<Membership> {
     let host = host_of(&token.url)?;
     let rest = token.url.strip_prefix("https://")?.split('/').next()?;
     let server = given.unwrap_or(rest).to_owned();
-    Some(Membership { server, name: host.to_owned(), root: token.root, keys: None })
+    let api = given.is_none().then(|| token.url.clone());
+    Some(Membership { server, api, name: host.to_owned(), root: token.root, keys: None })
 }
 
 /// An address of the same family that lets the system choose the rest.

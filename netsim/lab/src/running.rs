@@ -131,7 +131,14 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
     let record = out.or_else(|| (drills > 0).then(|| dir.join("record")));
     let begin = |record: &PathBuf| Out::begin(record, about, &scenario, Some(&dir));
     let out = record.as_ref().map(begin).transpose()?;
-    let (outcome, world) = work(&scenario, &dir, out.as_ref(), &args.pcap);
+    let (outcome, world, captures) = work(&scenario, &dir, out.as_ref(), &args.pcap);
+    // While the lab is held they go on.
+    let captures = if args.hold && world.is_some() {
+        Some(captures)
+    } else {
+        end_captures(captures, out.as_ref());
+        None
+    };
     let outcome = match (outcome, world) {
         (outcome, world @ Some(_)) if args.hold => {
             let status = show(outcome, out, json, &dir).unwrap_or_else(complain);
@@ -140,7 +147,7 @@ pub unsafe fn execute(args: RunArgs) -> anyhow::Result<i32> {
                  with `--run {}` if there are others",
                 dir.display()
             );
-            let _world = world;
+            let (_world, _captures) = (world, captures);
             confine::hold(status);
         }
         (Ok(report), Some(world)) => {
@@ -224,7 +231,7 @@ fn work(
     dir: &Path,
     out: Option<&Out>,
     pcap: &[String],
-) -> (anyhow::Result<Report>, Option<World>) {
+) -> (anyhow::Result<Report>, Option<World>, Captures) {
     let mut progress = Progress::new();
     let recorder = out.map_or_else(Recorder::nowhere, |out| out.recorder().clone());
     let mut captures = Captures::default();
@@ -250,15 +257,21 @@ fn work(
     };
     let (outcome, world) = conduct::run(scenario, dir, &recorder, &mut progress, &mut when_built);
     drop(traffic);
-    for text in captures.end() {
-        eprintln!("netsim: {text}");
-        recorder.record(What::Failure { text });
-    }
     let step = progress.current().unwrap_or("running the scenario").to_owned();
     let steps = progress.finish();
     let outcome =
         outcome.with_context(|| format!("failed at the step \"{step}\"; see {}", dir.display()));
-    (outcome.map(|report| Report { steps, ..report }), world)
+    (outcome.map(|report| Report { steps, ..report }), world, captures)
+}
+
+/// Ends them, and tells what is wrong with them.
+fn end_captures(captures: Captures, out: Option<&Out>) {
+    for text in captures.end() {
+        eprintln!("netsim: {text}");
+        if let Some(out) = out {
+            out.recorder().record(What::Failure { text });
+        }
+    }
 }
 
 /// Writes the report for people and programs, completes the run directory, and returns the exit status

@@ -24,8 +24,19 @@ use worlds::SOON;
 
 static WORLD: Shared = Shared::new();
 
+static TWO_ADDRESSES: Shared = Shared::new();
+
 const VOLUNTEERS: [Preset; 5] =
     [Preset::None, Preset::Home, Preset::FullCone, Preset::Restricted, Preset::Symmetric];
+
+/// What a reflector at another address tells apart.
+const TOLD_APART: [(Preset, &str, &str); 5] = [
+    (Preset::FullCone, "endpoint-independent", "open"),
+    (Preset::Restricted, "endpoint-independent", "by-address"),
+    (Preset::Home, "endpoint-independent", "by-address-and-port"),
+    (Preset::AddressSymmetric, "endpoint-dependent", "by-address"),
+    (Preset::SymmetricSequential, "endpoint-dependent", "by-address-and-port"),
+];
 
 fn with_world(test: impl FnOnce(&mut World)) {
     let poll_interval = Duration::from_millis(300);
@@ -91,6 +102,42 @@ fn netcheck_tells_the_routers_apart_with_and_without_a_running_agent() {
         }
         world.start_agent(symmetric).unwrap();
         world.wait_until_alive(VOLUNTEERS.len(), SOON).unwrap();
+    });
+}
+
+/// A relay of its own is the second address; the two that say what is to be done know it.
+#[test]
+fn a_reflector_at_another_address_tells_cones_and_sequential_ports() {
+    let _alone = common::alone();
+    let poll_interval = Duration::from_millis(300);
+    let settings = Coordinator { poll_interval, ..Coordinator::default() };
+    let volunteers = TOLD_APART.map(|(behind, ..)| (behind, 1));
+    TWO_ADDRESSES.with(&settings, &volunteers, |world| {
+        let cone = ask_json(world, 0, &["netcheck"]);
+        assert_eq!(
+            (&cone["filtering"], &cone["second_address"]),
+            (&json!("by-address"), &json!(false))
+        );
+        world.add_relay().unwrap();
+        for (index, (behind, mapping, filtering)) in TOLD_APART.into_iter().enumerate() {
+            let expected = [json!(mapping), json!(filtering), json!(true)];
+            // Until the agent has heard of the relay, and asked it.
+            let found = wait::until("what the router does", SOON, || {
+                let found = ask_json(world, index, &["netcheck"]);
+                let told = ["mapping", "filtering", "second_address"].map(|key| found[key].clone());
+                (told == expected).then_some(found)
+            });
+            let found = found.unwrap_or_else(|error| {
+                panic!("{}: {error}: {}", behind.name(), ask_json(world, index, &["netcheck"]))
+            });
+            if behind == Preset::SymmetricSequential {
+                assert!(found["ports"]["sequential"].is_i64(), "{found}");
+                let text = ask(world, index, &["netcheck"]);
+                assert!(text.contains(": can be predicted"), "{text}");
+            }
+        }
+        let text = ask(world, 0, &["netcheck"]);
+        assert!(text.contains("endpoint-independent, a full cone"), "{text}");
     });
 }
 

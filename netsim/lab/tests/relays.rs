@@ -20,17 +20,26 @@ use netsim_scenario::Preset;
 use netsim_scenario::resolved::Coordinator;
 
 use probes::{end, probes, submit_probe};
+use serde_json::Value;
 use shared::Shared;
 use worlds::SOON;
 
 static WORLD: Shared = Shared::new();
 static WEB_WORLD: Shared = Shared::new();
+static PROXY_WORLD: Shared = Shared::new();
+static QUIC_WORLD: Shared = Shared::new();
 
 /// Two that cannot meet directly.
 const VOLUNTEERS: [(Preset, u16); 2] = [(Preset::Symmetric, 1), (Preset::Symmetric, 1)];
 
 /// Two that get nothing out but TCP to the web's ports.
 const WEB_ONLY: [(Preset, u16); 2] = [(Preset::WebOnly, 1), (Preset::WebOnly, 1)];
+
+/// Two that get nothing out but what a proxy passes on.
+const PROXY_ONLY: [(Preset, u16); 2] = [(Preset::ProxyOnly, 1), (Preset::ProxyOnly, 1)];
+
+/// Two that nothing is in the way of, yet.
+const OPEN: [(Preset, u16); 2] = [(Preset::None, 1), (Preset::None, 1)];
 
 /// Between questions.
 const BEAT: Duration = Duration::from_millis(50);
@@ -113,36 +122,86 @@ fn a_relayed_job_goes_on_over_another_relay_when_the_one_in_use_is_killed() {
     });
 }
 
+/// What the coordinator's death is to a pair whose relay has a way around UDP.
+fn goes_on_without_the_coordinator(world: &mut World, relay: &str) {
+    let id = submit_probe(world, "talker", 2, &[]);
+    let networks = probes(world, "talker", 2);
+    let peer = SocketAddr::new(networks[1].ipv4.unwrap().into(), netsim::probe::TOKEN_PORT);
+    let answers = ask_for_ever(&networks[0], peer);
+    wait::until("the pair's path", SOON, || relay_of(world, id)).unwrap();
+    // Until both have a tunnel to the relay, have measured it, and the pair has a channel there.
+    for index in [0, 1] {
+        wait::until("the relays measured", SOON, || {
+            let status = agent_says(world, index, &["status", "--json"]);
+            let status: Value = serde_json::from_str(&status).ok()?;
+            (status["network"]["relays"].as_array()?.len() == 2).then_some(())
+        })
+        .unwrap_or_else(|e| panic!("{e}: {}", agent_says(world, index, &["status"])));
+    }
+    let settled = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < settled {
+        answers.recv_timeout(SOON).unwrap();
+    }
+    world.servers[0].kill();
+    let killed_at = Instant::now();
+    let (mut last, mut longest) = (killed_at, Duration::ZERO);
+    while last < killed_at + Duration::from_secs(15) {
+        let answer = answers.recv_timeout(SOON).expect("the pair does not go on");
+        longest = longest.max(answer.saturating_duration_since(last));
+        last = answer;
+    }
+    eprintln!("relay-failover around UDP: {longest:?} without an answer");
+    let told = agent_says(world, 0, &["status"]);
+    assert!(told.contains("UDP: no answer"), "what each way met is told: {told}");
+    world.servers[0].start().unwrap();
+    let back = wait::until("the word of the pair", SOON, || relay_of(world, id)).unwrap();
+    assert!(back == world.servers[0].machine.address || world.relay_at(back) == Some(relay));
+    end(&networks, 0);
+    world.scientist().wait_for_end(id, SOON).unwrap();
+}
+
+fn agent_says(world: &World, volunteer: usize, args: &[&str]) -> String {
+    let asked = &world.volunteers[volunteer];
+    let state = asked.state_dir().display().to_string();
+    let args = [args, &["--state", &state]].concat();
+    asked.place.expect("asking", &world.program("agent"), args, SOON).unwrap().stdout
+}
+
 #[test]
 fn two_homes_with_tcp_443_only_go_on_over_a_relay_of_their_own_without_the_coordinator() {
     let _alone = common::alone();
     WEB_WORLD.with(&settings(), &WEB_ONLY, |world| {
         let relay = world.add_relay().unwrap();
-        let id = submit_probe(world, "talker", 2, &[]);
-        let networks = probes(world, "talker", 2);
-        let peer = SocketAddr::new(networks[1].ipv4.unwrap().into(), netsim::probe::TOKEN_PORT);
-        let answers = ask_for_ever(&networks[0], peer);
-        wait::until("the pair's path", SOON, || relay_of(world, id)).unwrap();
-        // Until both have a tunnel to the relay, and the pair a channel there.
-        let settled = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < settled {
-            answers.recv_timeout(SOON).unwrap();
+        goes_on_without_the_coordinator(world, &relay);
+    });
+}
+
+#[test]
+fn two_homes_with_a_proxy_only_go_on_over_a_relay_of_their_own_without_the_coordinator() {
+    let _alone = common::alone();
+    PROXY_WORLD.with(&settings(), &PROXY_ONLY, |world| {
+        let relay = world.add_relay().unwrap();
+        goes_on_without_the_coordinator(world, &relay);
+    });
+}
+
+/// TCP reaches the coordinator only, and UDP port 443: QUIC's datagrams are the one way to the relay.
+#[test]
+fn two_homes_whose_udp_gets_to_port_443_only_go_on_over_quic_datagrams_without_the_coordinator() {
+    let _alone = common::alone();
+    QUIC_WORLD.with(&settings(), &OPEN, |world| {
+        let relay = world.add_relay().unwrap();
+        let at = world.relay_address(&relay).unwrap();
+        for volunteer in &world.volunteers {
+            let rules = format!(
+                "table inet narrow {{ chain out {{ type filter hook output priority 0; \
+                 ip daddr {at} tcp dport 443 reject; \
+                 udp dport != 443 drop; }}; }}"
+            );
+            let nft = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
+            let nft = nft.map(std::path::Path::new).into_iter().find(|nft| nft.is_file()).unwrap();
+            volunteer.place.expect("nft", nft, [rules], SOON).unwrap();
         }
-        world.servers[0].kill();
-        let killed_at = Instant::now();
-        let (mut last, mut longest) = (killed_at, Duration::ZERO);
-        while last < killed_at + Duration::from_secs(15) {
-            let answer = answers.recv_timeout(SOON).expect("the pair does not go on");
-            longest = longest.max(answer.saturating_duration_since(last));
-            last = answer;
-        }
-        eprintln!("relay-failover over TLS: {longest:?} without an answer");
-        world.servers[0].start().unwrap();
-        let back = wait::until("the word of the pair", SOON, || relay_of(world, id)).unwrap();
-        assert!(
-            back == world.servers[0].machine.address
-                || world.relay_at(back) == Some(relay.as_str())
-        );
-        end(&networks, 0);
+        goes_on_without_the_coordinator(world, &relay);
     });
 }

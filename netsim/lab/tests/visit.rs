@@ -131,10 +131,14 @@ fn a_held_lab_can_be_entered_until_it_is_interrupted() {
     assert_eq!(none.status.code(), Some(1));
     assert!(text(&none.stderr).contains("no lab is running"), "{}", text(&none.stderr));
     let out = desk.0.path().join("out");
-    let mut lab = desk.start("hello", &["--hold", "--out", out.to_str().unwrap()]);
+    let mut lab =
+        desk.start("hello", &["--hold", "--out", out.to_str().unwrap(), "--pcap", "vol-1"]);
     lab.wait_for("its holding", |_, log| log.contains("goes on until Ctrl-C"));
     let log = fs::read_to_string(&lab.log).unwrap();
     assert!(log.contains("PASSED"), "the report is there before the end: {log}");
+
+    let captured = || fs::metadata(out.join("captures/vol-1.pcapng")).unwrap().len();
+    let at_report = captured();
 
     // The node's network, files and environment.
     let addresses = |node| {
@@ -173,6 +177,10 @@ fn a_held_lab_can_be_entered_until_it_is_interrupted() {
 
     // What is logged after the report is in the run's directory, too.
     assert_eq!(status(&["sh", "-c", "echo said after the report >> agent.log"]), 0);
+
+    // So are its packets: the agent asks for work.
+    wait::until("a packet in the capture", SOON, || (captured() > at_report).then_some(()))
+        .unwrap();
 
     // What was started on a node ends with the lab; nothing is left.
     let mut visitor = desk.stay(&lab);

@@ -1,14 +1,20 @@
 //! What must hold for any bytes: shared by the fuzzer's targets and by an ordinary test.
-#![allow(dead_code, reason = "each target uses one of the two")]
+#![allow(dead_code, reason = "each target uses one of them")]
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use overlay_core::control::codec::FrameReader;
+use overlay_core::control::relays::{FromRelay, ToRelay};
 use overlay_core::control::{ToCoordinator, ToNode};
+use overlay_core::ladder::flow::{Arrivals, Counters, Flowed};
+use overlay_core::ladder::train::Train;
+use overlay_core::ladder::{Effect, Ladder, RETRY, Report, Rung};
 use overlay_core::netmap::{Candidate, CandidateKind, NETMAP_VERSION, ObservedMapping};
 use overlay_core::wire::relay::{self, Joiner};
-use overlay_core::wire::{ControlFrame, Demux, Probe, Ticket};
+use overlay_core::wire::tunnel::{self, Frame, HEADER_LEN, MAX_DATAGRAM};
+use overlay_core::wire::{ControlFrame, Demux, Probe, Ticket, parse_key, parse_reflector_token};
 use overlay_core::{
     Input, Member, MeshId, Netmap, Node, NodeCandidates, NodeConfig, NodeId, Output, Path, Pattern,
     RelayOffer, RelayTicket, SessionKey, WireGuardKey,
@@ -26,6 +32,15 @@ pub(crate) fn wire(bytes: &[u8]) {
     if let Some((channel, packet)) = relay::parse(bytes) {
         assert_eq!(relay::encode(channel, packet), bytes);
     }
+    assert!(relay::channel_of(bytes).is_none() || relay::is_frame(bytes));
+    tunnel_stream(bytes);
+    if let Some((target, datagram)) = tunnel::decode_datagram(bytes) {
+        assert_eq!(tunnel::encode_datagram(target, datagram), bytes);
+    }
+    control_stream::<ToNode>(bytes);
+    control_stream::<ToCoordinator>(bytes);
+    control_stream::<FromRelay>(bytes);
+    control_stream::<ToRelay>(bytes);
     if let Some(part) = relay::parse_part(bytes) {
         let mut joiner = Joiner::default();
         let from = SocketAddr::from(([198, 51, 100, 1], 6444));
@@ -34,6 +49,8 @@ pub(crate) fn wire(bytes: &[u8]) {
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = Ticket::from_hex(text);
+        let _ = parse_key(text);
+        let _ = parse_reflector_token(text);
         let _ = text.parse::<NodeId>();
         let _ = text.parse::<Pattern>();
         if let Ok(message) = serde_json::from_str::<ToNode>(text) {
@@ -41,6 +58,108 @@ pub(crate) fn wire(bytes: &[u8]) {
             assert_eq!(serde_json::from_str::<ToNode>(&again).expect("it was written"), message);
         }
         let _ = serde_json::from_str::<ToCoordinator>(text);
+    }
+}
+
+/// Frames in a TLS stream: what is read is written the same, and what is left is less than a frame.
+fn tunnel_stream(bytes: &[u8]) {
+    let mut rest = bytes;
+    loop {
+        match tunnel::decode(rest) {
+            Ok(Some(Frame { target, datagram, len })) => {
+                let mut again = Vec::new();
+                tunnel::encode(target, datagram, &mut again);
+                assert_eq!(again, rest[..len]);
+                rest = &rest[len..];
+            }
+            Ok(None) => {
+                assert!(rest.len() < HEADER_LEN + MAX_DATAGRAM, "more than a frame is kept");
+                return;
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// Control messages in a stream that arrives in two pieces.
+fn control_stream<T: serde::de::DeserializeOwned>(bytes: &[u8]) {
+    let mut reader = FrameReader::<T>::new();
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    let mut messages = 0;
+    for piece in [first, second] {
+        reader.extend(piece);
+        loop {
+            match reader.next_message() {
+                Ok(Some(_)) => messages += 1,
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+    assert!(messages <= bytes.len() / 4);
+}
+
+/// The choice of ways under bytes as reports: one way at a time, never one that nobody has made, and an end to
+/// every wakeup.
+pub(crate) fn ladder(bytes: &[u8]) {
+    const ALL: [Rung; 4] = [Rung::Udp, Rung::Quic, Rung::Tls, Rung::Connect];
+    let mut now = Instant::now();
+    let mut ladder = Ladder::new(now, &ALL, RETRY);
+    let mut train = Train::new(now);
+    let mut arrivals = Arrivals::default();
+    let (mut bytes, mut open) = (Bytes(bytes), BTreeSet::new());
+    while let Some((kind, a)) = bytes.next().zip(bytes.next()) {
+        let rung = ALL[usize::from(a) % ALL.len()];
+        let many = u64::from(a) << (a % 48);
+        let effects = match kind % 9 {
+            0 | 1 => ladder.handle_report(now, Report::Connected(rung)),
+            2 => ladder.handle_report(now, Report::Failed(rung)),
+            3 => {
+                let loss = u16::from(kind) * 7;
+                ladder.handle_report(now, Report::Measured { rung, goodput: many, loss })
+            }
+            4 => {
+                arrivals.take(u32::from(kind), many, usize::from(a));
+                assert!(arrivals.expected >= arrivals.received);
+                let counters = Counters {
+                    received: arrivals.received,
+                    expected: arrivals.expected,
+                    received_bytes: many,
+                    sent: many,
+                    sent_bytes: many,
+                    sent_lost: u64::from(kind),
+                    overflowed: u64::from(kind % 2),
+                };
+                let took = Duration::from_millis(u64::from(kind) * 10);
+                let flowed = counters.since(&Counters::default(), took).unwrap_or_default();
+                let Flowed { loss, .. } = flowed;
+                assert!(loss <= 1000);
+                ladder.handle_report(now, Report::Flowed(rung, flowed))
+            }
+            5 if a > 128 => ladder.handle_report(now, Report::NetworkChanged),
+            5 => ladder.handle_report(now, Report::Silent),
+            6 => {
+                let _ = train.ask(now, [a; 8]);
+                train.on_answer(now, [kind; 8]);
+                assert!(train.result(now).is_none_or(|measured| measured.loss <= 1000));
+                Vec::new()
+            }
+            _ => {
+                now = ladder.next_wakeup().unwrap_or(now) + Duration::from_millis(a.into());
+                ladder.handle_wakeup(now)
+            }
+        };
+        assert!(effects.len() < 32, "{} effects of one report", effects.len());
+        for effect in effects {
+            match effect {
+                Effect::Open(rung) => drop(open.insert(rung)),
+                Effect::Close(rung) => drop(open.remove(&rung)),
+                Effect::Use(rung) => assert!(open.contains(&rung), "{rung} was not asked for"),
+                Effect::Nothing => assert_eq!(ladder.in_use(), None),
+                Effect::Compare(_) => {}
+            }
+        }
+        assert!(ladder.in_use().is_none_or(|used| open.contains(&used)));
     }
 }
 
@@ -171,9 +290,12 @@ impl Run<'_> {
                 let bytes = Probe::Ping { transaction: [b; 8], size: 56 }.encode();
                 self.input(Input::Probe { session, via, bytes: &bytes });
             }
+            13 if b > 200 => self.input(Input::OperatorEndpoints(vec![endpoint(a)])),
             13 => self.input(Input::PortMapped(vec![endpoint(a), endpoint(b)])),
             14 if b > 250 => self.input(Input::BirthdayProbing(a > 9)),
             14 => self.input(Input::MappingLifetime(Duration::from_secs(a.into()))),
+            15 if a > 200 => self.input(Input::Tunnelled(b > 128)),
+            15 if a > 150 => self.input(Input::RelayWay(endpoint(b % 2))),
             15 => self.input(Input::Resumed),
             17 => self.input(Input::Member { mesh: mesh(a), node: node_id(b), ended: a > b }),
             16 => {

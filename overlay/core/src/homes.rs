@@ -179,6 +179,12 @@ impl Homes {
         (requests, is_new.then_some(measured))
     }
 
+    /// The relays that answered in the last round with their shortest round trips, in the order of that: the first is home.
+    pub(crate) fn measured(&self) -> Vec<(SocketAddr, Duration)> {
+        let site = |id: &NodeId| self.sites.iter().find(|site| site.relay == *id);
+        self.told.iter().filter_map(site).filter_map(|site| Some((site.at, site.rtt?))).collect()
+    }
+
     /// Every relay has answered every request.
     fn is_complete(&self) -> bool {
         self.sites.iter().all(|site| site.answers >= SHOTS)
@@ -280,6 +286,8 @@ mod tests {
         let mut bench = Bench::new(&[40, 20, 0, 80]);
         assert_eq!(bench.run(Duration::from_secs(2)), [[1, 0, 3]]);
         assert_eq!(bench.requests, 12);
+        let ms = Duration::from_millis;
+        assert_eq!(bench.homes.measured(), [(at(1), ms(20)), (at(0), ms(40)), (at(3), ms(80))]);
         let mut all = Bench::new(&[40, 20]);
         assert_eq!(all.run(Duration::from_millis(350)), [[1, 0]], "nobody is waited for");
     }

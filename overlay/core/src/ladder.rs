@@ -8,11 +8,15 @@
 //! ```
 //!
 //! The earlier rung is the better one, as it costs less and holds nothing up. It is left for a later one
-//! only when that carries far more, as measured ([`train`]): some networks throttle UDP rather than block it.
+//! only when that carries far more: some networks throttle UDP rather than block it. What flows by the way in use is
+//! counted ([`flow`]); when it loses much, or there is more to send than it takes, trains of questions tell of the
+//! others what they would carry ([`train`]). The one that promises far more is tried with the job's own packets while the one
+//! that it replaces stays open, and is left again if less flows by it.
 //! While a later rung is in use the better ones are tried again, ever more rarely, and at once when the
 //! network changes. When what is in use falls silent it has to prove itself against the others, in a new
 //! race. The driver does what [`Effect`] says and reports with [`Report`].
 
+pub mod flow;
 pub mod train;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +24,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+
+use flow::Flowed;
 
 /// Between the starts of two rungs. Chosen: UDP's answer is there before, nearly everywhere.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -57,6 +63,16 @@ const BAD_LOSS: u16 = 50;
 
 /// Between two such looks at the others.
 const COMPARE_GAP: Duration = Duration::from_secs(60);
+
+/// How long a rung that was chosen for what it promised may have nothing to show. Chosen: a job that was
+/// busy is so again, or it does not matter.
+const TRIAL: Duration = Duration::from_secs(60);
+
+/// Looks at what flows by it that decide.
+const TRIAL_LOOKS: u32 = 3;
+
+/// Before a rung by which less flowed than it promised is tried again.
+const REFUTED: Duration = Duration::from_secs(600);
 
 /// A transport, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -98,15 +114,17 @@ pub enum Report {
     Connected(Rung),
     /// It cannot be made, or has broken.
     Failed(Rung),
-    /// What it carried over a while of use: to be given for those in use and those that are compared.
+    /// What a train of questions promises: to be given for those in use and those that are compared.
     Measured {
         /// Which.
         rung: Rung,
-        /// Bytes per second that arrived while there was more to send.
+        /// Bytes per second that it would carry.
         goodput: u64,
         /// Lost packets, per mille.
         loss: u16,
     },
+    /// What the job's packets made of the way in use.
+    Flowed(Rung, Flowed),
     /// The machine's own addresses have changed, or it has slept.
     NetworkChanged,
     /// Packets that go the way in use are not answered.
@@ -124,7 +142,7 @@ pub enum Effect {
     Use(Rung),
     /// Nothing carries packets.
     Nothing,
-    /// Send some of the traffic that way too, and measure it.
+    /// Send a train that way, and measure it.
     Compare(Rung),
 }
 
@@ -134,6 +152,15 @@ enum State {
     Closed,
     Opening,
     Open,
+}
+
+/// What is in use has to show that more flows by it than by the one that it replaced.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    replaced: Rung,
+    before: Flowed,
+    looks: u32,
+    ends: Instant,
 }
 
 /// See the module.
@@ -148,6 +175,11 @@ pub struct Ladder {
     goodput: BTreeMap<Rung, u64>,
     /// Left for what carries far more: used again only when they carry as much.
     beaten: BTreeSet<Rung>,
+    /// By which less flowed than it promised, and until when it is left alone.
+    refuted: BTreeMap<Rung, Instant>,
+    /// What flowed by the one in use, when that was looked at last.
+    flowed: Option<Flowed>,
+    trial: Option<Trial>,
     retry: Duration,
     /// Measurements of others are out: nothing is closed before the race is over.
     comparing: bool,
@@ -167,6 +199,9 @@ impl Ladder {
             doubted: false,
             goodput: BTreeMap::new(),
             beaten: BTreeSet::new(),
+            refuted: BTreeMap::new(),
+            flowed: None,
+            trial: None,
             retry,
             comparing: false,
             retries: 0,
@@ -185,12 +220,16 @@ impl Ladder {
     /// When [`Ladder::handle_wakeup`] has something to do.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let start = self.starts.iter().map(|(at, _)| *at).min();
-        [start, self.race_ends, self.retry_at].into_iter().flatten().min()
+        let trial = self.trial.map(|trial| trial.ends);
+        [start, self.race_ends, self.retry_at, trial].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub fn handle_wakeup(&mut self, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.trial.is_some_and(|trial| trial.ends <= now) {
+            self.end_trial(&mut effects);
+        }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             self.retries += 1;
@@ -217,14 +256,17 @@ impl Ladder {
     pub fn handle_report(&mut self, now: Instant, report: Report) -> Vec<Effect> {
         let mut effects = Vec::new();
         match report {
-            Report::Connected(rung) => self.on_connected(rung, &mut effects),
+            Report::Connected(rung) => self.on_connected(now, rung, &mut effects),
             Report::Failed(rung) => self.on_failed(now, rung, &mut effects),
             Report::Measured { rung, goodput, loss } => {
                 self.on_measured(now, rung, goodput, loss, &mut effects);
             }
+            Report::Flowed(rung, flowed) => self.on_flowed(now, rung, flowed, &mut effects),
             Report::NetworkChanged => {
                 self.goodput.clear();
                 self.beaten.clear();
+                self.refuted.clear();
+                self.end_trial(&mut effects);
                 self.retries = 0;
                 self.doubt(now, &mut effects);
             }
@@ -274,7 +316,7 @@ impl Ladder {
         self.retry_at = None;
     }
 
-    fn on_connected(&mut self, rung: Rung, effects: &mut Vec<Effect>) {
+    fn on_connected(&mut self, now: Instant, rung: Rung, effects: &mut Vec<Effect>) {
         if self.state(rung) != State::Opening {
             return;
         }
@@ -288,9 +330,11 @@ impl Ladder {
         if !self.is_wanted(rung) {
             return;
         }
-        if self.beaten.contains(&rung) && !self.doubted && self.in_use.is_some() {
+        let is_known_to_be_worse = self.beaten.contains(&rung) || self.is_refuted(now, rung);
+        if is_known_to_be_worse && !self.doubted && self.in_use.is_some() {
             self.comparing = true;
             effects.push(Effect::Compare(rung));
+            effects.extend(self.in_use.map(Effect::Compare));
             return;
         }
         self.take(rung, effects);
@@ -299,6 +343,7 @@ impl Ladder {
 
     fn take(&mut self, rung: Rung, effects: &mut Vec<Effect>) {
         self.in_use = Some(rung);
+        self.flowed = None;
         self.doubted = false;
         self.beaten.remove(&rung);
         self.starts.retain(|(_, start)| *start < rung);
@@ -319,6 +364,8 @@ impl Ladder {
         }
         self.doubted = false;
         self.retries = 0;
+        self.flowed = None;
+        self.trial = None;
         let next = self.open().next();
         self.in_use = next;
         effects.push(self.in_use.map_or(Effect::Nothing, Effect::Use));
@@ -344,32 +391,94 @@ impl Ladder {
             self.doubt(now, effects);
             return;
         }
-        let may_compare = self.compared_at.is_none_or(|at| now >= at + COMPARE_GAP);
-        if rung == used && loss >= BAD_LOSS && may_compare {
-            self.compared_at = Some(now);
-            self.comparing = true;
-            let others: Vec<Rung> = self.rungs.keys().copied().filter(|r| *r != used).collect();
-            for other in others {
-                if self.state(other) == State::Closed {
-                    self.set(other, State::Opening);
-                    effects.push(Effect::Open(other));
-                }
-                effects.push(Effect::Compare(other));
-            }
-            self.race_ends = Some(now + RACE);
+        if rung == used && loss >= BAD_LOSS {
+            self.compare(now, used, effects);
         }
-        if let Some(better) = self.better_than(used) {
+        if let Some(better) = self.better_than(now, used) {
             if used < better {
                 self.beaten.insert(used);
             }
+            let trial = |before| Trial { replaced: used, before, looks: 0, ends: now + TRIAL };
+            let trial = self.flowed.map(trial);
+            self.end_trial(effects);
             self.take(better, effects);
+            self.trial = trial;
         }
     }
 
+    /// Has the others measured, too.
+    fn compare(&mut self, now: Instant, used: Rung, effects: &mut Vec<Effect>) {
+        if self.trial.is_some() || self.compared_at.is_some_and(|at| now < at + COMPARE_GAP) {
+            return;
+        }
+        self.compared_at = Some(now);
+        self.comparing = true;
+        let others: Vec<Rung> = self.rungs.keys().copied().filter(|r| *r != used).collect();
+        for other in others {
+            if self.is_refuted(now, other) {
+                continue;
+            }
+            if self.state(other) == State::Closed {
+                self.set(other, State::Opening);
+                effects.push(Effect::Open(other));
+            }
+            effects.push(Effect::Compare(other));
+        }
+        // The one in use is measured beside them.
+        effects.push(Effect::Compare(used));
+        self.race_ends = Some(now + RACE);
+    }
+
+    /// What flows has the last word: a way that promised more and carries less is left again.
+    fn on_flowed(&mut self, now: Instant, rung: Rung, flowed: Flowed, effects: &mut Vec<Effect>) {
+        if self.in_use != Some(rung) || self.doubted {
+            return;
+        }
+        self.flowed = Some(flowed);
+        if let Some(mut trial) = self.trial {
+            let is_open = self.state(trial.replaced) == State::Open;
+            if is_open && is_worse(&flowed, &trial.before) {
+                self.trial = None;
+                self.refuted.insert(rung, now + REFUTED);
+                self.goodput.remove(&rung);
+                self.take(trial.replaced, effects);
+                self.flowed = Some(trial.before);
+                self.set(rung, State::Closed);
+                effects.push(Effect::Close(rung));
+                return;
+            }
+            trial.looks += 1;
+            self.trial = Some(trial);
+            if trial.looks >= TRIAL_LOOKS {
+                self.end_trial(effects);
+            }
+        }
+        if flowed.is_full || flowed.loss >= BAD_LOSS {
+            self.compare(now, rung, effects);
+        }
+    }
+
+    /// What was replaced is not needed any more.
+    fn end_trial(&mut self, effects: &mut Vec<Effect>) {
+        let Some(Trial { replaced, .. }) = self.trial.take() else { return };
+        if self.in_use != Some(replaced)
+            && self.race_ends.is_none()
+            && self.state(replaced) != State::Closed
+        {
+            self.set(replaced, State::Closed);
+            effects.push(Effect::Close(replaced));
+        }
+    }
+
+    fn is_refuted(&self, now: Instant, rung: Rung) -> bool {
+        self.refuted.get(&rung).is_some_and(|until| now < *until)
+    }
+
     /// A rung that carries far more than the one in use; an earlier one needs no more than as much.
-    fn better_than(&self, used: Rung) -> Option<Rung> {
+    fn better_than(&self, now: Instant, used: Rung) -> Option<Rung> {
         let current = *self.goodput.get(&used)?;
-        self.open().filter(|rung| *rung != used).find(|rung| {
+        let others = self.open().filter(|rung| *rung != used && !self.is_refuted(now, *rung));
+        others.into_iter().find(|rung| {
             let Some(goodput) = self.goodput.get(rung).copied() else { return false };
             if *rung < used {
                 goodput.saturating_mul(WORTH_PERCENT) > current.saturating_mul(100)
@@ -388,8 +497,9 @@ impl Ladder {
             self.in_use = None;
             effects.push(Effect::Nothing);
         }
-        let idle: Vec<Rung> =
-            self.rungs.keys().copied().filter(|r| self.in_use != Some(*r)).collect();
+        let tried = self.trial.map(|trial| trial.replaced);
+        let is_idle = |rung: &Rung| self.in_use != Some(*rung) && tried != Some(*rung);
+        let idle: Vec<Rung> = self.rungs.keys().copied().filter(is_idle).collect();
         for rung in idle {
             if self.state(rung) != State::Closed {
                 self.set(rung, State::Closed);
@@ -419,6 +529,13 @@ impl Ladder {
             *known = state;
         }
     }
+}
+
+/// Whether what flows now is worse than what flowed before: less, although there is more, or with more loss. A job
+/// that has less to say is no reason.
+fn is_worse(now: &Flowed, before: &Flowed) -> bool {
+    let is_strained = now.is_full || now.loss >= BAD_LOSS;
+    (is_strained && now.goodput < before.goodput) || now.loss > before.loss + BAD_LOSS
 }
 
 #[cfg(test)]

@@ -198,6 +198,8 @@ impl Node {
                 }
             }
             Input::RelayWay(relay) => {
+                // It is as far as that way is long.
+                self.homes.check_now(self.now);
                 self.with_all_peers(|peer, ctx| peer.on_relay_way(ctx, relay));
             }
             Input::BirthdayProbing(allowed) => self.may_chance = allowed,
@@ -260,6 +262,7 @@ impl Node {
                 .filter(|(_, keeper)| keeper.is_keeping())
                 .map(|(relay, keeper)| (*relay, keeper.rtt()))
                 .collect(),
+            homes: self.homes.measured(),
             new_mappings: self.budget.spent(self.now),
             meshes: self.meshes.iter().map(|(id, mesh)| (*id, mesh.epoch)).collect(),
             pairs: self.peers.values().flat_map(|peer| peer.pairs(&self.own)).collect(),

@@ -4,8 +4,11 @@
 #[path = "../fuzz/harness.rs"]
 mod harness;
 
+use overlay_core::control::codec;
+use overlay_core::control::relays::{FromRelay, ToRelay};
 use overlay_core::control::{ToCoordinator, ToNode};
 use overlay_core::wire::probe::Purpose;
+use overlay_core::wire::tunnel::{self, Target};
 use overlay_core::wire::{ControlFrame, Probe, Ticket, relay};
 use overlay_core::{MeshId, NodeId};
 use rand::{Rng, SeedableRng};
@@ -45,6 +48,24 @@ fn corpus() -> Vec<Vec<u8>> {
     corpus.push(serde_json::to_vec(&closed).expect("the corpus is sound"));
     corpus.push(serde_json::to_vec(&hello).expect("the corpus is sound"));
     corpus.push(TICKET.to_hex().into_bytes());
+    let relays = FromRelay::Hello {
+        version: 1,
+        software: "test".to_owned(),
+        token: None,
+        endpoints: vec![observed],
+        tunnel: Some(443),
+    };
+    let welcome = ToRelay::Welcome { ticket_key: "70".repeat(32), reflector_key: "71".repeat(32) };
+    corpus.push(codec::encode(&closed).expect("the corpus is sound"));
+    corpus.push(codec::encode(&hello).expect("the corpus is sound"));
+    corpus.push(codec::encode(&relays).expect("the corpus is sound"));
+    corpus.push(codec::encode(&welcome).expect("the corpus is sound"));
+    let mut stream = Vec::new();
+    for (target, datagram) in [(Target::Control, &b"quic"[..]), (Target::Relay, b"frame")] {
+        tunnel::encode(target, datagram, &mut stream);
+        corpus.push(tunnel::encode_datagram(target, datagram));
+    }
+    corpus.push(stream);
     corpus
 }
 
@@ -80,6 +101,15 @@ fn core_keeps_its_contract_whatever_the_schedule() {
     }
 }
 
+#[test]
+fn ways_are_chosen_one_at_a_time_whatever_is_reported() {
+    for seed in 0..500 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let bytes: Vec<u8> = (0..1500).map(|_| rng.random::<u8>()).collect();
+        harness::ladder(&bytes);
+    }
+}
+
 /// Byte strings that were worth keeping: one file each, as the fuzzer writes them.
 #[test]
 fn the_kept_corpus_does_no_harm() {
@@ -89,7 +119,9 @@ fn the_kept_corpus_does_no_harm() {
         let read = |file: std::io::Result<std::fs::DirEntry>| std::fs::read(file?.path());
         files.map(|file| read(file).expect("a file of the corpus")).collect()
     };
-    let (wire, schedules) = (kept("wire"), kept("schedule"));
+    let (wire, schedules, ladders) = (kept("wire"), kept("schedule"), kept("ladder"));
+    assert!(ladders.len() >= 4, "{}", ladders.len());
+    ladders.iter().for_each(|bytes| harness::ladder(bytes));
     assert!(wire.len() >= 16 && schedules.len() >= 8, "{} and {}", wire.len(), schedules.len());
     wire.iter().for_each(|bytes| harness::wire(bytes));
     schedules.iter().for_each(|bytes| harness::schedule(bytes));

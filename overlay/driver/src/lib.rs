@@ -37,6 +37,6 @@ pub use port_mapping::Leases;
 pub use secret::{MeshKeys, WireGuardSecret};
 pub use stats::Stats;
 pub use tunnel::{Step, TunnelConfig, Way};
-pub use view::{Answered, MeshView, PingError, Seen, Via, View};
+pub use view::{Answered, Flow, MeshView, PingError, Reflector, Seen, Via, View};
 #[doc(hidden)]
 pub use worker::bench;

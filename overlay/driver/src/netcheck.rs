@@ -11,15 +11,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use overlay_core::CandidateKind;
-use overlay_core::netmap::{ObservedFiltering, ObservedMapping};
+use overlay_core::netmap::{ObservedFiltering, ObservedMapping, ObservedPorts};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use asker::{Asker, Elsewhere};
-pub use report::{Ipv6, Lifetime, NetReport};
+pub use report::{Ipv6, Lifetime, NetReport, ports};
 
 use crate::Overlay;
-use crate::view::{Seen, View};
+use crate::view::{Reflector, Seen, View};
 
 /// How long the control session may take to come up. Chosen: several handshakes on a slow line.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
@@ -56,8 +56,12 @@ impl Overlay {
         };
         let hosts = hosts_of(&view);
         let local = source_towards(seen.reflector);
+        // One at another address of the same family, which nothing that is measured here has sent to.
+        let other = view.reflectors.iter().copied().find(|it| {
+            it.at.ip() != seen.reflector.ip() && it.at.is_ipv4() == seen.reflector.is_ipv4()
+        });
         let (filter, hairpin, ipv6, lifetime) = tokio::join!(
-            filtering(seen),
+            filtering(seen, other),
             hairpin(seen),
             self.ipv6(seen, &hosts),
             lifetime(seen, lifetimes)
@@ -75,6 +79,8 @@ impl Overlay {
             observed: Some(seen.observed),
             mapping,
             filtering: filter.filtering,
+            ports: if is_own { ObservedPorts::Unknown } else { view.node.nat.ports },
+            second_address: filter.asked_other,
             port_preserved: filter.port_preserved,
             hairpin: if is_own { None } else { hairpin },
             mapping_lifetime: lifetime,
@@ -135,26 +141,51 @@ fn source_towards(target: SocketAddr) -> Option<IpAddr> {
 
 struct Filter {
     filtering: ObservedFiltering,
+    /// A reflector at another address was asked.
+    asked_other: bool,
     port_preserved: Option<bool>,
     round_trip: Option<Duration>,
 }
 
-/// Whether an answer from another port of the reflector comes in, and whether ports are kept.
-async fn filtering(seen: Seen) -> Filter {
-    let unknown =
-        Filter { filtering: ObservedFiltering::Unknown, port_preserved: None, round_trip: None };
+/// Whether an answer from another address or port comes in, and whether ports are kept.
+async fn filtering(seen: Seen, other: Option<Reflector>) -> Filter {
+    let unknown = Filter {
+        filtering: ObservedFiltering::Unknown,
+        asked_other: false,
+        port_preserved: None,
+        round_trip: None,
+    };
     let Ok(asker) = Asker::new(seen.reflector, seen.token).await else { return unknown };
     let Some((observed, round_trip)) = asker.reflect().await else { return unknown };
+    let from_elsewhere = match other {
+        Some(other) => from_other_address(other, observed, &asker).await,
+        None => None,
+    };
     let from_other = Elsewhere { port: 0, from_other: true };
-    let comes_in = asker.ask_elsewhere(from_other, &asker).await;
+    let filtering = if from_elsewhere == Some(true) {
+        ObservedFiltering::Open
+    } else if asker.ask_elsewhere(from_other, &asker).await {
+        ObservedFiltering::ByAddress
+    } else {
+        ObservedFiltering::ByAddressAndPort
+    };
     Filter {
-        filtering: if comes_in {
-            ObservedFiltering::ByAddress
-        } else {
-            ObservedFiltering::ByAddressAndPort
-        },
+        filtering,
+        asked_other: from_elsewhere.is_some(),
         port_preserved: asker.port().map(|port| port == observed.port()),
         round_trip: Some(round_trip),
+    }
+}
+
+/// Whether what a reflector sends comes in, to whose address `asker` has never sent anything: a socket of its own asks
+/// for it. None where that reflector does not answer, or sees this machine at another address.
+async fn from_other_address(other: Reflector, observed: SocketAddr, asker: &Asker) -> Option<bool> {
+    let asking = Asker::new(other.at, other.token).await.ok()?;
+    let (seen, _) = asking.reflect().await?;
+    let to_asker = Elsewhere { port: observed.port(), from_other: false };
+    match seen.ip() == observed.ip() {
+        true => Some(asking.ask_elsewhere(to_asker, asker).await),
+        false => None,
     }
 }
 

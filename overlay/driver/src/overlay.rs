@@ -26,7 +26,7 @@ use crate::port_mapping::{self, Leases};
 use crate::quic::{self, QuicQueue};
 use crate::socket::Socket;
 use crate::stats::Stats;
-use crate::tunnel::{Coordinator, Detour, Dialer, LoneSites, Site, SiteHandle, Way};
+use crate::tunnel::{Detour, Dialer, LoneSites, QuicPlace, Site, SiteHandle, Way};
 use crate::view::{Answered, PingError, Via, View};
 use crate::worker::{self, Command, WorkerHandle};
 
@@ -174,13 +174,10 @@ impl Overlay {
             let _ = worker.try_send(Command::BirthdayProbing(true));
         }
         let server = config.control.server.clone();
-        let coordinator = Coordinator::new(
-            server.clone(),
-            config.control.server_name.clone(),
-            client.clone(),
-            config.control.tls,
-        )?;
+        let name = config.control.server_name.clone();
+        let place = QuicPlace::new(server.clone(), name, config.control.tls)?;
         let to_relays = Arc::clone(&site_socket);
+        let coordinator = (place, client.clone());
         let (ways, site) = Site::of_coordinator(site_socket, worker.clone(), coordinator, dialer);
         let (offers, offered) = watch::channel(Vec::new());
         let lone = tunnel.map(|tunnel| {

@@ -28,7 +28,7 @@ pub(crate) use detour::Detour;
 pub(crate) use dial::Dialer;
 pub(crate) use lane::Lane;
 pub(crate) use lone::LoneSites;
-pub(crate) use making::Coordinator;
+pub(crate) use making::QuicPlace;
 pub(crate) use site::{Site, SiteHandle};
 pub use site::{Step, Way};
 

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use overlay_core::control::PairReport;
-use overlay_core::{MeshId, Netmap, NodeId, NodeView};
+use overlay_core::ladder::flow::Arrivals;
+use overlay_core::{MeshId, Netmap, NodeId, NodeView, SessionKey};
 
 use crate::stats::Stats;
 
@@ -22,6 +23,39 @@ pub struct View {
     pub meshes: Vec<MeshView>,
     /// The data plane's counters.
     pub stats: Stats,
+    /// What the pairs have got through relays.
+    pub flows: Vec<Flow>,
+    /// The reflectors beside all relays that run.
+    pub reflectors: Vec<Reflector>,
+}
+
+/// Somebody who tells where packets come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Reflector {
+    /// Where it is.
+    pub at: SocketAddr,
+    /// Shown to it.
+    pub token: [u8; 16],
+}
+
+/// Leaves the token out.
+impl fmt::Debug for Reflector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reflector").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+/// What a pair has got through relays, and which one it takes now.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    /// The job's network, and the peer.
+    pub session: SessionKey,
+    /// The relay that it takes.
+    pub relay: SocketAddr,
+    /// What came through relays.
+    pub arrivals: Arrivals,
+    /// Bytes that the job has sent to the peer.
+    pub sent_bytes: u64,
 }
 
 /// How the coordinator sees a node, and whom to ask for more.

@@ -10,7 +10,8 @@
 //!
 //! A sender holds no place in the table before it has shown that it receives at its address, so
 //! forged sources cost two keyed hashes and no memory. No answer is longer than what asked for it.
-//! A ticket is a bearer's right: the newest address that proves itself with it holds the side.
+//! A ticket is a bearer's right: the newest address that proves itself with it holds the side. What the one before it
+//! has sent passes for three seconds more, and is sent nothing.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -39,6 +40,10 @@ const FORCED_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Packets that are held back leave together, every so often. Chosen: hundreds of packets at 1 Gbit/s, which
 /// makes the waking and the answers' packets cheap (measured), and less than what a home line adds.
 const HOLD_ROUND: Duration = Duration::from_millis(4);
+
+/// For how long packets still pass that come from where a side was bound before: they were on their way, by a slower
+/// one. Chosen: more than any line holds back.
+const ON_THEIR_WAY: Duration = Duration::from_secs(3);
 
 /// The lowest port of a sender's address that an answer is sent to when the sender names it.
 const LOWEST_PORT: u16 = 1024;
@@ -95,6 +100,8 @@ struct Bind {
 #[derive(Debug)]
 struct Channel {
     sides: [Option<Bind>; 2],
+    /// Where each side was bound before, and until when what comes from there passes.
+    before: [Option<(SocketAddr, Instant)>; 2],
     bucket: Bucket,
     /// Until when the newest packet that was held back is held.
     held_until: Option<Instant>,
@@ -124,7 +131,16 @@ impl Channel {
         } else if higher.as_ref().is_some_and(is_sender) {
             (higher, lower)
         } else {
-            return Err(DropReason::Unbound);
+            let was_there =
+                |(at, until): &(SocketAddr, Instant)| *at == from.remote && now < *until;
+            // It says nothing of whether the side is heard of now.
+            let receiver = match &self.before {
+                [Some(before), _] if was_there(before) => higher,
+                [_, Some(before)] if was_there(before) => lower,
+                [..] => return Err(DropReason::Unbound),
+            };
+            let receiver = receiver.as_ref().filter(|bind| bind.is_alive(now, lifetime, holders));
+            return Ok(receiver.ok_or(DropReason::PeerUnbound)?.route);
         };
         if let Some(sender) = sender {
             sender.heard_at = now;
@@ -424,6 +440,7 @@ impl RelayState {
         }
         let channel = self.channels.entry(ticket.channel).or_insert_with(|| Channel {
             sides: [None, None],
+            before: [None, None],
             bucket: Bucket::full(&self.limits.channel_rate, at),
             held_until: None,
             carried: 0,
@@ -442,6 +459,11 @@ impl RelayState {
         self.holders.enter(at, from.remote);
         if let Some(before) = own.replace(Bind { route: from, heard_at: at, ends_at }) {
             self.holders.leave(before.route.remote);
+            if before.route.remote != from.remote {
+                let [lower, higher] = &mut channel.before;
+                let former = if ticket.side == 0 { lower } else { higher };
+                *former = Some((before.route.remote, at + ON_THEIR_WAY));
+            }
         }
         self.held.change(held_before, channel.held());
         Ok(())

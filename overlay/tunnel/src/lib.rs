@@ -7,6 +7,7 @@
 
 mod congestion;
 mod datagrams;
+pub mod identity;
 mod kernel;
 mod queue;
 mod stream;
@@ -19,7 +20,7 @@ use overlay_core::wire::tunnel::Target;
 pub use congestion::prepare;
 pub use datagrams::carry_datagrams;
 pub use kernel::mangles_batches;
-pub use queue::{Queue, Queued, queue};
+pub use queue::{Offered, Queue, Queued, queue};
 pub use stream::carry_stream;
 
 /// A datagram, and whom it is for or from.

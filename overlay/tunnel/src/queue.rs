@@ -27,8 +27,20 @@ struct Shared {
     changed: Notify,
 }
 
+/// What was given to a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// How many datagrams.
+    pub datagrams: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Datagrams that had to go, as there was no room.
+    pub overflowed: u64,
+}
+
 #[derive(Debug, Default)]
 struct State {
+    offered: Offered,
     waiting: VecDeque<Datagram>,
     entrances: usize,
     has_ended: bool,
@@ -60,14 +72,22 @@ impl Queue {
             return false;
         }
         for datagram in datagrams {
+            state.offered.datagrams += 1;
+            state.offered.bytes += datagram.1.len() as u64;
             if state.waiting.len() >= QUEUE {
                 state.waiting.pop_front();
+                state.offered.overflowed += 1;
             }
             state.waiting.push_back(datagram);
         }
         drop(state);
         self.0.changed.notify_one();
         true
+    }
+
+    /// What was given to it so far.
+    pub fn counted(&self) -> Offered {
+        self.0.state().offered
     }
 }
 
@@ -131,6 +151,9 @@ mod tests {
         assert!(queue.extend(numbered(0..many)));
         let waiting = queued.next(VecDeque::new()).await.unwrap();
         assert!(waiting.into_iter().eq(numbered(many - QUEUE as u16..many)));
+        let (all, bytes) = (u64::from(many), 2 * u64::from(many));
+        let expected = Offered { datagrams: all, bytes, overflowed: all - QUEUE as u64 };
+        assert_eq!(queue.counted(), expected);
         assert_eq!(queued.try_next(), None);
     }
 

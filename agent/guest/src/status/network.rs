@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use overlay_core::control::{PairReport, PathReport};
 use overlay_core::netmap::{NatTraits, ObservedMapping};
 use overlay_core::{Candidate, MeshId, NodeId};
+use overlay_driver::netcheck::ports;
 use overlay_driver::{MeshView, Overlay, View, Way};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub struct NetworkStatus {
     /// How packets reach the coordinator's relay.
     #[serde(default)]
     pub way: Way,
+    /// The relays that answer, with their round trip times in microseconds; the first is this node's home relay.
+    #[serde(default)]
+    pub relays: Vec<(SocketAddr, u64)>,
     /// Where the UDP socket is bound.
     pub local: SocketAddr,
     /// Where the coordinator sees it.
@@ -77,6 +81,7 @@ impl NetworkStatus {
             connected: overlay.connected(),
             tunnelled: overlay.tunnelled(),
             way: overlay.way(),
+            relays: view.node.homes.iter().map(|(at, rtt)| (*at, micros(*rtt))).collect(),
             local: overlay.local_addr(),
             observed: view
                 .seen
@@ -192,14 +197,27 @@ fn way_in_words(way: &Way) -> String {
     };
     if let (Some(goodput), Some(loss)) = (way.goodput, way.loss) {
         let percent = format!("{}.{}", loss / 10, loss % 10);
-        words += &format!(", {percent} % lost, good for {} kB/s of TCP", goodput / 1000);
+        words += &format!(", {} kB/s flowed last, {percent} % lost", goodput / 1000);
+    }
+    if let Some(promised) = way.promised {
+        words += &format!(", good for {} kB/s of TCP", promised / 1000);
     }
     let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    // What is better than what carries packets, or was to carry them.
+    for (rung, met) in way.met.iter().filter(|(rung, _)| way.rung.is_none_or(|used| **rung < used))
+    {
+        let ago = now.saturating_sub(met.unix_s);
+        words += &format!("\n  {rung}: {} (tried {ago} s ago)", met.what);
+    }
     // The first step is how it began; the others say what has changed since.
     for step in way.steps.iter().skip(1) {
         words += &format!("\n  {} s ago: {}", now.saturating_sub(step.unix_s), step.what);
     }
     words
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Microseconds as milliseconds, for people.
@@ -219,6 +237,10 @@ impl fmt::Display for NetworkStatus {
             None => writeln!(f)?,
         }
         writeln!(f, "relay: {}", way_in_words(&self.way))?;
+        for (place, (at, rtt_us)) in self.relays.iter().enumerate() {
+            let home = if place == 0 { ", the home relay" } else { "" };
+            writeln!(f, "  {at}: {} ms{home}", milliseconds(*rtt_us))?;
+        }
         let nat = match self.mapping {
             _ if self.tunnelled => "not known, since UDP does not get through",
             ObservedMapping::Unknown => "not known yet",
@@ -226,7 +248,9 @@ impl fmt::Display for NetworkStatus {
             ObservedMapping::EndpointIndependent => "keeps one outer port for all destinations",
             ObservedMapping::EndpointDependent => "takes a new outer port for every destination",
         };
-        writeln!(f, "NAT: {nat}")?;
+        let ports =
+            if self.tunnelled { String::new() } else { ports(self.mapping, self.nat.ports) };
+        writeln!(f, "NAT: {nat}{ports}")?;
         for mesh in &self.meshes {
             let state = if mesh.open { "open" } else { "not open yet" };
             writeln!(f, "network of job {} (launch {}): {state}", mesh.job, mesh.generation)?;
@@ -243,6 +267,7 @@ impl fmt::Display for NetworkStatus {
 #[cfg(test)]
 mod tests {
     use overlay_core::ladder::Rung;
+    use overlay_driver::Step;
 
     use super::*;
 
@@ -276,8 +301,10 @@ mod tests {
                 rung: Some(Rung::Quic),
                 goodput: Some(250_000),
                 loss: Some(7),
+                promised: Some(900_000),
                 ..Way::default()
             },
+            relays: vec![("198.18.0.9:6444".parse().unwrap(), 21_000), (relay, 42_000)],
             local: "[::]:4000".parse().unwrap(),
             observed: None,
             mapping: ObservedMapping::EndpointDependent,
@@ -318,10 +345,36 @@ mod tests {
             "vol-2: direct, UDP to 203.0.113.7:4000, 12.3 ms",
             "vol-3: relayed by 198.18.0.1:6444, 12.3 ms: both NATs are hard",
             "a new outer port for every destination",
-            "relay: by QUIC datagrams, 0.7 % lost, good for 250 kB/s of TCP",
+            "  198.18.0.9:6444: 21.0 ms, the home relay\n  198.18.0.1:6444: 42.0 ms\n",
+            "relay: by QUIC datagrams, 250 kB/s flowed last, 0.7 % lost, good for 900 kB/s of TCP",
         ];
         for expected in expected {
             assert!(text.contains(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn what_each_way_met_is_told_when_none_carries() {
+        let met = |what: &str| Step { unix_s: 1, what: what.to_owned() };
+        let tried = [
+            (Rung::Udp, "no answer"),
+            (Rung::Tls, "Connection refused (os error 111)"),
+            (Rung::Connect, "the proxy refused: 407 Proxy Authentication Required"),
+        ];
+        let way = Way {
+            met: tried.into_iter().map(|(rung, what)| (rung, met(what))).collect(),
+            ..Way::default()
+        };
+        let words = way_in_words(&way);
+        for (rung, what) in tried {
+            assert!(words.contains(&format!("\n  {rung}: {what} (tried ")), "{words}");
+        }
+        let carried = way_in_words(&Way { rung: Some(Rung::Tls), ..way.clone() });
+        assert!(carried.contains("UDP: no answer") && !carried.contains("407"), "{carried}");
+        let json = serde_json::to_string(&way).unwrap();
+        assert!(json.contains(r#""met":{"udp":{"#), "{json}");
+        assert_eq!(serde_json::from_str::<Way>(&json).unwrap(), way);
+        let older = r#"{"rung":null,"goodput":null,"loss":null,"steps":[]}"#;
+        assert_eq!(serde_json::from_str::<Way>(older).unwrap(), Way::default());
     }
 }

@@ -2,9 +2,10 @@
 
 use coordinator_api::List;
 use coordinator_api::agent::{NodeJobItem, SetState};
-use coordinator_api::enrolment::{Enrol, Enrolled};
+use coordinator_api::enrolment::{ControlChannel, Enrol, Enrolled};
 
 use super::{Client, ClientError, answer};
+use crate::token::rendezvous_of;
 
 /// Which of a node's jobs are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,12 @@ impl Client {
     /// See [`ClientError`]; so for every method here.
     pub async fn enrol(&self, request: &Enrol) -> Result<Enrolled, ClientError> {
         self.json(self.post(self.at(&["agents.json"])).json(request)).await
+    }
+
+    /// `GET /agents`: host and port of the control channel.
+    pub async fn control_channel(&self) -> Result<String, ClientError> {
+        let told: ControlChannel = self.json(self.get(self.at(&["agents.json"]))).await?;
+        Ok(rendezvous_of(self.url(), &told.rendezvous))
     }
 
     /// `GET /resources/nodes/NODE/jobs?state=toLaunch` or `toKill`: the poll, which also says that the node

@@ -51,8 +51,13 @@ fn a_mesh_may_have_a_pattern() {
     let all = Request::admit(&submission(&["mesh=all"])).unwrap();
     assert_eq!(all.types.names(), ["desktop_computing", "mesh"]);
     assert_eq!(all.initial_request, "oarsub --type=mesh=all nqueens 15");
-    let plain = Request::admit(&submission(&["mesh", "mesh=ring"])).unwrap();
-    assert_eq!(plain.types.pattern, Pattern::Ring, "the plain type says less");
+    let same = Request::admit(&submission(&["mesh", "mesh=all"])).unwrap();
+    assert_eq!(same.types.pattern, Pattern::All, "the plain type says the same");
+    for plain in [["mesh", "mesh=ring"], ["mesh=ring", "mesh"]] {
+        let refusal = Request::admit(&submission(&plain)).unwrap_err();
+        let [first, second] = plain.map(str::to_owned);
+        assert_eq!(refusal, RequestRefusal::TwoPatterns(first, second));
+    }
 }
 
 #[test]

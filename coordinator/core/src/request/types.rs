@@ -79,20 +79,25 @@ pub(super) fn parse_types(names: &[String]) -> Result<JobTypes, RequestRefusal> 
         return Err(RequestRefusal::TooManyTypes(names.len()));
     }
     let mut types = JobTypes::default();
-    let mut pattern: Option<&str> = None;
+    let mut pattern: Option<(&str, Pattern)> = None;
     for name in names {
         match name.as_str() {
             "desktop_computing" => {}
-            "mesh" => types.mesh = true,
-            mesh if mesh.starts_with("mesh=") => {
-                let former = pattern.replace(mesh).filter(|former| *former != mesh);
-                if let Some(former) = former {
+            mesh if mesh == "mesh" || mesh.starts_with("mesh=") => {
+                // The plain type means all pairs.
+                let wanted = match mesh.strip_prefix("mesh=") {
+                    Some(text) => {
+                        text.parse().map_err(|_| RequestRefusal::UnknownPattern(shown(mesh)))?
+                    }
+                    None => Pattern::All,
+                };
+                if let Some((former, other)) = pattern.replace((mesh, wanted))
+                    && other != wanted
+                {
                     return Err(RequestRefusal::TwoPatterns(shown(former), shown(mesh)));
                 }
                 types.mesh = true;
-                types.pattern = mesh["mesh=".len()..]
-                    .parse()
-                    .map_err(|_| RequestRefusal::UnknownPattern(shown(mesh)))?;
+                types.pattern = wanted;
             }
             "spmd" => types.spmd = true,
             "idempotent" => types.idempotent = true,

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use coordinator_api::List;
 use coordinator_api::agent::{Fault, NodeJobItem, ReportedState, SetState};
-use coordinator_api::enrolment::{Enrol, Enrolled, signed_text};
+use coordinator_api::enrolment::{ControlChannel, Enrol, Enrolled, signed_text};
 use coordinator_api::job::JobState;
 use coordinator_core::{JobId, NodeNumber, Report, ReportRefusal, judge_late_report};
 use data_encoding::HEXLOWER_PERMISSIVE;
@@ -134,6 +134,11 @@ pub(super) async fn enrol(
             .unwrap_or(u64::MAX),
     };
     Ok((StatusCode::CREATED, Json(enrolled)))
+}
+
+/// `GET /agents`: 200 with the place of the control channel.
+pub(super) async fn control_channel(State(app): State<App>) -> impl IntoResponse {
+    Json(ControlChannel { rendezvous: app.announced.rendezvous.clone() })
 }
 
 /// The asker owns the key that it names.

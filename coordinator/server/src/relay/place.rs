@@ -27,6 +27,10 @@ const MEMBERSHIP_FILE: &str = "relay.json";
 pub(super) struct Membership {
     /// Host and port of the control channel.
     pub(super) server: String,
+    /// The API's URL, which tells where the control channel is; none: `server` was given by hand, or by an older
+    /// version.
+    #[serde(default)]
+    pub(super) api: Option<String>,
     /// The name that the coordinator's certificate must carry.
     pub(super) name: String,
     /// The coordinator's root certificate.
@@ -84,6 +88,7 @@ impl Place {
             (Some(known), token) => {
                 if let Some(server) = rendezvous {
                     known.server = server.to_owned();
+                    known.api = None;
                 }
                 Ok(token.map(|token| token.token))
             }
@@ -108,6 +113,13 @@ impl Place {
     /// Where the coordinator is.
     pub(super) fn membership(&self) -> Option<&Membership> {
         self.membership.as_ref()
+    }
+
+    /// The control channel is there.
+    pub(super) fn set_server(&mut self, server: String) {
+        if let Some(membership) = &mut self.membership {
+            membership.server = server;
+        }
     }
 
     /// The keys that the coordinator gave, this time or before.
@@ -169,7 +181,7 @@ mod tests {
 
     fn membership(token: &JoinToken, _: Option<&str>) -> Option<Membership> {
         let (server, name) = ("c.example:1".to_owned(), "c.example".to_owned());
-        Some(Membership { server, name, root: token.root, keys: None })
+        Some(Membership { server, api: None, name, root: token.root, keys: None })
     }
 
     fn token(root: u8) -> JoinToken {

@@ -22,8 +22,8 @@ use crate::serve::sockets;
 
 /// Tunnels at a time, and from one address or IPv6 /64. Chosen: below the descriptors that a process has
 /// anywhere, two for each; a campus behind one address.
-const IN_ALL: usize = 256;
-const OF_ADDRESS: usize = 128;
+pub(super) const IN_ALL: usize = 256;
+pub(super) const OF_ADDRESS: usize = 128;
 
 /// How long a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,6 +46,7 @@ impl Tunnels {
         at: SocketAddr,
         identity: Identity,
         relay: SocketAddr,
+        places: Places,
     ) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = ServerConfig::builder_with_provider(provider)
@@ -63,7 +64,7 @@ impl Tunnels {
             address,
             tls: TlsAcceptor::from(Arc::new(tls)),
             gateway: Gateway::of_relay(relay),
-            places: Places::new(IN_ALL, OF_ADDRESS),
+            places,
         })
     }
 

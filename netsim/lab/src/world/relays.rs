@@ -1,12 +1,12 @@
 //! Relays that run alone, each on a machine of its own.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use netsim_scenario::Preset;
 
-use super::{RENDEZVOUS_PORT, STOP, WEB_PORT, World};
+use super::{STOP, WEB_PORT, World};
 use crate::program::{Place, Program};
 use crate::topology::Machine;
 
@@ -50,6 +50,14 @@ impl World {
         found.map(|relay| relay.machine.name.as_str())
     }
 
+    /// Where a relay's machine is.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn relay_address(&self, name: &str) -> anyhow::Result<IpAddr> {
+        Ok(self.relays[self.relay_named(name)?].machine.address)
+    }
+
     /// Starts a relay, at the first time with a fresh token, and waits until it is ready. One that runs is
     /// left as it is.
     pub fn start_relay(&mut self, name: &str) -> anyhow::Result<()> {
@@ -66,9 +74,6 @@ impl World {
             // As networks that let only the web out want it.
             "--tunnel".to_owned(),
             format!("0.0.0.0:{WEB_PORT}"),
-            // The API may be on another port.
-            "--rendezvous".to_owned(),
-            SocketAddr::new(server.machine.address, RENDEZVOUS_PORT).to_string(),
         ]);
         if !state.exists() {
             args.extend(["--join".to_owned(), server.relay_token()?]);

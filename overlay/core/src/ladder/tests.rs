@@ -234,3 +234,108 @@ fn reports_that_nobody_asked_for_change_nothing() {
     }
     assert_eq!(ladder.in_use(), None);
 }
+
+/// A line behind a rung: what it carries, bytes per second, and what a train promises of it.
+#[derive(Clone, Copy)]
+struct Line {
+    rung: Rung,
+    carries: u64,
+    promises: u64,
+    /// Per mille, while there is no more than it carries.
+    loses: u16,
+}
+
+impl Line {
+    /// Two seconds of a job that has `demand` bytes per second to send, in packets of 1,000 bytes.
+    fn flow(&self, demand: u64) -> Flowed {
+        let given = flow::Counters::default();
+        let packets = demand * 2 / 1000;
+        let fits = (self.carries * 2 / 1000).min(packets);
+        let after = flow::Counters {
+            sent: packets,
+            sent_bytes: packets * 1000,
+            sent_lost: fits * u64::from(self.loses) / 1000,
+            overflowed: packets - fits,
+            ..given
+        };
+        after.since(&given, Duration::from_secs(2)).unwrap()
+    }
+}
+
+impl Run {
+    /// A job with that demand runs until then, on those lines; how many bytes arrived.
+    fn job(&mut self, until: u64, demand: u64, lines: &[Line]) -> u64 {
+        let line = |rung| lines.iter().find(move |line| line.rung == rung);
+        let (mut now, mut arrived) = ((self.now - self.start).as_secs(), 0);
+        while now < until {
+            now += 2;
+            self.run_until(now);
+            for rung in std::mem::take(&mut self.compared) {
+                let Some(Line { promises, loses, .. }) = line(rung) else { continue };
+                self.report(Report::Measured { rung, goodput: *promises, loss: *loses });
+            }
+            let used = self.ladder.in_use();
+            if let Some(line) = used.and_then(line) {
+                let flowed = line.flow(demand);
+                arrived += 2 * flowed.goodput;
+                self.report(Report::Flowed(line.rung, flowed));
+            }
+        }
+        arrived
+    }
+}
+
+const THROTTLED: Line = Line { rung: Rung::Udp, carries: 100_000, promises: 200_000, loses: 0 };
+
+#[test]
+fn way_that_holds_a_job_up_is_left_for_one_by_which_more_flows_and_not_for_one_that_only_promises()
+{
+    let mut run = Run::new(&[(Rung::Udp, 40), (Rung::Quic, 60), (Rung::Tls, 100)]);
+    run.run_until(10);
+    let liar = Line { rung: Rung::Quic, carries: 20_000, promises: 9_000_000, loses: 0 };
+    let good = Line { rung: Rung::Tls, carries: 1_000_000, promises: 900_000, loses: 0 };
+    let arrived = run.job(300, 800_000, &[THROTTLED, liar, good]);
+    let used: Vec<_> = run.used.iter().filter_map(|(_, rung)| *rung).collect();
+    assert_eq!(used, [Rung::Udp, Rung::Quic, Rung::Udp, Rung::Tls], "{:?}", run.used);
+    assert!(arrived > 170 * 800_000, "{arrived} bytes");
+    let opened = run.opened;
+    run.job(600, 800_000, &[THROTTLED, liar, good]);
+    assert_eq!(run.ladder.in_use(), Some(Rung::Tls));
+    assert!(run.opened - opened <= 12, "{} attempts", run.opened - opened);
+}
+
+#[test]
+fn job_that_has_little_to_say_moves_nothing() {
+    let mut run = Run::new(&[(Rung::Udp, 40), (Rung::Tls, 100)]);
+    run.run_until(10);
+    let good = Line { rung: Rung::Tls, carries: 9_000_000, promises: 9_000_000, loses: 0 };
+    let before = run.opened;
+    run.job(3600, 90_000, &[THROTTLED, good]);
+    assert_eq!((run.ladder.in_use(), run.opened), (Some(Rung::Udp), before));
+}
+
+#[test]
+fn way_that_loses_the_jobs_packets_is_compared_and_left() {
+    let mut run = Run::new(&[(Rung::Udp, 40), (Rung::Tls, 100)]);
+    run.run_until(10);
+    let lossy = Line { rung: Rung::Udp, carries: 9_000_000, promises: 100_000, loses: 200 };
+    let clean = Line { rung: Rung::Tls, carries: 500_000, promises: 400_000, loses: 0 };
+    run.job(100, 300_000, &[lossy, clean]);
+    assert_eq!(run.ladder.in_use(), Some(Rung::Tls));
+    // It carries what there is: the trial is over, and what was replaced is closed.
+    assert!(run.ladder.trial.is_none() && run.ladder.state(Rung::Udp) != State::Open);
+}
+
+#[test]
+fn job_that_falls_silent_in_a_trial_leaves_nothing_open() {
+    let mut run = Run::new(&[(Rung::Udp, 40), (Rung::Tls, 100)]);
+    run.run_until(10);
+    let good = Line { rung: Rung::Tls, carries: 9_000_000, promises: 9_000_000, loses: 0 };
+    run.job(14, 800_000, &[THROTTLED, good]);
+    assert_eq!(run.ladder.in_use(), Some(Rung::Tls));
+    assert!(run.ladder.trial.is_some() && run.ladder.state(Rung::Udp) == State::Open);
+    run.run_until(14 + 70);
+    assert!(run.ladder.trial.is_none());
+    let open = run.ladder.open().collect::<Vec<_>>();
+    assert_eq!(open, [Rung::Tls]);
+}

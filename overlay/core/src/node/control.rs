@@ -20,6 +20,12 @@ impl Node {
                 self.on_observed(taken);
                 true
             }
+            // It came through a tunnel, and says nothing of UDP.
+            Ok(ControlFrame::ReflectResponse { observed, .. })
+                if observed.ip().is_unspecified() =>
+            {
+                true
+            }
             Ok(ControlFrame::ReflectResponse { nonce, observed }) => {
                 let is_active = self.needs_reflector();
                 let taken = self.nat.on_response(self.now, from, nonce, observed, is_active);

@@ -53,6 +53,8 @@ pub struct NodeView {
     pub udp_silent: bool,
     /// The relays that hold this node's channels by one keepalive, with their round trip times.
     pub relays: Vec<(SocketAddr, Option<Duration>)>,
+    /// How far the relays are, the nearest first: that is this node's home relay.
+    pub homes: Vec<(SocketAddr, Duration)>,
     /// NAT mappings that this node has asked for in the last ten seconds.
     pub new_mappings: usize,
     /// The meshes that it has joined, with the epoch of the netmap (0: none yet).

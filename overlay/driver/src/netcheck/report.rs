@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use overlay_core::netmap::{ObservedFiltering, ObservedMapping};
+use overlay_core::netmap::{ObservedFiltering, ObservedMapping, ObservedPorts};
 use serde::{Deserialize, Serialize};
 
 /// What the network in front of this machine does to UDP.
@@ -16,8 +16,15 @@ pub struct NetReport {
     pub observed: Option<SocketAddr>,
     /// How outer ports are chosen (RFC 4787 §4.1).
     pub mapping: ObservedMapping,
-    /// What is let in (RFC 4787 §5). With one reflector `by-address` may be `open`, too.
+    /// How the ports of new mappings follow each other, where the mapping depends on the destination.
+    #[serde(default)]
+    pub ports: ObservedPorts,
+    /// What is let in (RFC 4787 §5).
     pub filtering: ObservedFiltering,
+    /// Reflectors at two addresses were asked. Otherwise `by-address` may be `open`, and `endpoint-independent` may be a
+    /// mapping that depends on the address: it cannot be known before a relay runs at another address.
+    #[serde(default)]
+    pub second_address: bool,
     /// The outer port is the inner one; none when it is not known.
     pub port_preserved: Option<bool>,
     /// A packet to the own outer endpoint comes back in; none without a NAT, or when it is not known.
@@ -69,7 +76,9 @@ impl NetReport {
             udp: false,
             observed: None,
             mapping: ObservedMapping::Unknown,
+            ports: ObservedPorts::Unknown,
             filtering: ObservedFiltering::Unknown,
+            second_address: false,
             port_preserved: None,
             hairpin: None,
             mapping_lifetime: None,
@@ -93,8 +102,24 @@ impl fmt::Display for NetReport {
             Some(us) => writeln!(f, ", {:.1} ms to the coordinator", us as f64 / 1000.0)?,
             None => writeln!(f, ", but the second reflector does not answer")?,
         }
-        writeln!(f, "NAT: {}", mapping(self.mapping))?;
-        writeln!(f, "incoming: {}", filtering(self.filtering))?;
+        writeln!(f, "NAT: {}{}", mapping(self.mapping), ports(self.mapping, self.ports))?;
+        writeln!(f, "incoming: {}", filtering(self.filtering, self.second_address))?;
+        let is_open_question = match (self.mapping, self.filtering) {
+            (ObservedMapping::EndpointIndependent, _) | (_, ObservedFiltering::ByAddress) => true,
+            (
+                ObservedMapping::Unknown
+                | ObservedMapping::None
+                | ObservedMapping::EndpointDependent,
+                _,
+            ) => false,
+        };
+        if is_open_question && !self.second_address {
+            writeln!(
+                f,
+                "  all reflectors have one address, so that it cannot be known whether the NAT looks at addresses: \
+                 a relay on another machine (`coordinator relay`) would tell"
+            )?;
+        }
         if self.mapping != ObservedMapping::None {
             writeln!(f, "ports: {}", tell(self.port_preserved, "kept", "changed on the way out"))?;
             let (works, fails) = ("works", "does not work (two of its machines need their LAN)");
@@ -138,10 +163,32 @@ fn mapping(mapping: ObservedMapping) -> &'static str {
     }
 }
 
-fn filtering(filtering: ObservedFiltering) -> &'static str {
+/// How the ports of a NAT that takes new ones follow each other.
+pub fn ports(mapping: ObservedMapping, ports: ObservedPorts) -> String {
+    match (mapping, ports) {
+        (ObservedMapping::EndpointDependent, ObservedPorts::Sequential(step)) => {
+            let way = if step < 0 { "down" } else { "up" };
+            format!(
+                "; symmetric, ports go {way} by {}: can be predicted, which makes more paths direct",
+                step.unsigned_abs()
+            )
+        }
+        (ObservedMapping::EndpointDependent, ObservedPorts::Random) => {
+            "; symmetric, ports are random: cannot be predicted".to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+fn filtering(filtering: ObservedFiltering, second_address: bool) -> &'static str {
     match filtering {
         ObservedFiltering::Unknown => "not known",
-        ObservedFiltering::Open => "from everywhere",
+        ObservedFiltering::Open => {
+            "from everywhere, as soon as anything was sent (endpoint-independent, a full cone)"
+        }
+        ObservedFiltering::ByAddress if second_address => {
+            "from every port of an address that was sent to (address-dependent)"
+        }
         ObservedFiltering::ByAddress => "from every port of an address that was sent to, at least",
         ObservedFiltering::ByAddressAndPort => "only from the address and port that was sent to",
         ObservedFiltering::Nobody => "from nowhere",
@@ -183,5 +230,42 @@ mod tests {
         }
         let blocked = NetReport::blocked().to_string();
         assert!(blocked.starts_with("UDP: blocked") && blocked.ends_with("no global address\n"));
+    }
+
+    #[test]
+    fn what_cannot_be_known_with_one_address_is_said_and_how_to_make_it_known() {
+        let cone = NetReport {
+            udp: true,
+            mapping: ObservedMapping::EndpointIndependent,
+            filtering: ObservedFiltering::ByAddress,
+            ..NetReport::blocked()
+        };
+        let text = cone.to_string();
+        assert!(text.contains("all reflectors have one address") && text.contains("at least"));
+        assert!(text.contains("`coordinator relay`"), "{text}");
+        let known = NetReport { second_address: true, ..cone.clone() };
+        assert!(!known.to_string().contains("all reflectors"), "{known}");
+        let open = NetReport { filtering: ObservedFiltering::Open, ..known };
+        assert!(open.to_string().contains("endpoint-independent, a full cone"), "{open}");
+        // What an older agent says.
+        let mut json = serde_json::to_value(&cone).unwrap();
+        json.as_object_mut().unwrap().retain(|key, _| key != "ports" && key != "second_address");
+        assert_eq!(serde_json::from_value::<NetReport>(json).unwrap(), cone);
+    }
+
+    #[test]
+    fn sequential_ports_are_told_from_random_ones() {
+        let of = |ports| NetReport {
+            udp: true,
+            mapping: ObservedMapping::EndpointDependent,
+            ports,
+            ..NetReport::blocked()
+        };
+        let up = of(ObservedPorts::Sequential(1)).to_string();
+        assert!(up.contains("symmetric, ports go up by 1: can be predicted"), "{up}");
+        let down = of(ObservedPorts::Sequential(-2)).to_string();
+        assert!(down.contains("ports go down by 2: can be predicted"), "{down}");
+        let random = of(ObservedPorts::Random).to_string();
+        assert!(random.contains("ports are random: cannot be predicted"), "{random}");
     }
 }

@@ -62,13 +62,19 @@ impl Detour {
 
     /// A lane leads through that queue from now on; none: by UDP. A stream carries everything, QUIC's
     /// datagrams what goes to the relay.
-    pub(super) fn lead(&self, lane: &Lane, carrier: Option<(Rung, Queue)>) {
-        lane.lead(carrier);
+    pub(super) fn lead(&self, lane: &Lane, carrier: Option<(Rung, Queue)>, keeps_former: bool) {
+        lane.lead(carrier, keeps_former);
+        self.look();
+    }
+
+    /// The relays of that lane know the way that it leads.
+    pub(super) fn forget_former(&self, lane: &Lane) {
+        lane.forget_former();
         self.look();
     }
 
     fn look(&self) {
-        let is_open = self.own.rung().is_some() || self.lone().iter().any(|l| l.rung().is_some());
+        let is_open = self.own.is_open() || self.lone().iter().any(|lane| lane.is_open());
         self.is_open.store(is_open, Ordering::Relaxed);
     }
 
@@ -170,7 +176,7 @@ mod tests {
         assert!(!detour.is_open() && !detour.take(lone, b"x", None));
 
         let (entrance, mut queued) = queue();
-        detour.lead(&lane, Some((Rung::Tls, entrance)));
+        detour.lead(&lane, Some((Rung::Tls, entrance)), false);
         assert!(detour.is_open() && !detour.is_stream(), "the coordinator is reached by UDP");
         assert!(detour.take(lone, b"frame", None) && !detour.take(relay, b"x", None));
         assert!(!detour.take(peer, b"x", None) && !detour.take(control, b"x", None));
@@ -178,9 +184,9 @@ mod tests {
         assert_eq!((detour.leads_to(lone), detour.leads_to(relay)), (Some(Rung::Tls), None));
 
         let (entrance, _queued) = queue();
-        detour.lead(detour.own(), Some((Rung::Tls, entrance)));
+        detour.lead(detour.own(), Some((Rung::Tls, entrance)), false);
         assert!(detour.is_stream() && detour.take(control, b"quic", None));
-        detour.lead(detour.own(), None);
+        detour.lead(detour.own(), None, false);
         assert!(detour.is_open() && detour.take(lone, b"frame", None), "the other one stays");
         detour.remove(&lane);
         assert!(!detour.is_open() && !detour.take(lone, b"x", None));

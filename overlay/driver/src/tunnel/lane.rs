@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use overlay_core::ladder::Rung;
 use overlay_core::wire::ControlFrame;
+use overlay_core::wire::relay;
 use overlay_core::wire::tunnel::Target;
 use overlay_tunnel::Queue;
 use tokio::sync::Notify;
@@ -29,6 +30,16 @@ struct Routes {
     /// The newest first.
     relays: Vec<SocketAddr>,
     carrier: Option<(Rung, Queue)>,
+    /// What carried before, while the relays still know this node there.
+    former: Former,
+}
+
+#[derive(Debug, Default)]
+enum Former {
+    #[default]
+    None,
+    Udp,
+    Tunnel(Queue),
 }
 
 impl Lane {
@@ -44,9 +55,28 @@ impl Lane {
         self.routes().carrier.as_ref().map(|(rung, _)| *rung)
     }
 
-    /// Leads through that queue from now on; none: by UDP.
-    pub(super) fn lead(&self, carrier: Option<(Rung, Queue)>) {
-        self.routes().carrier = carrier;
+    /// Leads through that queue from now on; none: by UDP. Until [`Self::forget_former`], relay frames go by what
+    /// carried before as well: until the relays have been shown the new way they know this node there, and then here.
+    /// What comes twice, the sessions drop.
+    pub(super) fn lead(&self, carrier: Option<(Rung, Queue)>, keeps_former: bool) {
+        let mut routes = self.routes();
+        let former = std::mem::replace(&mut routes.carrier, carrier);
+        routes.former = match former {
+            _ if !keeps_former => Former::None,
+            Some((_, queue)) => Former::Tunnel(queue),
+            None => Former::Udp,
+        };
+    }
+
+    /// The relays know the new way.
+    pub(super) fn forget_former(&self) {
+        self.routes().former = Former::None;
+    }
+
+    /// Whether anything goes another way than UDP.
+    pub(super) fn is_open(&self) -> bool {
+        let routes = self.routes();
+        routes.carrier.is_some() || matches!(routes.former, Former::Tunnel(_))
     }
 
     /// The coordinator's control endpoint.
@@ -87,7 +117,6 @@ impl Lane {
     /// go this way.
     pub(super) fn take(&self, to: SocketAddr, contents: &[u8], segment: Option<usize>) -> bool {
         let routes = self.routes();
-        let Some((rung, queue)) = &routes.carrier else { return false };
         let target = if routes.control == Some(to) {
             Target::Control
         } else if routes.relays.contains(&to) {
@@ -95,18 +124,25 @@ impl Lane {
         } else {
             return false;
         };
+        let datagrams = || {
+            let datagrams = contents.chunks(segment.unwrap_or(contents.len()).max(1));
+            datagrams.map(|datagram| (target, datagram.to_vec()))
+        };
+        let is_frame = target == Target::Relay && relay::is_frame(contents);
+        if is_frame && let Former::Tunnel(queue) = &routes.former {
+            queue.extend(datagrams());
+        }
+        let Some((rung, queue)) = &routes.carrier else { return false };
         if target == Target::Control && !rung.is_stream() {
             return false;
         }
-        // Asked through a tunnel a reflector would see the tunnel's other end. Where UDP gets through to
-        // others, it is asked by UDP.
-        if segment.is_none() && is_reflection(contents) {
-            return rung.is_stream();
-        }
-        let datagrams = contents.chunks(segment.unwrap_or(contents.len()).max(1));
         // It fails when the tunnel has ended, which is being noticed.
-        queue.extend(datagrams.map(|datagram| (target, datagram.to_vec())));
-        true
+        queue.extend(datagrams());
+        // Through a tunnel a reflector tells how far the relay is, but not where this node is: where UDP gets through
+        // to others, it is asked by UDP, too.
+        let asks_reflector = segment.is_none() && is_reflection(contents) && !rung.is_stream();
+        let goes_by_udp_too = asks_reflector || (is_frame && matches!(routes.former, Former::Udp));
+        !goes_by_udp_too
     }
 
     /// Packets to that relay are not answered.
@@ -165,19 +201,20 @@ mod tests {
         assert!(!lane.take(control, b"x", None));
 
         let (entrance, mut queued) = queue();
-        lane.lead(Some((Rung::Tls, entrance)));
+        lane.lead(Some((Rung::Tls, entrance)), false);
         assert!(lane.take(control, b"quic", None) && lane.take(relay, b"aabbc", Some(2)));
         assert!(!lane.take(peer, b"x", None));
         let reflect = ControlFrame::ReflectRequest { token: [0; 16], nonce: [0; 8] }.encode();
-        assert!(lane.take(relay, &reflect, None), "it is swallowed");
+        assert!(lane.take(relay, &reflect, None));
         let expected: Vec<Datagram> = vec![
             (Target::Control, b"quic".to_vec()),
             (Target::Relay, b"aa".to_vec()),
             (Target::Relay, b"bb".to_vec()),
             (Target::Relay, b"c".to_vec()),
+            (Target::Relay, reflect),
         ];
         assert_eq!(taken(&mut queued), expected);
-        lane.lead(None);
+        lane.lead(None, false);
         assert!(!lane.take(control, b"x", None));
     }
 
@@ -187,12 +224,40 @@ mod tests {
         let lane = Lane::to_relay(relay);
         lane.set_control(control);
         let (entrance, mut queued) = queue();
-        lane.lead(Some((Rung::Quic, entrance)));
+        lane.lead(Some((Rung::Quic, entrance)), false);
         assert_eq!(lane.leads_to(relay), Some(Rung::Quic));
         assert!(!lane.take(control, b"quic", None));
         assert!(lane.take(relay, b"frame", None));
         let reflect = ControlFrame::ReflectRequest { token: [0; 16], nonce: [0; 8] }.encode();
-        assert!(!lane.take(relay, &reflect, None), "it is asked by UDP");
-        assert_eq!(taken(&mut queued), [(Target::Relay, b"frame".to_vec())]);
+        assert!(!lane.take(relay, &reflect, None), "it is asked by UDP, too");
+        let expected = [(Target::Relay, b"frame".to_vec()), (Target::Relay, reflect)];
+        assert_eq!(taken(&mut queued), expected);
+    }
+
+    #[test]
+    fn while_the_relay_is_told_of_another_way_its_frames_go_both_ways_and_nothing_else_does() {
+        let [_, at, _] = endpoints();
+        let lane = Lane::to_relay(at);
+        let frame = relay::encode(7, b"sealed");
+        let asked = ControlFrame::KeepAlive { nonce: [0; 8] }.encode();
+        let (quic, mut by_quic) = queue();
+        lane.lead(Some((Rung::Quic, quic)), true);
+        assert!(!lane.take(at, &frame, None), "by UDP, too");
+        assert!(lane.take(at, &asked, None), "the relay shall see the new way");
+        assert_eq!(taken(&mut by_quic).len(), 2);
+        lane.forget_former();
+        assert!(lane.take(at, &frame, None));
+
+        lane.lead(None, true);
+        assert!(lane.is_open() && !lane.take(at, &frame, None) && !lane.take(at, &asked, None));
+        let frames = vec![(Target::Relay, frame.clone()); 2];
+        assert_eq!(taken(&mut by_quic), frames, "the one before, and a copy");
+        let (tls, mut by_tls) = queue();
+        lane.forget_former();
+        assert!(!lane.is_open() && !lane.take(at, &frame, None));
+        assert_eq!(taken(&mut by_quic), []);
+        lane.lead(Some((Rung::Tls, tls)), false);
+        assert!(lane.take(at, &frame, None));
+        assert_eq!(taken(&mut by_tls).len(), 1);
     }
 }

@@ -26,7 +26,34 @@ pub(super) enum Link {
     Datagrams(Connection),
 }
 
+/// What is asked about the losses of a link.
+#[derive(Clone)]
+pub(super) enum Transport {
+    /// A stream loses nothing; what it has no room for, its queue counts.
+    Stream,
+    /// QUIC knows what was not acknowledged.
+    Datagrams(Connection),
+}
+
+impl Transport {
+    /// Packets that were lost on the way out.
+    pub(super) fn lost(&self) -> u64 {
+        match self {
+            Self::Stream => 0,
+            Self::Datagrams(connection) => connection.stats().path.lost_packets,
+        }
+    }
+}
+
 impl Link {
+    /// What tells of its losses.
+    pub(super) fn transport(&self) -> Transport {
+        match self {
+            Self::Stream(_) => Transport::Stream,
+            Self::Datagrams(connection) => Transport::Datagrams(connection.clone()),
+        }
+    }
+
     /// The way in, and the future that carries until the link ends.
     pub(super) fn carry(
         self,

@@ -4,6 +4,8 @@
 //! stay: they are what is left when the coordinator is away.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +16,9 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::making::Making;
+use super::making::{Making, QuicPlace};
 use super::pinned::pinned_to;
-use super::{Detour, Dialer, Lane, Site, TunnelConfig};
+use super::{Dialer, Lane, Site, TunnelConfig};
 use crate::control::NOWHERE;
 use crate::socket::{Socket, plain};
 use crate::view::Seen;
@@ -28,7 +30,6 @@ const LOOK: Duration = Duration::from_secs(30);
 /// See the module.
 pub(crate) struct LoneSites {
     socket: Arc<Socket>,
-    detour: Arc<Detour>,
     worker: WorkerHandle,
     tunnel: TunnelConfig,
     used: watch::Receiver<Option<Rung>>,
@@ -52,9 +53,8 @@ impl LoneSites {
         used: watch::Receiver<Option<Rung>>,
         offers: watch::Receiver<Vec<RelayOffer>>,
     ) -> Self {
-        let detour = Arc::clone(socket.detour());
         let (running, tasks) = (BTreeMap::new(), JoinSet::new());
-        Self { socket, detour, worker, tunnel, used, offers, running, tasks }
+        Self { socket, worker, tunnel, used, offers, running, tasks }
     }
 
     /// Runs until it is dropped.
@@ -96,33 +96,24 @@ impl LoneSites {
     fn keep(&mut self, stays: impl Fn(&Running) -> bool) {
         for (_, gone) in self.running.extract_if(.., |_, running| !stays(running)) {
             gone.task.abort();
-            self.detour.remove(&gone.lane);
+            self.socket.detour().remove(&gone.lane);
         }
     }
 
     fn start(&mut self, offer: &RelayOffer) -> Option<Running> {
         let token = parse_reflector_token(&offer.token).ok()?;
         let at = plain(offer.endpoint);
-        let place = std::net::SocketAddr::new(at.ip(), offer.tunnel?).to_string();
-        let tunnel = TunnelConfig { server: place, ..self.tunnel.clone() };
-        let made = pinned_to(offer.relay).map_err(|error| error.to_string()).and_then(|tls| {
-            Dialer::new(tunnel, &at.ip().to_string(), tls).map_err(|error| error.to_string())
-        });
-        let dialer = match made {
-            Ok(dialer) => dialer,
+        let (quic, dialer) = match self.ways_to(offer, at) {
+            Ok(ways) => ways?,
             Err(error) => {
                 tracing::warn!(relay = %offer.relay, %error, "cannot use this relay's tunnel");
                 return None;
             }
         };
         let lane = Arc::new(Lane::to_relay(at));
-        self.detour.add(Arc::clone(&lane));
-        let making = Making {
-            socket: Arc::clone(&self.socket),
-            detour: Arc::clone(&self.detour),
-            coordinator: None,
-            dialer: Some(dialer),
-        };
+        self.socket.detour().add(Arc::clone(&lane));
+        let making =
+            Making { socket: Arc::clone(&self.socket), quic, control: None, dialer: Some(dialer) };
         let (site, handle) = Site::new(making, Arc::clone(&lane), self.worker.clone());
         handle.seen.send_replace(Some(Seen { observed: NOWHERE, reflector: at, token }));
         let task = self.tasks.spawn(async move {
@@ -131,5 +122,23 @@ impl LoneSites {
             site.run().await;
         });
         Some(Running { offer: offer.clone(), lane, task })
+    }
+
+    /// Its ways around UDP: QUIC's datagrams, where the port of its tunnels is not the relay's own, and TLS.
+    #[expect(clippy::type_complexity, reason = "two ways, or none, or an error")]
+    fn ways_to(
+        &self,
+        offer: &RelayOffer,
+        at: SocketAddr,
+    ) -> Result<Option<(Option<QuicPlace>, Dialer)>, Box<dyn Error + Send + Sync>> {
+        let Some(port) = offer.tunnel else { return Ok(None) };
+        let place = SocketAddr::new(at.ip(), port).to_string();
+        let name = at.ip().to_string();
+        let quic = match port == at.port() {
+            true => None,
+            false => Some(QuicPlace::new(place.clone(), name.clone(), pinned_to(offer.relay)?)?),
+        };
+        let tunnel = TunnelConfig { server: place, ..self.tunnel.clone() };
+        Ok(Some((quic, Dialer::new(tunnel, &name, pinned_to(offer.relay)?)?)))
     }
 }

@@ -23,33 +23,35 @@ use crate::view::Seen;
 /// How long a QUIC connection may take to come about.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The coordinator's control endpoint, and what its connections are made with.
-pub(crate) struct Coordinator {
-    server: String,
-    name: String,
-    /// As the control session does it.
-    control: ClientConfig,
+/// A place that takes QUIC connections.
+pub(crate) struct QuicPlace {
+    /// Host and port.
+    pub(crate) server: String,
+    /// What its certificate must carry.
+    pub(crate) name: String,
+    /// For connections that carry datagrams.
     datagrams: ClientConfig,
 }
 
 /// What ways to one place are made with.
 pub(super) struct Making {
     pub(super) socket: Arc<Socket>,
-    pub(super) detour: Arc<Detour>,
-    /// None: the place is a relay that runs alone.
-    pub(super) coordinator: Option<Coordinator>,
+    /// Where QUIC's datagrams are taken.
+    pub(super) quic: Option<QuicPlace>,
+    /// The coordinator's control session, which UDP has to carry besides, at the same place. None: the place is a
+    /// relay that runs alone.
+    pub(super) control: Option<ClientConfig>,
     pub(super) dialer: Option<Dialer>,
 }
 
-impl Coordinator {
-    /// `server` is host and port, `name` what its certificate must carry.
+impl QuicPlace {
+    /// With the TLS that the place is known by.
     pub(crate) fn new(
         server: String,
         name: String,
-        control: ClientConfig,
         tls: rustls::ClientConfig,
     ) -> Result<Self, NoInitialCipherSuite> {
-        Ok(Self { server, name, control, datagrams: datagram_config(tls, DATAGRAM_ALPN)? })
+        Ok(Self { server, name, datagrams: datagram_config(tls, DATAGRAM_ALPN)? })
     }
 
     /// A connection of its own: it must not take the detour.
@@ -57,7 +59,7 @@ impl Coordinator {
         let local = socket.local_addr();
         let addresses = tokio::net::lookup_host(&self.server).await?;
         let usable = addresses.filter(|address| address.is_ipv4() || local.is_ipv6());
-        let mut last = io::Error::other("the coordinator's name has no usable address");
+        let mut last = io::Error::other("the name has no usable address");
         for address in by_use(usable.collect()) {
             let endpoint = plain_endpoint(local, address)?;
             let connecting = endpoint.connect_with(client.clone(), address, &self.name);
@@ -72,10 +74,15 @@ impl Coordinator {
 }
 
 impl Making {
+    /// The switch in the socket.
+    pub(super) fn detour(&self) -> &Arc<Detour> {
+        self.socket.detour()
+    }
+
     /// The ways that there may be.
     pub(super) fn rungs(&self) -> Vec<Rung> {
         let mut rungs = vec![Rung::Udp];
-        rungs.extend(self.coordinator.is_some().then_some(Rung::Quic));
+        rungs.extend(self.quic.is_some().then_some(Rung::Quic));
         rungs.extend(self.dialer.iter().flat_map(Dialer::rungs));
         rungs
     }
@@ -90,19 +97,20 @@ impl Making {
             Rung::Udp => {
                 let seen = wait_for(&mut seen).await;
                 let by = By::Udp(Arc::clone(&self.socket));
-                Asking { detour: Arc::clone(&self.detour), by, seen }.until_answered().await;
+                Asking { detour: Arc::clone(self.detour()), by, seen }.until_answered().await;
                 // The control channel must be reached, too.
-                let wanted =
-                    self.coordinator.as_ref().filter(|_| !self.detour.has_session_by_udp());
-                match wanted {
-                    None => Ok(None),
-                    Some(it) => it.connect(&self.socket, &it.control).await.map(|_| None),
+                let wanted = self.control.as_ref().filter(|_| !self.detour().has_session_by_udp());
+                match (wanted, &self.quic) {
+                    (Some(control), Some(place)) => {
+                        place.connect(&self.socket, control).await.map(|_| None)
+                    }
+                    _ => Ok(None),
                 }
             }
             Rung::Quic => {
-                let unset = || io::Error::other("a relay that runs alone takes no such connection");
-                let it = self.coordinator.as_ref().ok_or_else(unset)?;
-                let connected = it.connect(&self.socket, &it.datagrams).await;
+                let unset = || io::Error::other("no such connection is taken there");
+                let place = self.quic.as_ref().ok_or_else(unset)?;
+                let connected = place.connect(&self.socket, &place.datagrams).await;
                 connected.map(|connection| Some(Link::Datagrams(connection)))
             }
             Rung::Tls => self.dial(false).await.map(Some),

@@ -3,17 +3,13 @@
 use std::sync::Arc;
 
 use overlay_core::NodeId;
+use overlay_tunnel::identity::node_of;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-
-/// The head of an Ed25519 SubjectPublicKeyInfo (RFC 8410 §4); the 32 bytes of the key follow.
-const ED25519_HEAD: [u8; 12] =
-    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// TLS 1.3 that trusts nobody but that relay, and shows nothing of this node.
 pub(super) fn pinned_to(relay: NodeId) -> Result<ClientConfig, Error> {
@@ -41,9 +37,8 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let key = ParsedCertificate::try_from(end_entity)?.subject_public_key_info();
-        match key.as_ref().strip_prefix(&ED25519_HEAD) {
-            Some(key) if key == self.relay.0 => Ok(ServerCertVerified::assertion()),
+        match node_of(end_entity) {
+            Some(relay) if relay == self.relay => Ok(ServerCertVerified::assertion()),
             Some(_) | None => {
                 Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
             }

@@ -7,18 +7,20 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use overlay_core::control::PathReport;
+use overlay_core::SessionKey;
+use overlay_core::ladder::flow::{Arrivals, Counters, Flowed};
 use overlay_core::ladder::train::Measured;
 use overlay_core::ladder::{Effect, Ladder, Report, Rung};
 use overlay_tunnel::Queue;
+use quinn::ClientConfig;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::ask::{Asking, By};
-use super::link::Link;
-use super::making::{Coordinator, Making};
+use super::link::{Link, Transport};
+use super::making::{Making, QuicPlace};
 use super::{Dialer, Lane};
 use crate::control::chain;
 use crate::socket::Socket;
@@ -28,11 +30,21 @@ use crate::worker::{Command, WorkerHandle};
 /// How long the data plane, or a sign of life, may take to be answered.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between looks at whether the way in use is worth a train.
-const LOOK: Duration = Duration::from_secs(10);
+/// Between looks at what flows.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Looks for one at whether the way in use is worth a train.
+const LOOKS_FOR_A_TRAIN: u32 = 2;
+
+/// For how long the relays may take to be shown another way. Until then relay frames go by both, and what was replaced
+/// delivers what is on its way. Chosen: three tries of a channel on a slow line.
+const HANDOVER: Duration = Duration::from_secs(3);
 
 /// Bytes of the jobs that went through the relay since the last look and make it worth one: a train is 2 kB.
 const WORTH_A_TRAIN: u64 = 64 * 1024;
+
+/// An attempt that has gone on for so long and is ended has met silence.
+const WAITED_FOR: Duration = Duration::from_secs(2);
 
 /// Steps that are remembered.
 const STEPS: usize = 16;
@@ -42,10 +54,16 @@ const STEPS: usize = 16;
 pub struct Way {
     /// What carries them now; none: nothing does.
     pub rung: Option<Rung>,
-    /// What a TCP connection through it would get, bytes per second, when that was measured last.
+    /// What flowed by it when jobs used it last, bytes per second in both directions together.
     pub goodput: Option<u64>,
     /// Packets that it lost then, per mille.
     pub loss: Option<u16>,
+    /// What a TCP connection through it would get, bytes per second, as a train of questions promised last.
+    #[serde(default)]
+    pub promised: Option<u64>,
+    /// What each way met when it was tried last and did not carry.
+    #[serde(default)]
+    pub met: BTreeMap<Rung, Step>,
     /// What was done, the oldest first.
     pub steps: VecDeque<Step>,
 }
@@ -86,7 +104,7 @@ pub(crate) struct Site {
     seen: watch::Receiver<Option<Seen>>,
     way: Arc<Mutex<Way>>,
     tasks: JoinSet<Done>,
-    attempts: HashMap<Rung, AbortHandle>,
+    attempts: HashMap<Rung, (AbortHandle, Instant)>,
     links: BTreeMap<Rung, Open>,
     links_made: u64,
     /// To be measured when they are there.
@@ -94,14 +112,29 @@ pub(crate) struct Site {
     is_measuring: bool,
     look_every: Duration,
     looked_at: Instant,
+    looks: u32,
     carried: u64,
+    /// What was counted at the last look.
+    counted: Option<Counted>,
+    /// The newest change of the way.
+    changes: u64,
+    /// Why the next way is another one.
+    why: String,
 }
 
 /// A link that is up.
 struct Open {
     queue: Queue,
+    transport: Transport,
     number: u64,
     task: AbortHandle,
+}
+
+/// Counters of the way in use.
+struct Counted {
+    at: Instant,
+    way: Counters,
+    pairs: BTreeMap<SessionKey, (SocketAddr, Arrivals, u64)>,
 }
 
 /// A task that has ended.
@@ -114,6 +147,10 @@ enum Done {
     Train(Rung, Measured),
     /// Whether a sign of life was answered.
     Sign(bool),
+    /// The relays have been shown the way since that change.
+    HandedOver(u64),
+    /// A link that is not wanted any more has delivered what was on its way.
+    Left(AbortHandle),
 }
 
 impl Site {
@@ -142,7 +179,11 @@ impl Site {
             is_measuring: false,
             look_every: LOOK.min(retry),
             looked_at: now,
+            looks: 0,
             carried: 0,
+            counted: None,
+            changes: 0,
+            why: String::new(),
         };
         (site, handle)
     }
@@ -151,12 +192,11 @@ impl Site {
     pub(crate) fn of_coordinator(
         socket: Arc<Socket>,
         worker: WorkerHandle,
-        coordinator: Coordinator,
+        (place, control): (QuicPlace, ClientConfig),
         dialer: Option<Dialer>,
     ) -> (Self, SiteHandle) {
-        let detour = Arc::clone(socket.detour());
-        let lane = Arc::clone(detour.own());
-        let making = Making { socket, detour, coordinator: Some(coordinator), dialer };
+        let lane = Arc::clone(socket.detour().own());
+        let making = Making { socket, quic: Some(place), control: Some(control), dialer };
         Self::new(making, lane, worker)
     }
 
@@ -170,14 +210,25 @@ impl Site {
             let lane = Arc::clone(&self.lane);
             effects = tokio::select! {
                 Some(done) = self.tasks.join_next() => self.on_done(done),
-                () = lane.silent() => self.report(Report::Silent),
-                () = lane.changed() => self.report(Report::NetworkChanged),
+                () = lane.silent() => {
+                    self.because("packets to the relay were not answered");
+                    self.report(Report::Silent)
+                }
+                () = lane.changed() => {
+                    self.because("this machine's network has changed");
+                    self.report(Report::NetworkChanged)
+                }
                 () = sleep_until(wakeup.into()) => {
-                    self.look().await;
-                    self.ladder.handle_wakeup(Instant::now())
+                    let mut effects = self.look().await;
+                    effects.extend(self.ladder.handle_wakeup(Instant::now()));
+                    effects
                 }
             };
         }
+    }
+
+    fn because(&mut self, why: impl Into<String>) {
+        self.why = why.into();
     }
 
     fn report(&mut self, report: Report) -> Vec<Effect> {
@@ -194,6 +245,8 @@ impl Site {
                 if let Some(link) = link {
                     self.hold(rung, link);
                 }
+                lock(&self.way).met.remove(&rung);
+                self.because("it answers");
                 let effects = self.report(Report::Connected(rung));
                 if let Some(place) = self.compared.iter().position(|compared| *compared == rung) {
                     self.compared.swap_remove(place);
@@ -203,7 +256,7 @@ impl Site {
             }
             Done::Attempt(rung, Err(error)) => {
                 self.attempts.remove(&rung);
-                tracing::debug!(%rung, error = %chain(&error), "no such way to the relay");
+                self.note_failure(rung, &met(&error));
                 self.report(Report::Failed(rung))
             }
             Done::Ended(rung, number) => {
@@ -211,18 +264,44 @@ impl Site {
                     return Vec::new();
                 }
                 self.links.remove(&rung);
+                self.note_failure(rung, "it broke");
+                self.because(format!("{rung} broke"));
                 self.report(Report::Failed(rung))
             }
             Done::Train(rung, Measured { goodput, loss, .. }) => {
                 self.is_measuring = false;
                 if *self.used.borrow() == Some(rung) {
-                    let mut way = lock(&self.way);
-                    (way.goodput, way.loss) = (Some(goodput), Some(loss));
+                    lock(&self.way).promised = Some(goodput);
                 }
+                self.because(format!("a train promises {} kB/s by it", goodput / 1000));
                 self.report(Report::Measured { rung, goodput, loss })
             }
             Done::Sign(true) => Vec::new(),
-            Done::Sign(false) => self.report(Report::Silent),
+            Done::Sign(false) => {
+                self.because("a sign of life was not answered");
+                self.report(Report::Silent)
+            }
+            Done::HandedOver(change) => {
+                if change == self.changes {
+                    self.making.detour().forget_former(&self.lane);
+                }
+                Vec::new()
+            }
+            Done::Left(link) => {
+                link.abort();
+                Vec::new()
+            }
+        }
+    }
+
+    /// That way does not carry. Told when it is news.
+    fn note_failure(&mut self, rung: Rung, what: &str) {
+        tracing::debug!(%rung, what, "no such way to the relay");
+        let mut way = lock(&self.way);
+        let is_news = way.met.get(&rung).is_none_or(|known| known.what != what);
+        way.met.insert(rung, Step::now(what.to_owned()));
+        if is_news {
+            way.add(Step::now(format!("{rung}: {what}")));
         }
     }
 
@@ -230,21 +309,19 @@ impl Site {
         match effect {
             Effect::Open(rung) => self.attempt(rung),
             Effect::Close(rung) => {
-                if let Some(attempt) = self.attempts.remove(&rung) {
+                if let Some((attempt, since)) = self.attempts.remove(&rung) {
                     attempt.abort();
+                    // One that was not waited for says nothing.
+                    if since.elapsed() >= WAITED_FOR {
+                        self.note_failure(rung, "no answer");
+                    }
                 }
                 self.drop_link(rung);
             }
             Effect::Use(rung) => self.lead(Some(rung)),
             Effect::Nothing => self.lead(None),
             Effect::Compare(rung) if self.attempts.contains_key(&rung) => self.compared.push(rung),
-            Effect::Compare(rung) => {
-                self.measure(rung);
-                let used = *self.used.borrow();
-                if let Some(used) = used.filter(|used| *used != rung) {
-                    self.measure(used);
-                }
-            }
+            Effect::Compare(rung) => self.measure(rung),
         }
     }
 
@@ -253,19 +330,27 @@ impl Site {
         let before = self.used.send_replace(rung);
         let link = rung.and_then(|rung| Some((rung, self.links.get(&rung)?.queue.clone())));
         let is_other = link.is_some() || self.lane.rung().is_some();
-        self.making.detour.lead(&self.lane, link);
-        let what = match rung {
+        // What carried until now, if it is there still, is what the relays know.
+        let had_any = before.is_some() && rung.is_some();
+        self.making.detour().lead(&self.lane, link, had_any);
+        self.changes += 1;
+        let change = self.changes;
+        self.tasks.spawn(async move {
+            sleep(HANDOVER).await;
+            Done::HandedOver(change)
+        });
+        self.counted = None;
+        let mut what = match rung {
             Some(rung) => format!("packets to the relay go by {rung}"),
             None => "nothing carries packets to the relay".to_owned(),
         };
+        if before.is_some() && !self.why.is_empty() {
+            what += &format!(": {}", self.why);
+        }
         tracing::info!(before = before.map(|rung| rung.to_string()), "{what}");
         let mut way = lock(&self.way);
-        (way.rung, way.goodput, way.loss) = (rung, None, None);
-        if way.steps.len() >= STEPS {
-            way.steps.pop_front();
-        }
-        let unix_s = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-        way.steps.push_back(Step { unix_s, what });
+        (way.rung, way.goodput, way.loss, way.promised) = (rung, None, None, None);
+        way.add(Step::now(what));
         drop(way);
         if is_other {
             for relay in self.lane.relays() {
@@ -279,19 +364,24 @@ impl Site {
         self.drop_link(rung);
         self.links_made += 1;
         let number = self.links_made;
-        let (detour, lane) = (Arc::clone(&self.making.detour), Arc::clone(&self.lane));
+        let (detour, lane) = (Arc::clone(self.making.detour()), Arc::clone(&self.lane));
+        let transport = link.transport();
         let (queue, carrying) = link.carry(detour, lane, self.worker.clone());
         let task = self.tasks.spawn(async move {
             let ended = carrying.await;
             tracing::debug!(%rung, ?ended, "a tunnel has ended");
             Done::Ended(rung, number)
         });
-        self.links.insert(rung, Open { queue, number, task });
+        self.links.insert(rung, Open { queue, transport, number, task });
     }
 
     fn drop_link(&mut self, rung: Rung) {
         if let Some(link) = self.links.remove(&rung) {
-            link.task.abort();
+            // What is on its way shall arrive.
+            self.tasks.spawn(async move {
+                sleep(HANDOVER).await;
+                Done::Left(link.task)
+            });
         }
     }
 
@@ -305,11 +395,11 @@ impl Site {
 
     fn asking(&self, rung: Rung) -> Option<Asking> {
         let seen = (*self.seen.borrow())?;
-        Some(Asking { detour: Arc::clone(&self.making.detour), by: self.by(rung)?, seen })
+        Some(Asking { detour: Arc::clone(self.making.detour()), by: self.by(rung)?, seen })
     }
 
     fn attempt(&mut self, rung: Rung) {
-        if let Some(before) = self.attempts.remove(&rung) {
+        if let Some((before, _)) = self.attempts.remove(&rung) {
             before.abort();
         }
         // A way that is there proves that it still carries.
@@ -322,7 +412,7 @@ impl Site {
             }
             Done::Attempt(rung, making.make(rung, seen).await)
         });
-        self.attempts.insert(rung, attempt);
+        self.attempts.insert(rung, (attempt, Instant::now()));
     }
 
     fn measure(&mut self, rung: Rung) {
@@ -335,7 +425,7 @@ impl Site {
     /// Beside the coordinator's, which carries its control session, a stream may be silent for long: it is closed
     /// then, and one that has broken is not noticed.
     fn give_sign_of_life(&mut self, used: Rung) {
-        if self.making.coordinator.is_none()
+        if self.making.control.is_none()
             && used.is_stream()
             && let Some(asking) = self.asking(used)
         {
@@ -345,36 +435,115 @@ impl Site {
         }
     }
 
-    /// Measures the way in use while jobs use it.
-    async fn look(&mut self) {
+    /// Looks at what flows by the way in use while jobs use it.
+    async fn look(&mut self) -> Vec<Effect> {
         let now = Instant::now();
         if now < self.looked_at + self.look_every {
-            return;
+            return Vec::new();
         }
         self.looked_at = now;
-        let Some(used) = *self.used.borrow() else { return };
-        self.give_sign_of_life(used);
+        self.looks = self.looks.wrapping_add(1);
+        let Some(used) = *self.used.borrow() else { return Vec::new() };
+        let is_for_a_train = self.looks.is_multiple_of(LOOKS_FOR_A_TRAIN);
+        if is_for_a_train {
+            self.give_sign_of_life(used);
+        }
         let (reply, answer) = oneshot::channel();
         if self.worker.try_send(Command::View(reply)).is_err() {
-            return;
+            return Vec::new();
         }
-        let Ok(Ok(view)) = timeout(PATIENCE, answer).await else { return };
-        let carried = relayed_bytes(&view, &self.lane.relays());
-        let grown = carried.saturating_sub(std::mem::replace(&mut self.carried, carried));
-        if grown >= WORTH_A_TRAIN && !self.is_measuring {
-            self.measure(used);
+        let Ok(Ok(view)) = timeout(PATIENCE, answer).await else { return Vec::new() };
+        let flowed = self.count(now, used, &view);
+        if is_for_a_train {
+            let carried = self
+                .counted
+                .as_ref()
+                .map_or(0, |counted| counted.way.received_bytes + counted.way.sent_bytes);
+            let grown = carried.saturating_sub(std::mem::replace(&mut self.carried, carried));
+            if grown >= WORTH_A_TRAIN && !self.is_measuring {
+                self.measure(used);
+            }
         }
+        let Some(flowed) = flowed else { return Vec::new() };
+        let Flowed { goodput, loss, is_full } = flowed;
+        {
+            let mut way = lock(&self.way);
+            (way.goodput, way.loss) = (Some(goodput), Some(loss));
+        }
+        let full = if is_full { ", and there was more to send" } else { "" };
+        self.because(format!(
+            "{} kB/s flowed by {used}, {}.{} % lost{full}",
+            goodput / 1000,
+            loss / 10,
+            loss % 10
+        ));
+        self.report(Report::Flowed(used, flowed))
+    }
+
+    /// What has flowed since the last look, by this way.
+    fn count(&mut self, now: Instant, used: Rung, view: &View) -> Option<Flowed> {
+        let relays = self.lane.relays();
+        let pairs: BTreeMap<_, _> = view
+            .flows
+            .iter()
+            .filter(|flow| relays.contains(&flow.relay))
+            .map(|flow| (flow.session, (flow.relay, flow.arrivals, flow.sent_bytes)))
+            .collect();
+        let before = self.counted.take();
+        let mut way = before.as_ref().map(|before| before.way).unwrap_or_default();
+        for (session, (relay, arrived, sent_bytes)) in &pairs {
+            // A pair that has just come to this relay begins now.
+            let Some((_, had, had_sent)) = before
+                .as_ref()
+                .and_then(|before| before.pairs.get(session))
+                .filter(|(at, ..)| at == relay)
+            else {
+                continue;
+            };
+            let grown = |now: u64, before: u64| now.saturating_sub(before);
+            way.received += grown(arrived.received, had.received);
+            way.expected += grown(arrived.expected, had.expected);
+            way.received_bytes += grown(arrived.bytes, had.bytes);
+            if used == Rung::Udp {
+                way.sent_bytes += grown(*sent_bytes, *had_sent);
+            }
+        }
+        if let Some(link) = self.links.get(&used) {
+            let offered = link.queue.counted();
+            way.sent = offered.datagrams;
+            way.sent_bytes = offered.bytes;
+            way.overflowed = offered.overflowed;
+            way.sent_lost = link.transport.lost();
+        }
+        let flowed = before
+            .and_then(|before| way.since(&before.way, now.saturating_duration_since(before.at)));
+        self.counted = Some(Counted { at: now, way, pairs });
+        flowed
     }
 }
 
-/// Bytes of the pairs that one of those relays carries now.
-fn relayed_bytes(view: &View, relays: &[SocketAddr]) -> u64 {
-    let pairs = view.meshes.iter().flat_map(|mesh| &mesh.pairs);
-    let relayed = pairs.filter(|pair| match pair.path {
-        PathReport::Relayed { relay } => relays.contains(&relay),
-        PathReport::Direct { .. } | PathReport::None => false,
-    });
-    relayed.map(|pair| pair.sent_bytes + pair.received_bytes).sum()
+impl Way {
+    fn add(&mut self, step: Step) {
+        if self.steps.len() >= STEPS {
+            self.steps.pop_front();
+        }
+        self.steps.push_back(step);
+    }
+}
+
+impl Step {
+    fn now(what: String) -> Self {
+        let unix_s = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        Self { unix_s, what }
+    }
+}
+
+/// For people: what an attempt has met.
+fn met(error: &io::Error) -> String {
+    match error.kind() == io::ErrorKind::TimedOut {
+        true => "no answer".to_owned(),
+        false => chain(error),
+    }
 }
 
 fn lock(way: &Mutex<Way>) -> MutexGuard<'_, Way> {

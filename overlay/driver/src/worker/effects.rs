@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use overlay_core::control::ToNode;
+use overlay_core::netmap::MAX_RELAYS;
 use overlay_core::wire::parse_reflector_token;
 use overlay_core::wire::relay::Joiner;
-use overlay_core::{Input, MeshId, Node, NodeId, Output, Path};
+use overlay_core::{Input, MeshId, Node, NodeId, Output, Path, RelayOffer};
 use tokio::sync::oneshot;
 
 use super::command::Command;
@@ -19,7 +20,7 @@ use super::reports::Notice;
 use super::session::Role;
 use crate::observe::Observed;
 use crate::socket::plain;
-use crate::view::{Answered, PingError, Seen, Via, View};
+use crate::view::{Answered, PingError, Reflector, Seen, Via, View};
 use crate::{JoinError, MeshEvent};
 
 /// The node's decisions and the plane that carries them out.
@@ -30,12 +31,23 @@ pub(super) struct Brain {
     /// Halves of packets from relays.
     pub(super) joiner: Joiner,
     seen: Option<Seen>,
+    /// The relays that run.
+    offers: Vec<RelayOffer>,
     pings: Pings,
 }
 
 impl Brain {
     pub(super) fn new(id: NodeId, node: Node, plane: Plane) -> Self {
-        Self { id, node, plane, joiner: Joiner::default(), seen: None, pings: Pings::default() }
+        let (joiner, pings) = (Joiner::default(), Pings::default());
+        Self { id, node, plane, joiner, seen: None, offers: Vec::new(), pings }
+    }
+
+    fn reflectors(&self) -> Vec<Reflector> {
+        let reflector = |offer: &RelayOffer| {
+            let token = parse_reflector_token(&offer.token).ok()?;
+            Some(Reflector { at: offer.endpoint, token })
+        };
+        self.offers.iter().filter_map(reflector).collect()
     }
 
     /// Gives the core an input and does what it answers.
@@ -102,6 +114,8 @@ impl Brain {
                     seen: self.seen,
                     meshes: self.plane.mesh_views(),
                     stats: self.plane.stats(),
+                    flows: self.plane.flows(),
+                    reflectors: self.reflectors(),
                 });
             }
             Command::Ping { peer, via, size, reply } => self.ping(now, peer, via, size, reply),
@@ -181,6 +195,7 @@ impl Brain {
             }
             ToNode::Relays { mut relays } => {
                 relays.iter_mut().for_each(|offer| offer.endpoint = plain(offer.endpoint));
+                self.offers = relays.iter().take(MAX_RELAYS).cloned().collect();
                 self.feed(now, Input::Relays(relays));
             }
             ToNode::Member { mesh, node, ended } => {

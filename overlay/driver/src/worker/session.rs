@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
+use overlay_core::ladder::flow::Arrivals;
 use overlay_core::wire::probe::{MESH_MTU, uses_probe_address};
 use overlay_core::{Path, SessionKey, WireGuardKey};
 
@@ -75,6 +76,8 @@ pub(super) struct Session {
     /// Longer packets do not pass on the selected path: they take the relay.
     pub(super) route_mtu: usize,
     pub(super) counts: Arc<Counts>,
+    /// What came through relays, of which the packets' numbers tell what is missing.
+    relayed: Arrivals,
     pub(super) reports: Reports,
     initiator: bool,
     tunn: Box<Tunn>,
@@ -105,11 +108,14 @@ pub(super) struct SessionConfig {
     pub(super) counts: Arc<Counts>,
 }
 
-/// The job's bytes of one session. Its worker counts, the first one reads.
+/// The job's bytes of one session, and what relays brought. Its worker counts, the first one reads.
 #[derive(Default)]
 pub(super) struct Counts {
     sent: AtomicU64,
     received: AtomicU64,
+    relayed: AtomicU64,
+    relayed_expected: AtomicU64,
+    relayed_bytes: AtomicU64,
 }
 
 impl Counts {
@@ -119,6 +125,22 @@ impl Counts {
 
     pub(super) fn add_received(&self, bytes: usize) {
         add(&self.received, bytes);
+    }
+
+    fn note_relayed(&self, arrivals: &Arrivals) {
+        self.relayed.store(arrivals.received, Ordering::Relaxed);
+        self.relayed_expected.store(arrivals.expected, Ordering::Relaxed);
+        self.relayed_bytes.store(arrivals.bytes, Ordering::Relaxed);
+    }
+
+    /// What came through relays.
+    pub(super) fn relayed(&self) -> Arrivals {
+        Arrivals {
+            received: self.relayed.load(Ordering::Relaxed),
+            expected: self.relayed_expected.load(Ordering::Relaxed),
+            bytes: self.relayed_bytes.load(Ordering::Relaxed),
+            ..Arrivals::default()
+        }
     }
 
     /// Bytes sent and received.
@@ -159,6 +181,7 @@ impl Session {
             fallback: None,
             route_mtu: MESH_MTU,
             counts: config.counts,
+            relayed: Arrivals::default(),
             reports: Reports::new(config.key),
             initiator: config.role.initiator,
             tunn: tunnel(secret, config.peer_key, receiver),
@@ -276,6 +299,11 @@ impl Session {
                 Opened::Packet(len) => !uses_probe_address(&plain[..len]),
                 Opened::Nothing => false,
             };
+            if kind == TRANSPORT && matches!(via, Path::Relayed { .. }) {
+                let number: [u8; 8] = packet[8..16].try_into().unwrap_or_default();
+                self.relayed.take(receiver, u64::from_le_bytes(number), packet.len());
+                self.counts.note_relayed(&self.relayed);
+            }
             self.kept_back = false;
             self.reports.authenticated(now, via, receiver, data, notices);
         }

@@ -188,7 +188,7 @@ fn a_roaming_node_takes_its_side_along() {
     let roamed = route("203.0.113.7:1111");
     bench.bind(10, roamed, ticket(0));
     assert_eq!(bench.send(10, bob(), &packet(b"x")), Action::Forward(roamed));
-    let old = bench.send(10, alice(), &packet(b"x"));
+    let old = bench.send(14, alice(), &packet(b"x"));
     assert_eq!(old, Action::Drop(DropReason::Unbound));
 }
 
@@ -435,4 +435,27 @@ fn bindings_and_pairs_are_counted_as_they_come_and_go() {
     let later = bench.at(400);
     bench.state.handle_wakeup(later);
     assert_eq!(held(&bench), (0, 0, 0));
+}
+
+#[test]
+fn packets_on_their_way_pass_when_their_sender_has_moved_and_for_three_seconds_only() {
+    let mut bench = bench();
+    bench.bind(0, alice(), ticket(0));
+    bench.bind(0, bob(), ticket(1));
+    let (moved, stranger) = (route("192.0.2.77:7777"), route("192.0.2.9:1111"));
+    bench.bind(10, moved, ticket(0));
+    for (at, from, expected) in [
+        (10, moved, Action::Forward(bob())),
+        (11, alice(), Action::Forward(bob())),
+        (11, stranger, Action::Drop(DropReason::Unbound)),
+        // What was bound before is sent nothing.
+        (11, bob(), Action::Forward(moved)),
+        (13, alice(), Action::Drop(DropReason::Unbound)),
+    ] {
+        assert_eq!(bench.send(at, from, &packet(b"x")), expected, "{from:?} at {at} s");
+    }
+    // It holds nothing: no keepalive counts for it.
+    let keepalive = ControlFrame::KeepAlive { nonce: NONCE }.encode();
+    bench.bind(20, alice(), ticket(0));
+    assert_eq!(bench.send(21, moved, &keepalive), Action::Drop(DropReason::Unbound));
 }

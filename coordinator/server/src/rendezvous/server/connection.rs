@@ -9,6 +9,7 @@ use overlay_core::control::relays::RELAY_ALPN;
 use overlay_core::control::{ToCoordinator, ToNode};
 use overlay_core::wire::tunnel::DATAGRAM_ALPN;
 use overlay_relay::{Moment, canonical};
+use overlay_tunnel::identity::node_of;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
@@ -19,7 +20,6 @@ use super::pace::{Pace, weight};
 use super::relay;
 use super::shared::Shared;
 use crate::places::Place;
-use crate::rendezvous::identity::node_of;
 
 /// The coordinator ends.
 pub(super) const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(0);

@@ -3,7 +3,7 @@
 use overlay_core::{NodeId, Path, SessionKey};
 
 use super::Plane;
-use crate::view::{MeshView, PingError, Via};
+use crate::view::{Flow, MeshView, PingError, Via};
 
 impl Plane {
     /// The meshes, with their members and pairs.
@@ -15,6 +15,21 @@ impl Plane {
             pairs: self.pairs(mesh.id),
         };
         self.meshes.iter().map(view).collect()
+    }
+
+    /// What relays have brought.
+    pub(in crate::worker) fn flows(&self) -> Vec<Flow> {
+        let flow = |key: &SessionKey| {
+            let Path::Relayed { relay, .. } = self.paths.get(&key.peer)?.primary else {
+                return None;
+            };
+            let slot = self.session_slots.get(key);
+            let own = slot.and_then(|slot| self.sessions.get(*slot)).map(|own| &own.counts);
+            let counts = own.or_else(|| self.away.counts(*key))?;
+            let (sent_bytes, _) = counts.read();
+            Some(Flow { session: *key, relay, arrivals: counts.relayed(), sent_bytes })
+        };
+        self.session_slots.keys().chain(self.away.keys()).filter_map(flow).collect()
     }
 
     /// A session with that peer, whichever mesh it belongs to, and a path to it.

@@ -442,6 +442,10 @@ impl Ladder {
                 self.refuted.insert(rung, now + REFUTED);
                 self.goodput.remove(&rung);
                 self.take(trial.replaced, effects);
+                if rung < trial.replaced {
+                    // Next time it is measured before it is used.
+                    self.beaten.insert(rung);
+                }
                 self.flowed = Some(trial.before);
                 self.set(rung, State::Closed);
                 effects.push(Effect::Close(rung));

@@ -135,12 +135,11 @@ impl Counts {
 
     /// What came through relays.
     pub(super) fn relayed(&self) -> Arrivals {
-        Arrivals {
-            received: self.relayed.load(Ordering::Relaxed),
-            expected: self.relayed_expected.load(Ordering::Relaxed),
-            bytes: self.relayed_bytes.load(Ordering::Relaxed),
-            ..Arrivals::default()
-        }
+        let mut arrivals = Arrivals::default();
+        arrivals.received = self.relayed.load(Ordering::Relaxed);
+        arrivals.expected = self.relayed_expected.load(Ordering::Relaxed);
+        arrivals.bytes = self.relayed_bytes.load(Ordering::Relaxed);
+        arrivals
     }
 
     /// Bytes sent and received.

@@ -11,13 +11,15 @@ mod shared;
 mod worlds;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use netsim::wait;
-use netsim::world::{JobNetwork, World};
-use netsim_scenario::Preset;
+use netsim::world::{JobNetwork, Programs, World};
 use netsim_scenario::resolved::Coordinator;
+use netsim_scenario::{Preset, ScenarioFile};
+use nix::sys::signal::Signal;
 
 use probes::{end, probes, submit_probe};
 use serde_json::Value;
@@ -26,7 +28,6 @@ use worlds::SOON;
 
 static WORLD: Shared = Shared::new();
 static WEB_WORLD: Shared = Shared::new();
-static PROXY_WORLD: Shared = Shared::new();
 static QUIC_WORLD: Shared = Shared::new();
 
 /// Two that cannot meet directly.
@@ -34,9 +35,6 @@ const VOLUNTEERS: [(Preset, u16); 2] = [(Preset::Symmetric, 1), (Preset::Symmetr
 
 /// Two that get nothing out but TCP to the web's ports.
 const WEB_ONLY: [(Preset, u16); 2] = [(Preset::WebOnly, 1), (Preset::WebOnly, 1)];
-
-/// Two that get nothing out but what a proxy passes on.
-const PROXY_ONLY: [(Preset, u16); 2] = [(Preset::ProxyOnly, 1), (Preset::ProxyOnly, 1)];
 
 /// Two that nothing is in the way of, yet.
 const OPEN: [(Preset, u16); 2] = [(Preset::None, 1), (Preset::None, 1)];
@@ -176,32 +174,64 @@ fn two_homes_with_tcp_443_only_go_on_over_a_relay_of_their_own_without_the_coord
     });
 }
 
+/// With the proxies of a scenario.
+const PROXIED: &str = r#"
+[coordinator]
+poll-interval = "300ms"
+[[volunteers]]
+behind = "proxy-only"
+[[volunteers]]
+behind = "web-only"
+[[job]]
+command = "true"
+"#;
+
 #[test]
-fn two_homes_with_a_proxy_only_go_on_over_a_relay_of_their_own_without_the_coordinator() {
+fn a_home_with_a_proxy_only_and_one_with_tcp_443_go_on_over_a_relay_of_their_own_without_the_coordinator()
+ {
     let _alone = common::alone();
-    PROXY_WORLD.with(&settings(), &PROXY_ONLY, |world| {
-        let relay = world.add_relay().unwrap();
-        goes_on_without_the_coordinator(world, &relay);
-    });
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let file = ScenarioFile::parse(Path::new("proxied.toml"), PROXIED.to_owned()).unwrap();
+    let resolved = file.resolve(None).unwrap();
+    let mut world =
+        World::build(&worlds::fresh_dir(), Programs::beside_this().unwrap(), &resolved).unwrap();
+    world.servers[0].start().unwrap();
+    world.enrol().unwrap();
+    world.start_agent(0).unwrap();
+    world.start_agent(1).unwrap();
+    world.log_in().unwrap();
+    world.wait_until_alive(2, SOON).unwrap_or_else(|e| panic!("{e:#}{}", world.state()));
+    let relay = world.add_relay().unwrap();
+    goes_on_without_the_coordinator(&mut world, &relay);
+    world.stop().unwrap();
 }
 
-/// TCP reaches the coordinator only, and UDP port 443: QUIC's datagrams are the one way to the relay.
+/// TCP does not reach the relay, and UDP port 443 only: QUIC's datagrams are the one way to it.
 #[test]
 fn two_homes_whose_udp_gets_to_port_443_only_go_on_over_quic_datagrams_without_the_coordinator() {
     let _alone = common::alone();
     QUIC_WORLD.with(&settings(), &OPEN, |world| {
         let relay = world.add_relay().unwrap();
         let at = world.relay_address(&relay).unwrap();
-        for volunteer in &world.volunteers {
+        let nft = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"].map(Path::new);
+        let nft = nft.into_iter().find(|nft| nft.is_file()).unwrap();
+        for index in [0, 1] {
             let rules = format!(
                 "table inet narrow {{ chain out {{ type filter hook output priority 0; \
-                 ip daddr {at} tcp dport 443 reject; \
-                 udp dport != 443 drop; }}; }}"
+                 ip daddr {at} tcp dport 443 reject; udp dport != 443 drop; }}; }}"
             );
-            let nft = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
-            let nft = nft.map(std::path::Path::new).into_iter().find(|nft| nft.is_file()).unwrap();
-            volunteer.place.expect("nft", nft, [rules], SOON).unwrap();
+            world.volunteers[index].place.expect("nft", nft, [rules], SOON).unwrap();
+            // An agent that starts there finds its ways at once.
+            let agent = world.volunteers[index].agent().unwrap();
+            agent.signal(Signal::SIGTERM);
+            agent.wait_for_end(SOON).unwrap();
+            world.start_agent(index).unwrap();
+            wait::until("the coordinator, over TLS", SOON, || {
+                agent_says(world, index, &["status"]).contains(", over TLS since").then_some(())
+            })
+            .unwrap();
         }
+        world.wait_until_alive(2, SOON).unwrap();
         goes_on_without_the_coordinator(world, &relay);
     });
 }

@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use tun_rs::VirtioNetHdr;
 
 use super::session::Counts;
-use crate::{MeshEvent, MeshKeys, WireGuardSecret};
 use crate::offload::{HEADER_BYTES, Joins, SEGMENT_BYTES, split};
 use crate::stats::Stats;
 use crate::tun::has_header;
+use crate::{MeshEvent, MeshKeys, WireGuardSecret};
 
 /// Handshakes per second that a mesh looks at before it asks for cookies. Each costs an X25519
 /// operation (about 0.1 ms), so a flood takes at most a twentieth of a core.

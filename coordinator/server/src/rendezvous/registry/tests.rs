@@ -134,11 +134,17 @@ impl Bench {
     }
 
     fn join_with(&mut self, number: u8, key_number: u8) -> Vec<Output> {
-        self.say(number, ToCoordinator::JoinMesh { mesh: MESH, wireguard_key: key(key_number), host_key: None })
+        self.say(
+            number,
+            ToCoordinator::JoinMesh { mesh: MESH, wireguard_key: key(key_number), host_key: None },
+        )
     }
 
     fn join(&mut self, number: u8, mesh: MeshId) -> Vec<Output> {
-        self.say(number, ToCoordinator::JoinMesh { mesh, wireguard_key: key(number), host_key: None })
+        self.say(
+            number,
+            ToCoordinator::JoinMesh { mesh, wireguard_key: key(number), host_key: None },
+        )
     }
 
     fn report(&mut self, number: u8, pairs: Vec<PairReport>) -> Vec<Output> {

@@ -93,6 +93,7 @@ pub fn run(plan: &Plan, progress: &mut Progress) -> anyhow::Result<Results> {
         seals: &pieces.seals,
         memory_kib: &pieces.memory_kib,
         relay_floors: &pieces.relay_floors,
+        checks: &pieces.checks,
         missing: &missing,
         crowd: pieces.crowd,
     };
@@ -107,6 +108,10 @@ fn measure_all(
 ) -> anyhow::Result<Pieces> {
     if !plan.only.is_empty() && plan.only.iter().all(|name| crowd::is_name(name)) {
         return Ok(Pieces { crowd: crowd::measure(plan, progress), ..Pieces::default() });
+    }
+    if plan.only == [CHECKS] {
+        let checks = (0..plan.rounds).map(|_| checks(plan.each, progress));
+        return Ok(Pieces { checks: checks.collect::<Result<_, _>>()?, ..Pieces::default() });
     }
     progress.begin("joining two machines by a wire, and a job's mesh over it");
     let mut pair = Pair::new(&plan.dir)?;
@@ -129,6 +134,7 @@ fn measure_all(
     }
     let mut rounds: Vec<Round> = vec![Round::new(); plan.rounds];
     let (mut seals, mut memory_kib) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
+    let mut all_checks = Vec::new();
     for (number, round) in rounds.iter_mut().enumerate() {
         for tunnel in &tunnels {
             measure(plan, &pair, tunnel, &Load::all(plan.short), number, round, progress)?;
@@ -139,6 +145,9 @@ fn measure_all(
         }
         progress.begin(format!("round {} of {}: the limit of one core", number + 1, plan.rounds));
         seals.push(seal::bits_per_second(plan.each.min(Duration::from_secs(1))));
+        if plan.only.is_empty() && !plan.short {
+            all_checks.push(checks(plan.each, progress)?);
+        }
     }
     let mut relay_floors = Vec::new();
     let versions: Vec<_> = versions(&tunnels).collect();
@@ -170,7 +179,18 @@ fn measure_all(
     let wants_crowd = plan.only.is_empty() || plan.only.iter().any(|name| crowd::is_name(name));
     let crowd =
         if !plan.short && wants_crowd { crowd::measure(plan, progress) } else { Vec::new() };
-    Ok(Pieces { rounds, seals, memory_kib, relay_floors, versions, crowd })
+    Ok(Pieces { rounds, seals, memory_kib, relay_floors, checks: all_checks, versions, crowd })
+}
+
+/// What `--only` calls the cost of checks and counters.
+const CHECKS: &str = "checks";
+
+/// What checks and counters add to the time of the receive path, as a share of it without them.
+fn checks(each: Duration, progress: &mut Progress) -> anyhow::Result<f64> {
+    progress.begin("receiving with and without checks");
+    let measured = overlay_driver::bench::checks(each);
+    let (with_ns, without_ns) = measured.context("cannot measure the checks")?;
+    Ok(with_ns / without_ns - 1.0)
 }
 
 /// The names and versions of what is measured.

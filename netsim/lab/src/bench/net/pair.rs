@@ -178,27 +178,36 @@ impl Pair {
                 Ok(far.wires.set_profile(far.line, distant(0.01))?)
             }
             Way::Relay => {
-                if self.far.take().is_none() {
-                    self.close_wire()?;
-                }
-                self.lay_relay_wires()?;
+                self.leave_the_relay()?;
                 self.wait_for_path("the relay", SETTLED, |pair| pair.path == "relayed")
             }
             Way::Quic => {
-                self.lay_relay_wires()?;
+                self.leave_the_relay()?;
                 self.stop_udp(&format!("udp sport != {RENDEZVOUS_PORT}"))?;
                 self.wait_for_path("QUIC datagrams", GIVEN_UP, |pair| {
                     pair.path == "relayed" && pair.explain.contains("in QUIC datagrams")
                 })
             }
             Way::Tls => {
-                self.lay_relay_wires()?;
+                self.leave_the_relay()?;
                 self.stop_udp("meta l4proto udp")?;
                 self.wait_for_path("TLS", GIVEN_UP, |pair| {
                     pair.path == "relayed" && pair.explain.contains("over TLS")
                 })
             }
         }
+    }
+
+    /// Leaves no way but those over the relay. An idle pair would not notice by itself: its data has to find the
+    /// wires closed, so they are before anything else is.
+    fn leave_the_relay(&mut self) -> anyhow::Result<()> {
+        if self.has_relay_wires {
+            return Ok(());
+        }
+        if self.far.take().is_none() {
+            self.close_wire()?;
+        }
+        self.lay_relay_wires()
     }
 
     /// Drops what matches as it arrives at the machines.
@@ -270,9 +279,7 @@ impl Pair {
     /// Joins each machine and the relay's by a bare wire, as the machines are: the work of the routers between
     /// them would count as that of whoever sends.
     fn lay_relay_wires(&mut self) -> anyhow::Result<()> {
-        if std::mem::replace(&mut self.has_relay_wires, true) {
-            return Ok(());
-        }
+        self.has_relay_wires = true;
         let (ip, server) = (self.tool("ip")?, &self.world.servers[0]);
         let there =
             format!("/proc/{}/fd/{}", std::process::id(), server.machine.netns.descriptor());

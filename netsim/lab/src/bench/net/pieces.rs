@@ -23,6 +23,8 @@ pub(super) struct Pieces {
     pub(super) memory_kib: BTreeMap<Kind, Vec<u64>>,
     /// Processor seconds per GB of a relay that does nothing but pass datagrams on.
     pub(super) relay_floors: Vec<f64>,
+    /// What checks and counters add to the receive path's time, a share.
+    pub(super) checks: Vec<f64>,
     /// The versions of what was compared.
     pub(super) versions: BTreeMap<String, String>,
     /// The figures of many nodes: the latest of each name.
@@ -54,6 +56,7 @@ impl Pieces {
             self.memory_kib.entry(kind).or_default().extend(kib);
         }
         self.relay_floors.extend(later.relay_floors);
+        self.checks.extend(later.checks);
         self.versions.extend(later.versions);
         for figure in later.crowd {
             match self.crowd.iter_mut().find(|known| known.name == figure.name) {

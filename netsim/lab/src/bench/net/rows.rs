@@ -16,6 +16,8 @@ pub(super) struct Gathered<'a> {
     pub(super) memory_kib: &'a BTreeMap<Kind, Vec<u64>>,
     /// Of a relay that does nothing but pass datagrams on.
     pub(super) relay_floors: &'a [f64],
+    /// What checks and counters add to the receive path's time, a share.
+    pub(super) checks: &'a [f64],
     /// Why something was not measured.
     pub(super) missing: &'a BTreeMap<Kind, String>,
     /// The figures of many nodes.
@@ -24,7 +26,7 @@ pub(super) struct Gathered<'a> {
 
 /// All figures of a run.
 pub(super) fn figures(plan: &Plan, gathered: Gathered<'_>) -> Vec<Figure> {
-    let Gathered { rounds, seals, memory_kib, relay_floors, missing, crowd } = gathered;
+    let Gathered { rounds, seals, memory_kib, relay_floors, checks, missing, crowd } = gathered;
     let table = Rows { rounds, missing };
     let speed = |m: &Measured| m.bits_per_second;
     let mut rows = Vec::new();
@@ -161,6 +163,12 @@ pub(super) fn figures(plan: &Plan, gathered: Gathered<'_>) -> Vec<Figure> {
             Load::Tcp,
             speed,
         ));
+        let name = "inner-source check and byte counters, of the receive path without them";
+        rows.push(
+            Figure::new(name, "x", Better::Lower, checks.to_vec())
+                .hold(0.03)
+                .note("tunnels check members by address; they limit no rates"),
+        );
         let packets = |m: &Measured| m.packets_per_second.unwrap_or(f64::NAN);
         rows.push(
             table
@@ -182,7 +190,7 @@ pub(super) fn figures(plan: &Plan, gathered: Gathered<'_>) -> Vec<Figure> {
         );
     }
     rows.extend(crowd);
-    for (kind, kib) in memory_kib {
+    for (kind, kib) in memory_kib.iter().filter(|(_, kib)| !kib.is_empty()) {
         let mib = kib.iter().map(|kib| *kib as f64 / 1024.0).collect();
         let name = format!("memory of one end after TCP: {}", kind.name());
         rows.push(

@@ -3,8 +3,11 @@
 //! ```text
 //!   trying ──ack──▶ keeping ──every 20 s, ack──▶ keeping
 //!     ▲  no ack        │
-//!     │  (older relay) └──3 requests without ack──▶ lost: every channel binds anew, then trying
+//!     │  (older relay) ├──2 requests without ack──▶ silent: does the way there still carry?
+//!     │                └──3 requests without ack──▶ lost: every channel binds anew, then trying
 //! ```
+//!
+//! A node that only listens learns from nothing else that its way to a relay has gone.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -27,6 +30,9 @@ const FIRST: Duration = Duration::from_secs(2);
 /// Gaps between requests that are not answered.
 const LADDER: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(800)];
 const LADDER_REST: Duration = Duration::from_millis(1600);
+
+/// Unanswered requests after which the way to the relay is doubted. Chosen: one gets lost now and then.
+const SILENT_AFTER: u32 = 2;
 
 /// Unanswered requests after which the relay, or the address that it knows, counts as lost.
 const LOST_AFTER: u32 = 3;
@@ -51,6 +57,8 @@ pub(crate) struct Keeper {
 pub(crate) enum Kept {
     /// Send that.
     Request(ControlFrame),
+    /// Send that, and look whether the way to the relay still carries.
+    Silent(ControlFrame),
     /// The relay does not know this node's address any more.
     Lost,
 }
@@ -119,8 +127,10 @@ impl Keeper {
             self.sent_at = now;
         }
         self.due = now + rung(&LADDER, LADDER_REST, self.attempt);
+        let is_silent = self.keeping && self.attempt == SILENT_AFTER;
         self.attempt += 1;
-        Some(Kept::Request(ControlFrame::KeepAlive { nonce: self.nonce }))
+        let request = ControlFrame::KeepAlive { nonce: self.nonce };
+        Some(if is_silent { Kept::Silent(request) } else { Kept::Request(request) })
     }
 }
 
@@ -151,13 +161,18 @@ mod tests {
         }
         assert!((30..=35).contains(&requests) && keeper.is_keeping(), "{requests}");
         let silent_at = keeper.next_timer();
+        let mut doubted = Vec::new();
         let lost_at = loop {
             let now = keeper.next_timer();
-            if keeper.fire_due_timers(now, &mut rng) == Some(Kept::Lost) {
-                break now;
+            match keeper.fire_due_timers(now, &mut rng) {
+                Some(Kept::Silent(_)) => doubted.push(now - silent_at),
+                Some(Kept::Lost) => break now,
+                Some(Kept::Request(_)) => {}
+                None => panic!("nothing was due"),
             }
         };
         assert!(lost_at - silent_at <= Duration::from_secs(3));
+        assert_eq!(doubted, [LADDER[0] + LADDER[1]], "once, before it counts as lost");
         assert!(!keeper.is_keeping());
     }
 
@@ -172,7 +187,7 @@ mod tests {
             let now = keeper.next_timer();
             match keeper.fire_due_timers(now, &mut rng) {
                 Some(Kept::Request(_)) => requests += 1,
-                Some(Kept::Lost) => panic!("nothing was held"),
+                Some(Kept::Silent(_) | Kept::Lost) => panic!("nothing was held"),
                 None => {}
             }
         }

@@ -133,6 +133,10 @@ impl Node {
                 Some(Kept::Request(frame)) => {
                     self.outputs.push(Output::Transmit { to: relay, bytes: frame.encode() });
                 }
+                Some(Kept::Silent(frame)) => {
+                    self.outputs.push(Output::Transmit { to: relay, bytes: frame.encode() });
+                    self.outputs.push(Output::RelaySilent(relay));
+                }
                 Some(Kept::Lost) => {
                     self.with_all_peers(|peer, ctx| peer.on_kept(ctx, relay, false));
                 }

@@ -39,6 +39,8 @@ struct Script {
     full_pings: usize,
     /// Where packets go whole.
     whole: BTreeSet<Path>,
+    /// The relays that the way to was doubted, and when.
+    silent: Vec<(Duration, SocketAddr)>,
 }
 
 fn relay(number: u8) -> SocketAddr {
@@ -67,6 +69,7 @@ impl Script {
             widest: MESH_MTU,
             full_pings: 0,
             whole: BTreeSet::new(),
+            silent: Vec::new(),
         };
         script.input(Input::JoinMesh(MESH));
         for (number, ms) in (1u8..).zip(rtts) {
@@ -121,6 +124,7 @@ impl Script {
                 Output::RelayWidth { path, whole: false } => {
                     assert!(self.whole.remove(&path), "on change only");
                 }
+                Output::RelaySilent(relay) => self.silent.push((self.now, relay)),
                 Output::Probe { .. }
                 | Output::AddSession { .. }
                 | Output::RemoveSession(_)
@@ -130,7 +134,6 @@ impl Script {
                 | Output::OpenPort { .. }
                 | Output::ClosePorts { .. }
                 | Output::RelaysMeasured(_)
-                | Output::RelaySilent(_)
                 | Output::PairChanged(..) => {}
             }
         }
@@ -304,4 +307,19 @@ fn idle_pair_asks_for_no_width() {
     script.input(Input::RelayWay(relay(1)));
     script.run(3_600_000);
     assert_eq!(script.full_pings, asked);
+}
+
+/// The peer's data takes another way and waits for this node there.
+#[test]
+fn node_that_only_listens_doubts_its_way_to_a_silent_relay() {
+    let mut script = Script::new(&[20]);
+    script.run(600_000);
+    assert!(script.silent.is_empty(), "{:?}", script.silent);
+    script.dead.insert(relay(1));
+    let died = script.now;
+    script.run(60_000);
+    let [(doubted, silent)] = script.silent[..] else { panic!("{:?}", script.silent) };
+    assert_eq!(silent, relay(1));
+    // A keepalive's time, and two more requests.
+    assert!(doubted - died <= Duration::from_millis(21_500), "{:?}", doubted - died);
 }

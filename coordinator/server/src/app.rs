@@ -50,6 +50,8 @@ pub struct App {
     pub rendezvous: Option<RendezvousHandle>,
     /// What agents are told when they enrol.
     pub announced: Arc<Announced>,
+    /// The agents of OAR 2.5.2 are served: they sign in without a token.
+    pub ruby_agents: bool,
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
 }
@@ -80,6 +82,8 @@ pub struct Parts {
     pub rendezvous: Option<(RendezvousHandle, mpsc::Receiver<RendezvousEvent>)>,
     /// What agents are told when they enrol.
     pub announced: Announced,
+    /// The agents of OAR 2.5.2 are served.
+    pub ruby_agents: bool,
 }
 
 /// What agents are told when they enrol.
@@ -99,7 +103,7 @@ impl App {
     /// The rows cannot be read.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
         let Parts { store, stage, files, limits, clock, policy, .. } = parts;
-        let Parts { passwords, proxies, retention, .. } = parts;
+        let Parts { passwords, proxies, retention, ruby_agents, .. } = parts;
         let (roster, rendezvous, announced) = (parts.roster, parts.rendezvous, parts.announced);
         let (cluster, nodes) = store.load(clock.now(), &policy).await?;
         tracing::info!(nodes = nodes.len(), jobs = cluster.jobs().len(), "state loaded");
@@ -127,6 +131,7 @@ impl App {
             files,
             rendezvous: handle.clone(),
             announced: Arc::new(announced),
+            ruby_agents,
             tasks,
             stopping,
         };

@@ -88,12 +88,23 @@ pub struct Serve {
     /// network, as in 192.0.2.0/28.
     #[arg(long, value_name = "IP_OR_NETWORK", value_parser = network)]
     pub trusted_proxy: Vec<IpNet>,
+    /// Serve programs of old as they are. Whoever reaches the API can make nodes then, and users can report for
+    /// these nodes.
+    #[arg(long, value_enum, value_name = "PROGRAM")]
+    pub compat: Vec<Compat>,
     /// What its relay grants.
     #[command(flatten)]
     pub grants: Grants,
     /// Where its counters are told.
     #[command(flatten)]
     pub metrics: Metrics,
+}
+
+/// A program of old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Compat {
+    /// OAR 2.5.2's desktop agent: it signs in without a token, and polls without a name.
+    RubyAgent,
 }
 
 /// What a relay grants.

@@ -8,6 +8,7 @@ mod agents;
 mod answer;
 mod archives;
 mod body;
+mod compat;
 mod config;
 mod doors;
 mod format;
@@ -93,7 +94,7 @@ pub fn router(app: App) -> Router {
         .route("/config/{name}", get(config::show).post(config::set))
         .route("/select_all", get(without::select_all))
         .route("/colmet/job/{id}", get(without::colmet))
-        .route("/desktop/agents", get(without::sign_in))
+        .route("/desktop/agents", get(compat::sign_in))
         .route("/media/ls/{*path}", get(media::list))
         .route("/media/chmod/{*path}", post(media::chmod))
         .route("/resources", get(resources::list).post(machines::create))

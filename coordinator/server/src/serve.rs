@@ -23,7 +23,7 @@ use self::doorkeeper::Doorkeeper;
 use self::sockets::DataLock;
 use self::tunnels::Tunnels;
 use crate::app::{Announced, App, Parts};
-use crate::args::Serve;
+use crate::args::{Compat, Serve};
 use crate::clock::Clock;
 use crate::commands::{PKI_FOLDER, PUBLIC_URL, add_token, print_lines};
 use crate::files::FileStore;
@@ -181,6 +181,7 @@ impl Server {
             roster,
             rendezvous: rendezvous_and_events,
             announced,
+            ruby_agents: arguments.compat.contains(&Compat::RubyAgent),
         };
         let app = App::start(parts).await?;
 

@@ -53,7 +53,7 @@ async fn consumptions(
         let consumptions = Consumptions { asked: texts(asked), used: texts(used) };
         ProjectUse { project, consumptions }
     };
-    Ok(asked.whole(projects.into_iter().map(project).collect(), app.clock.now()))
+    Ok(asked.filtered(projects.into_iter().map(project).collect(), app.clock.now()))
 }
 
 /// The day that a time in a query lies in, seconds since the Unix epoch.

@@ -17,6 +17,7 @@ use overlay_core::ids::NodeId;
 
 use super::answer::ApiError;
 use super::body::Sent;
+use super::compat::{self, Speaker};
 use super::identity::Identity;
 use super::links;
 use super::pages::Asked;
@@ -34,13 +35,16 @@ const MAX_SOFTWARE: usize = 200;
 /// the node's orders. Answered from memory; with the node's own credential it renews its liveness.
 pub(super) async fn jobs_of_node(
     State(app): State<App>,
-    _identity: Identity,
+    identity: Identity,
     asked: Asked,
     Path(name): Path<String>,
-) -> Json<List<NodeJobItem>> {
+) -> Result<Json<List<NodeJobItem>>, ApiError> {
     let now = app.clock.now();
     let jobs = match NodeNumber::from_str(&name) {
-        Ok(node) => orders(&app, node, asked.parameter("state")),
+        Ok(node) => {
+            compat::heard(&app, &identity, node).await?;
+            orders(&app, node, asked.parameter("state"))
+        }
         Err(_) => Vec::new(),
     };
     let item = |(job, generation): (JobId, u32)| NodeJobItem {
@@ -49,7 +53,7 @@ pub(super) async fn jobs_of_node(
         links: links::of_job(job),
         api_timestamp: now.seconds(),
     };
-    asked.whole(jobs.into_iter().map(item).collect(), now)
+    Ok(asked.whole(jobs.into_iter().map(item).collect(), now))
 }
 
 fn orders(app: &App, node: NodeNumber, state: Option<&str>) -> Vec<(JobId, u32)> {
@@ -60,13 +64,18 @@ fn orders(app: &App, node: NodeNumber, state: Option<&str>) -> Vec<(JobId, u32)>
         state => {
             let shares = cluster.node(node).into_iter().flat_map(|node| &node.shares);
             let jobs = shares.filter_map(|share| cluster.job(share.job));
-            let wanted = |found: JobState| match state {
-                Some(names) => names.split(',').any(|name| {
-                    serde_json::from_value::<JobState>(name.into()).is_ok_and(|it| it == found)
-                }),
-                None => true,
-            };
-            jobs.filter(|job| wanted(job.state)).map(|job| (job.id, job.generation)).collect()
+            // OAR does not filter by the states of jobs that have left the node.
+            let mut names = state.into_iter().flat_map(|names| names.split(',')).peekable();
+            let unfiltered = names.peek().is_none();
+            let named = names.map(|name| serde_json::from_value::<JobState>(name.into()));
+            let wanted: Vec<_> = named.collect();
+            let is_final = |it: &Result<JobState, _>| it.as_ref().is_ok_and(|it| it.is_final());
+            let all = unfiltered || wanted.iter().all(is_final);
+            let is_wanted =
+                |found| wanted.iter().any(|it| it.as_ref().is_ok_and(|it| *it == found));
+            jobs.filter(|job| all || is_wanted(job.state))
+                .map(|job| (job.id, job.generation))
+                .collect()
         }
     }
 }
@@ -79,9 +88,10 @@ pub(super) async fn report(
     Path(id): Path<String>,
     Sent(said): Sent<SetState>,
 ) -> Result<StatusCode, ApiError> {
-    let node = identity.node("changing the state of a job")?;
+    let Speaker { node, launch } =
+        compat::speaker(&app, identity, "changing the state of a job", &id).await?;
     let id = JobId(id.parse().map_err(|_| ApiError::no_job())?);
-    let generation = said.generation;
+    let generation = launch.unwrap_or(said.generation);
     let report = to_report(said);
     let told = report.clone();
     let decided = app.ledger.decide(move |draft| draft.report(node, id, generation, told)).await?;

@@ -94,7 +94,7 @@ impl ApiError {
         Self::new(self.status, format!("{name} description must be in YAML or JSON"), message)
     }
 
-    fn retry() -> Self {
+    pub(super) fn retry() -> Self {
         let message = "The database did not answer; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Oar server error", message)
     }

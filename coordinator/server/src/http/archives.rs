@@ -10,11 +10,12 @@ use axum::http::header::{
 };
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use coordinator_core::{Job, NodeNumber, PartState, ReportRefusal};
+use coordinator_core::{Job, NodeNumber, ReportRefusal};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use super::answer::ApiError;
+use super::compat::{self, Speaker};
 use super::identity::Identity;
 use super::pages::Asked;
 use crate::app::App;
@@ -79,7 +80,9 @@ pub(super) async fn stagein(
     let job = app.find_job(&id).await?;
     match &identity {
         Identity::Node(node) if part_of(&job, *node).is_none() => return Err(ApiError::no_job()),
-        Identity::User(user) if user.name != job.owner => return Err(not_yours()),
+        Identity::User(user) if user.name != job.owner && !compat::speaks_for(&app, &job) => {
+            return Err(not_yours());
+        }
         Identity::Node(_) | Identity::User(_) | Identity::Anonymous => {}
     }
     let Some(hash) = job.request.stagein_sha256 else { return Err(no_file("stage-in")) };
@@ -105,8 +108,8 @@ pub(super) async fn result(
 }
 
 /// `POST /jobs/ID/stageout.tgz?generation=G`: a node's results, raw or as the multipart field `myfile`. They
-/// replace what it sent before. 403 for a node without a part; 409 for another launch, or once the node has
-/// reported the end of its part; 422 for a wrong hash.
+/// replace what it sent before, also after the end of its part: agents of old report it first. 403 for a node
+/// without a part; 409 for another launch; 422 for a wrong hash.
 pub(super) async fn put_stageout(
     State(app): State<App>,
     identity: Identity,
@@ -114,15 +117,12 @@ pub(super) async fn put_stageout(
     asked: Asked,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
-    let node = identity.node("uploading files")?;
+    let Speaker { node, launch } = compat::speaker(&app, identity, "uploading files", &id).await?;
     let job = app.find_job(&id).await?;
     let generation = asked.parameter("generation").unwrap_or("0").parse();
     let generation = generation.map_err(|_| ApiError::bad_query("generation must be a number"))?;
+    let generation = launch.unwrap_or(generation);
     let rank = rank_in(&job, node, generation)?;
-    if has_reported(&job, node) {
-        let message = "this node has reported the end of its part: its results stand as they are";
-        return Err(ApiError::new(StatusCode::CONFLICT, "Conflict", message));
-    }
     let announced = text_header(request.headers(), CONTENT_SHA256)?;
     let announced = announced.map(parse_hash).transpose()?;
     let kind = text_header(request.headers(), CONTENT_TYPE.as_str())?.unwrap_or_default();
@@ -161,17 +161,6 @@ fn rank_in(job: &Job, node: NodeNumber, generation: u32) -> Result<u16, ReportRe
         Some((rank, current)) if current == generation => Ok(rank),
         Some(_) | None => Err(ReportRefusal::NotAssigned),
     }
-}
-
-/// The node has said how its part ended, after it had sent what there was to send.
-fn has_reported(job: &Job, node: NodeNumber) -> bool {
-    let part = job.launch.as_ref().and_then(|launch| launch.part(node));
-    part.is_some_and(|(_, part)| match part.state {
-        PartState::Ended { .. } | PartState::Failed { .. } => true,
-        PartState::Assigned | PartState::Acknowledged | PartState::Lost | PartState::Released => {
-            false
-        }
-    })
 }
 
 /// Sends a file, or the range of it that was asked for.

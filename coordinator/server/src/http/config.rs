@@ -8,9 +8,9 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::PREFIX;
 use super::answer::ApiError;
 use super::identity::Identity;
+use super::links;
 use super::pages::DEFAULT_LIMIT;
 use crate::app::App;
 
@@ -33,7 +33,7 @@ fn variables(app: &App) -> Vec<(&'static str, String)> {
 }
 
 fn shown((id, value): &(&'static str, String)) -> Value {
-    let link = json!({ "rel": "self", "href": format!("{PREFIX}/config/{id}") });
+    let link = json!({ "rel": "self", "href": links::href(&format!("/config/{id}")) });
     json!({ "id": id, "value": value, "links": link })
 }
 

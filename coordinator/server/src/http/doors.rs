@@ -1,7 +1,7 @@
 //! The prefixes that OAR's web server has: `/oarapi`, `/oarapi-priv` with a password, `/oarapi-public`
 //! without a name.
 //!
-//! They lead to the same routes. Links in answers name the first, where passwords are taken as well.
+//! They lead to the same routes. Links in answers name the prefix that was called, as in OAR.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,9 +11,9 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::PREFIX;
 use super::answer::ApiError;
 use super::identity::{IDENT_HEADERS, Identity};
+use super::{PREFIX, links};
 use crate::app::App;
 use crate::limits::Asker;
 
@@ -30,26 +30,30 @@ pub(super) enum Door {
 }
 
 impl Door {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Private => "/oarapi-priv",
+            Self::Public => "/oarapi-public",
+        }
+    }
+
     fn of(path: &str) -> Option<(Self, &str)> {
-        let rest = path.strip_prefix(PREFIX)?;
-        let doors = [("-priv", Self::Private), ("-public", Self::Public)];
-        let found = |(name, door)| Some((door, rest.strip_prefix(name)?));
-        let (door, rest) = doors.into_iter().find_map(found)?;
+        let found = |door: Self| Some((door, path.strip_prefix(door.prefix())?));
+        let (door, rest) = [Self::Private, Self::Public].into_iter().find_map(found)?;
         (rest.is_empty() || rest.starts_with('/')).then_some((door, rest))
     }
 }
 
 /// Leads the other prefixes to the usual one.
 pub(super) async fn lead(mut request: Request, next: Next) -> Response {
-    if let Some((door, uri)) = through(request.uri()) {
-        *request.uri_mut() = uri;
-        request.extensions_mut().insert(door);
-        if door == Door::Public {
-            let names = IDENT_HEADERS.into_iter().chain([AUTHORIZATION.as_str()]);
-            names.for_each(|name| drop(request.headers_mut().remove(name)));
-        }
+    let Some((door, uri)) = through(request.uri()) else { return next.run(request).await };
+    *request.uri_mut() = uri;
+    request.extensions_mut().insert(door);
+    if door == Door::Public {
+        let names = IDENT_HEADERS.into_iter().chain([AUTHORIZATION.as_str()]);
+        names.for_each(|name| drop(request.headers_mut().remove(name)));
     }
-    next.run(request).await
+    links::under(door.prefix(), next.run(request)).await
 }
 
 fn through(uri: &Uri) -> Option<(Door, Uri)> {

@@ -71,7 +71,7 @@ pub(super) async fn submit(
         links: vec![links::itself(format!("/jobs/{id}"))],
         api_timestamp: app.clock.now().seconds(),
     };
-    let location = format!("{PREFIX}/jobs/{id}");
+    let location = links::href(&format!("/jobs/{id}"));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(submitted)))
 }
 
@@ -162,7 +162,7 @@ pub(super) async fn resubmit(
         "links": [links::itself(path.clone()), links::parent(parent)],
         "api_timestamp": app.clock.now().seconds(),
     });
-    Ok((StatusCode::CREATED, [(header::LOCATION, format!("{PREFIX}{path}"))], Json(body)))
+    Ok((StatusCode::CREATED, [(header::LOCATION, links::href(&path))], Json(body)))
 }
 
 /// `GET /jobs/ID`, for any user; a node sees the jobs that it has a part in.

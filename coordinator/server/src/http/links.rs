@@ -5,8 +5,24 @@ use coordinator_core::{JobId, NodeNumber};
 
 use super::PREFIX;
 
+tokio::task_local! {
+    /// The prefix that the request under way was sent to.
+    static CALLED: &'static str;
+}
+
+/// Answers a request that came by this prefix: links lead there as well.
+pub(super) async fn under<F: Future>(prefix: &'static str, answering: F) -> F::Output {
+    CALLED.scope(prefix, answering).await
+}
+
+/// Where a link to this path of a route leads.
+pub(super) fn href(path: &str) -> String {
+    let prefix = CALLED.try_with(|prefix| *prefix).unwrap_or(PREFIX);
+    format!("{prefix}{path}")
+}
+
 fn link(rel: &str, path: String, title: Option<&str>) -> Link {
-    let href = format!("{PREFIX}{path}");
+    let href = href(&path);
     Link { rel: rel.to_owned(), href, title: title.map(str::to_owned) }
 }
 

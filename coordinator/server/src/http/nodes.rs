@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-use super::PREFIX;
 use super::answer::ApiError;
 use super::body::Sent;
 use super::identity::Identity;
@@ -51,7 +50,7 @@ pub(super) async fn set_state(
     Ok(Json(json!({
         "id": id,
         "status": "Change state request registered",
-        "uri": format!("{PREFIX}/resources/{id}"),
+        "uri": super::links::href(&format!("/resources/{id}")),
         "api_timestamp": now.seconds(),
     })))
 }

@@ -8,6 +8,7 @@ use coordinator_core::UnixMillis;
 
 use super::answer::ApiError;
 use super::suffix::AskedPath;
+use super::{PREFIX, links};
 
 /// Items of a page when the client does not say (`API_DEFAULT_MAX_ITEMS_NUMBER`).
 pub(super) const DEFAULT_LIMIT: usize = 500;
@@ -35,6 +36,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         let path = asked.ok().flatten().map(|Extension(AskedPath(path))| path).unwrap_or_default();
         let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
         let query = query.map_err(|error| ApiError::bad_query(error.body_text()))?;
+        let path = path.strip_prefix(PREFIX).map(links::href).unwrap_or(path);
         let mut asked = Self { path, parameters: query.0, limit: DEFAULT_LIMIT, offset: 0 };
         asked.parameters.truncate(MAX_PARAMETERS);
         let (limit, offset) = (asked.number("limit")?, asked.number("offset")?);
@@ -93,6 +95,18 @@ impl Asked {
     /// The path as it was asked for.
     pub(super) fn itself(&self) -> Link {
         Link { rel: "self".to_owned(), href: self.path.clone(), title: None }
+    }
+
+    /// A list that has no pages, and names itself with its filters.
+    pub(super) fn filtered<T>(&self, items: Vec<T>, now: UnixMillis) -> Json<List<T>> {
+        let Json(mut list) = self.whole(items, now);
+        let pairs = self.parameters.iter();
+        let query: Vec<String> =
+            pairs.map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
+        if !query.is_empty() {
+            list.links.iter_mut().for_each(|link| link.href += &format!("?{}", query.join("&")));
+        }
+        Json(list)
     }
 
     fn link(&self, rel: &str, offset: usize) -> Link {

@@ -7,9 +7,9 @@ use axum::response::{Html, IntoResponse, Response};
 use coordinator_api::ErrorBody;
 use serde_json::Value;
 
-use super::PREFIX;
 use super::answer::ApiError;
 use super::format::Format;
+use super::links;
 
 /// The longest answer that is put into another format, bytes. Chosen: the longest list (5,000 jobs) with
 /// commands that are long, not all of the longest.
@@ -63,7 +63,10 @@ fn convert(json: &[u8], format: Format, failed: bool) -> Option<(&'static str, S
 /// OAR's page, with a menu of the lists that there are.
 fn around(content: &str) -> String {
     let menu = [("resources", "RESOURCES"), ("jobs", "JOBS")].map(|(path, title)| {
-        format!("<A HREF=\"{PREFIX}/{path}.html\">{title}</A>&nbsp;&nbsp;&nbsp;\n")
+        format!(
+            "<A HREF=\"{}\">{title}</A>&nbsp;&nbsp;&nbsp;\n",
+            links::href(&format!("/{path}.html"))
+        )
     });
     let menu = menu.concat();
     format!(
@@ -91,7 +94,8 @@ fn clickable(yaml: &str) -> String {
 
 fn is_ours(href: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%?=&".contains(&byte);
-    href.strip_prefix(PREFIX).is_some_and(|path| path.starts_with('/')) && href.bytes().all(plain)
+    href.strip_prefix(&links::href("")).is_some_and(|path| path.starts_with('/'))
+        && href.bytes().all(plain)
 }
 
 /// Who follows a link of a page wants a page.

@@ -10,10 +10,10 @@ use coordinator_api::List;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::PREFIX;
 use super::answer::ApiError;
 use super::body::Sent;
 use super::identity::Identity;
+use super::links;
 use super::pages::Asked;
 use crate::app::App;
 
@@ -39,7 +39,7 @@ fn rule(index: usize, text: &str) -> Value {
         "enabled": "YES",
         "rule": text,
         // Not a list, as in OAR.
-        "links": { "rel": "self", "href": format!("{PREFIX}/admission_rules/{id}") },
+        "links": { "rel": "self", "href": links::href(&format!("/admission_rules/{id}")) },
     })
 }
 

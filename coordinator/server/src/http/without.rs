@@ -33,13 +33,6 @@ pub(super) async fn colmet(
     Err(ApiError::new(StatusCode::NOT_FOUND, "File not found", message))
 }
 
-/// `GET /desktop/agents`: OAR makes a node for everybody who asks.
-pub(super) async fn sign_in() -> ApiError {
-    let message = "A volunteer's machine joins with a token of `coordinator token add`, by POST /agents; \
-                   agents of old that show none are not let in";
-    ApiError::forbidden(message)
-}
-
 /// `POST /jobs/ID/checkpoints/new`.
 pub(super) async fn checkpoint(
     State(app): State<App>,

@@ -104,3 +104,12 @@ async fn many_agents_at_once_get_names_of_their_own() {
     names.dedup();
     assert_eq!(names.len(), 20);
 }
+
+#[tokio::test]
+async fn nobody_signs_in_without_a_token_by_default() {
+    let site = Site::start().await;
+    let (status, body) = site.send(Method::GET, "/desktop/agents.json", None, None).await;
+    assert_eq!(status, 403, "{body}");
+    assert!(body["message"].as_str().unwrap().contains("--compat ruby-agent"), "{body}");
+    assert_eq!(site.server.app.ledger.cluster().nodes().len(), 0);
+}

@@ -150,7 +150,7 @@ async fn a_result_whose_hash_is_wrong_is_not_kept() {
 }
 
 #[tokio::test]
-async fn the_results_of_a_part_that_has_ended_stand() {
+async fn results_are_taken_after_the_end_of_the_part_too() {
     let (site, agents) = Site::with_agents(1).await;
     let job = site.submit(1, &[]).await;
     site.acknowledge(&agents[0], job, 1).await;
@@ -160,7 +160,11 @@ async fn the_results_of_a_part_that_has_ended_stand() {
     let path = format!("/jobs/{job}/state");
     let told = site.send(Method::POST, &path, Some(&agents[0].credential), Some(body)).await;
     assert_eq!(told.0, 200);
-    assert_eq!(upload_result(&site, &agents[0], job, 1, "another one").await, 409);
+    assert_eq!(upload_result(&site, &agents[0], job, 1, "late").await, 200);
+    let path = format!("/jobs/{job}/stageout.tgz");
+    let kept = site.request(Method::GET, &path, Some(&site.alice)).send().await.unwrap();
+    assert_eq!(kept.status(), 200);
+    assert_eq!(upload_result(&site, &agents[0], job, 2, "of no launch").await, 403);
 }
 
 #[tokio::test]

@@ -68,19 +68,26 @@ fn values(found: &mut BTreeSet<String>, at: &str, theirs: &Value, ours: &Value, 
     }
 }
 
-/// Links are told apart by where they lead, other items by their place.
+/// Links are told apart by where they lead, the resources of a job by their numbers (OAR has no order for
+/// them), other items by their place.
 fn arrays(found: &mut BTreeSet<String>, at: &str, theirs: &[Value], ours: &[Value], typed: bool) {
     let href = |item: &Value| item["href"].as_str().map(str::to_owned);
-    if theirs.iter().chain(ours).any(|item| href(item).is_none()) {
+    let is_of_job = |item: &Value| item["status"].is_string() && !item["id"].is_null();
+    let (mut theirs, mut ours) = (theirs.to_vec(), ours.to_vec());
+    if theirs.iter().chain(&ours).all(is_of_job) {
+        theirs.sort_by_key(|item| text(&item["id"]));
+        ours.sort_by_key(|item| text(&item["id"]));
+    }
+    if theirs.iter().chain(&ours).any(|item| href(item).is_none()) {
         if theirs.len() != ours.len() {
             found.insert(format!("{at} has another length"));
         }
-        for (theirs, ours) in theirs.iter().zip(ours) {
+        for (theirs, ours) in theirs.iter().zip(&ours) {
             values(found, &format!("{at}[]"), theirs, ours, typed);
         }
         return;
     }
-    for link in theirs {
+    for link in &theirs {
         let name = href(link).unwrap_or_default();
         match ours.iter().find(|own| own["href"] == link["href"]) {
             None => drop(found.insert(format!("{at} lacks {name}"))),

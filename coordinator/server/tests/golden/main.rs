@@ -42,7 +42,7 @@ struct Exchange {
     answer: Value,
 }
 
-const BLOCKS: [(&str, &str); 14] = [
+const BLOCKS: [(&str, &str); 20] = [
     ("information", include_str!("information.jsonl")),
     ("authentication", include_str!("authentication.jsonl")),
     ("negotiation", include_str!("negotiation.jsonl")),
@@ -57,7 +57,17 @@ const BLOCKS: [(&str, &str); 14] = [
     ("files", include_str!("files.jsonl")),
     ("shell", include_str!("shell.jsonl")),
     ("injection", include_str!("injection.jsonl")),
+    ("life", include_str!("life.jsonl")),
+    ("accounting", include_str!("accounting.jsonl")),
+    ("desktop", include_str!("desktop.jsonl")),
+    ("sign_in", include_str!("sign_in.jsonl")),
+    ("outage", include_str!("outage.jsonl")),
+    // The wire trace of the agent of OAR 2.5.2, which did not know that its bytes were kept.
+    ("agent", include_str!("agent.jsonl")),
 ];
+
+/// Blocks that agents of old take part in: the coordinator serves them.
+const WITH_OLD_AGENTS: [&str; 3] = ["desktop", "sign_in", "agent"];
 
 fn exchanges(block: &str) -> Vec<Exchange> {
     let (_, text) = BLOCKS.iter().find(|(name, _)| *name == block).unwrap();
@@ -67,7 +77,8 @@ fn exchanges(block: &str) -> Vec<Exchange> {
 
 /// The blocks one after the other, on one coordinator.
 async fn replay_all(blocks: &[&str]) {
-    let mut stage = Stage::start().await;
+    let with_old_agents = blocks.iter().any(|block| WITH_OLD_AGENTS.contains(block));
+    let mut stage = Stage::start(with_old_agents).await;
     let table = table();
     let mut wrong = Vec::new();
     for exchange in blocks.iter().flat_map(|block| exchanges(block)) {
@@ -123,7 +134,32 @@ async fn administration() {
 
 #[tokio::test]
 async fn jobs() {
-    replay_all(&["submission", "lists", "job"]).await;
+    replay_all(&["submission", "lists", "job", "accounting"]).await;
+}
+
+#[tokio::test]
+async fn life() {
+    replay_all(&["life"]).await;
+}
+
+#[tokio::test]
+async fn desktop() {
+    replay_all(&["desktop"]).await;
+}
+
+#[tokio::test]
+async fn sign_in() {
+    replay_all(&["sign_in"]).await;
+}
+
+#[tokio::test]
+async fn outage() {
+    replay_all(&["outage"]).await;
+}
+
+#[tokio::test]
+async fn the_agent_of_old() {
+    replay_all(&["agent"]).await;
 }
 
 #[tokio::test]
@@ -144,6 +180,13 @@ async fn files() {
 #[tokio::test]
 async fn injection() {
     replay_all(&["injection"]).await;
+}
+
+#[test]
+fn every_recorded_exchange_is_replayed() {
+    let all = BLOCKS.iter().flat_map(|(block, _)| exchanges(block));
+    let numbers: BTreeSet<u32> = all.map(|exchange| exchange.n).collect();
+    assert_eq!(numbers, (1..=415).chain(1001..=1012).collect());
 }
 
 #[test]

@@ -28,8 +28,8 @@ const MAX_EVENTS: usize = 100;
 
 /// A copy of the [`Cluster`] that commands change.
 ///
-/// A refused command leaves no trace. [`Draft::finish`] gives free nodes to waiting jobs and says which
-/// rows to store.
+/// Commands of one moment may follow each other: with [`Draft::attempt`] a refused one leaves no trace.
+/// [`Draft::finish`] gives free nodes to waiting jobs and says which rows to store.
 #[derive(Debug)]
 pub struct Draft<'p> {
     cluster: Cluster,
@@ -40,6 +40,15 @@ pub struct Draft<'p> {
     usage: BTreeMap<UsageKey, Used>,
     /// Something happened after which another job may start.
     schedule: bool,
+    /// What the command that is tried has changed.
+    journal: Option<Journal>,
+}
+
+/// Rows as they were before a command; none: it made them.
+#[derive(Debug, Default)]
+struct Journal {
+    jobs: BTreeMap<JobId, Option<Arc<Job>>>,
+    nodes: BTreeMap<NodeNumber, Option<Arc<Node>>>,
 }
 
 /// The most rounds of planning in one decision: best-effort jobs that had not begun make room at once, and
@@ -58,7 +67,32 @@ impl<'p> Draft<'p> {
             nodes: BTreeSet::new(),
             usage: BTreeMap::new(),
             schedule: false,
+            journal: None,
         }
+    }
+
+    /// Tries a command, and undoes what it did when it is refused.
+    pub fn attempt<T, E>(
+        &mut self,
+        command: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (counters, usage) = (self.cluster.counters, self.cluster.usage.clone());
+        let (rows, schedule) = (self.usage.clone(), self.schedule);
+        self.journal = Some(Journal::default());
+        let outcome = command(self);
+        let journal = self.journal.take().unwrap_or_default();
+        if outcome.is_err() {
+            self.cluster.counters = counters;
+            self.cluster.usage = usage;
+            (self.usage, self.schedule) = (rows, schedule);
+            for (id, before) in journal.jobs {
+                restore(&mut self.cluster.jobs, id, before);
+            }
+            for (number, before) in journal.nodes {
+                restore(&mut self.cluster.nodes, number, before);
+            }
+        }
+        outcome
     }
 
     /// Schedules, and returns the new state with the rows that differ from the old one.
@@ -98,6 +132,9 @@ impl<'p> Draft<'p> {
     /// A job that has not ended, for change.
     fn job_mut(&mut self, id: JobId) -> Option<&mut Job> {
         let job = self.cluster.jobs.get_mut(&id)?;
+        if let Some(journal) = &mut self.journal {
+            journal.jobs.entry(id).or_insert_with(|| Some(job.clone()));
+        }
         self.jobs.insert(id);
         Some(Arc::make_mut(job))
     }
@@ -105,9 +142,37 @@ impl<'p> Draft<'p> {
     /// A node, for change.
     fn node_mut(&mut self, number: NodeNumber) -> Option<&mut Node> {
         let node = self.cluster.nodes.get_mut(&number)?;
+        if let Some(journal) = &mut self.journal {
+            journal.nodes.entry(number).or_insert_with(|| Some(node.clone()));
+        }
         self.nodes.insert(number);
         self.schedule = true;
         Some(Arc::make_mut(node))
+    }
+
+    /// A new job.
+    fn insert_job(&mut self, job: Job) {
+        let id = job.id;
+        self.cluster.jobs.insert(id, Arc::new(job));
+        if let Some(journal) = &mut self.journal {
+            journal.jobs.entry(id).or_insert(None);
+        }
+        self.jobs.insert(id);
+    }
+
+    /// A new node.
+    fn insert_node(&mut self, node: Node) {
+        let number = node.number;
+        self.cluster.nodes.insert(number, Arc::new(node));
+        if let Some(journal) = &mut self.journal {
+            journal.nodes.entry(number).or_insert(None);
+        }
+        self.nodes.insert(number);
+    }
+
+    /// A node as the commands so far have left it.
+    pub fn node(&self, number: NodeNumber) -> Option<&Node> {
+        self.cluster.node(number).map(|node| &**node)
     }
 
     /// Writes an event down.
@@ -140,3 +205,13 @@ impl<'p> Draft<'p> {
         }
     }
 }
+
+fn restore<K: Ord, V>(rows: &mut BTreeMap<K, V>, key: K, before: Option<V>) {
+    match before {
+        Some(row) => drop(rows.insert(key, row)),
+        None => drop(rows.remove(&key)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -115,6 +115,7 @@ impl App {
             roster: roster.clone(),
             clock: clock.clone(),
             policy: policy.clone(),
+            wakes: Arc::default(),
         };
         let ledger = ledger::start(task, cluster, &tasks, stopping.clone());
         let (handle, events) = rendezvous.unzip();

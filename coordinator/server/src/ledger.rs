@@ -1,13 +1,15 @@
 //! The one place where the cluster changes.
 //!
 //! A task takes decisions one after the other: decide on a draft, commit its rows, and only then show the
-//! new cluster to readers. Who waits for an answer may go away at any moment without stopping a
+//! new cluster to readers. What has come in while the disk was busy is decided on one draft and committed
+//! together: a hundred submissions at once cost one plan and one sync. Who waits for an answer may go away at any moment without stopping a
 //! transaction halfway.
 
 use std::sync::Arc;
 
 use coordinator_api::resource::ResourceState;
 use coordinator_core::{Change, Cluster, Draft, Job, NodeNumber, Policy, UnixMillis};
+use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,12 +19,16 @@ use crate::clock::Clock;
 use crate::roster::Roster;
 use crate::store::rows::{Writer, use_token, write_changes, write_enrolled};
 use crate::store::{EnrolRefusal, EnrolRow, NodeRow, StoreError};
+use crate::wakes::Wakes;
 
 /// Decisions that may wait for their turn. Chosen: more than the agents' reports of a big job at once.
 const QUEUE: usize = 4_096;
 
+/// The most decisions that share a transaction. Chosen: who comes first waits for no more than these.
+const BATCH: usize = 256;
+
 /// A decision was not taken, through no fault of who asked: try again.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The rows could not be stored; nothing has changed.
     #[error("the change could not be stored")]
@@ -33,9 +39,7 @@ pub enum LedgerError {
 }
 
 /// Decides, and returns whether the draft stands and what to do once it is stored (or was not).
-type Decision = Box<
-    dyn FnOnce(&mut Draft<'_>) -> (bool, Box<dyn FnOnce(Result<(), LedgerError>) + Send>) + Send,
->;
+type Decision = Box<dyn FnOnce(&mut Draft<'_>) -> (bool, Tell) + Send>;
 
 type EnrolAnswer = Result<Result<NodeNumber, EnrolRefusal>, LedgerError>;
 
@@ -49,6 +53,7 @@ enum Order {
 pub struct Ledger {
     orders: mpsc::Sender<Order>,
     current: watch::Receiver<Arc<Cluster>>,
+    wakes: Arc<Wakes>,
 }
 
 impl Ledger {
@@ -60,6 +65,11 @@ impl Ledger {
     /// Wakes up when the state changes.
     pub fn watch(&self) -> watch::Receiver<Arc<Cluster>> {
         self.current.clone()
+    }
+
+    /// Wakes agents that wait for orders.
+    pub(crate) fn wakes(&self) -> &Wakes {
+        &self.wakes
     }
 
     /// Takes a decision: commits what `decision` did to the draft, unless it refuses.
@@ -75,7 +85,7 @@ impl Ledger {
     {
         let (reply, answer) = oneshot::channel();
         let decision: Decision = Box::new(move |draft| {
-            let outcome = decision(draft);
+            let outcome = draft.attempt(decision);
             let stands = outcome.is_ok();
             let tell = move |stored: Result<(), LedgerError>| {
                 let _gone = reply.send(stored.map(|()| outcome));
@@ -125,8 +135,9 @@ pub(crate) fn start(
 ) -> Ledger {
     let (orders, inbox) = mpsc::channel(QUEUE);
     let (shown, current) = watch::channel(Arc::new(cluster));
+    let wakes = task.wakes.clone();
     tasks.spawn(task.run(inbox, shown, stopping));
-    Ledger { orders, current }
+    Ledger { orders, current, wakes }
 }
 
 /// What the ledger's task works with.
@@ -135,9 +146,21 @@ pub(crate) struct Task {
     pub(crate) roster: Arc<Roster>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) policy: Policy,
+    pub(crate) wakes: Arc<Wakes>,
 }
 
 type Shown = watch::Sender<Arc<Cluster>>;
+
+/// Tells who waits for it whether a decision is stored.
+type Tell = Box<dyn FnOnce(Result<(), LedgerError>) + Send>;
+
+/// What one transaction comes to.
+struct Taken {
+    answers: Vec<Tell>,
+    joined: Vec<NodeRow>,
+    /// A decision was taken, even if no row says so.
+    stands: bool,
+}
 
 impl Task {
     async fn run(
@@ -146,85 +169,127 @@ impl Task {
         shown: Shown,
         stopping: CancellationToken,
     ) {
+        let mut orders = Vec::with_capacity(BATCH);
         loop {
-            let order = tokio::select! {
-                order = inbox.recv() => order,
+            let count = tokio::select! {
+                count = inbox.recv_many(&mut orders, BATCH) => count,
                 () = stopping.cancelled(), if !inbox.is_closed() => {
                     inbox.close();
                     continue;
                 }
             };
-            match order {
-                None => break,
-                Some(Order::Decide(decision)) => self.decide(&shown, decision).await,
-                Some(Order::Enrol { asked, cores, answer }) => {
-                    let outcome = self.enrol(&shown, asked, cores).await;
-                    let _gone = answer.send(outcome.map_err(report_store_error));
-                }
+            if count == 0 {
+                break;
             }
+            self.take(&shown, std::mem::take(&mut orders)).await;
         }
         if let Err(error) = self.writer.close().await {
             tracing::warn!(error = %Causes(&error), "database not closed cleanly");
         }
     }
 
-    async fn decide(&mut self, shown: &Shown, decision: Decision) {
+    /// Takes what has come in meanwhile: one decision after the other, one plan, one transaction.
+    async fn take(&mut self, shown: &Shown, orders: Vec<Order>) {
         let old = shown.borrow().clone();
-        let mut draft = Draft::new(&old, self.clock.now(), &self.policy);
-        let (stands, tell) = decision(&mut draft);
-        if !stands {
-            return tell(Ok(()));
-        }
-        let (cluster, changes) = draft.finish(&old);
-        match self.writer.commit(&changes).await {
-            Ok(()) => {
+        let mut taken = Taken { answers: Vec::new(), joined: Vec::new(), stands: false };
+        let outcome = match self.store(&old, orders, &mut taken).await {
+            Ok((cluster, changes)) => {
                 log_changes(&old, &changes);
-                shown.send_replace(Arc::new(cluster));
-                tell(Ok(()));
+                taken.joined.into_iter().for_each(|row| self.roster.insert(row));
+                if taken.stands {
+                    shown.send_replace(Arc::new(cluster));
+                    self.wakes.wake(&changes);
+                }
+                Ok(())
             }
-            Err(error) => tell(Err(report_store_error(error))),
-        }
+            Err(error) => Err(report_store_error(error)),
+        };
+        taken.answers.into_iter().for_each(|tell| tell(outcome.clone()));
     }
 
-    async fn enrol(
+    async fn store(
         &mut self,
-        shown: &Shown,
-        asked: EnrolRow,
-        cores: u16,
-    ) -> Result<Result<NodeNumber, EnrolRefusal>, StoreError> {
-        let now: UnixMillis = self.clock.now();
-        let old = shown.borrow().clone();
+        old: &Cluster,
+        orders: Vec<Order>,
+        taken: &mut Taken,
+    ) -> Result<(Cluster, Vec<Change>), StoreError> {
+        let now = self.clock.now();
+        let mut draft = Draft::new(old, now, &self.policy);
+        if !orders.iter().any(|order| matches!(order, Order::Enrol { .. })) {
+            decide_all(orders, &mut draft, None, taken, now).await?;
+            let (cluster, changes) = draft.finish(old);
+            self.writer.commit(&changes).await?;
+            return Ok((cluster, changes));
+        }
+        // Whether a join token is good is asked in the transaction that uses it up.
         let mut transaction = self.writer.begin().await?;
-        let known = match use_token(&mut transaction, &asked, now).await? {
-            Ok(known) => known,
-            Err(refusal) => {
-                transaction.rollback().await?;
-                self.writer.settle();
-                return Ok(Err(refusal));
-            }
-        };
-        let mut draft = Draft::new(&old, now, &self.policy);
-        let number = match known {
-            Some(known) => known.number,
-            None => draft.enrol(cores, asked.memory_mib),
-        };
-        if known.is_some_and(|known| known.was_revoked) {
-            // It is there: a node's row is never taken away.
-            let _let_in = draft.set_node_state(number, ResourceState::Alive);
-        }
-        let (cluster, changes) = draft.finish(&old);
-        if let Some(node) = cluster.node(number) {
-            write_enrolled(&mut transaction, &asked, node, now).await?;
-        }
+        decide_all(orders, &mut draft, Some(&mut transaction), taken, now).await?;
+        let (cluster, changes) = draft.finish(old);
         write_changes(&mut transaction, &changes).await?;
         transaction.commit().await?;
         self.writer.settle();
-        let row = NodeRow { number, key: asked.key, credential: asked.credential };
-        self.roster.insert(row);
-        shown.send_replace(Arc::new(cluster));
-        tracing::info!(node = %number, cores, software = asked.software, "node enrolled");
-        Ok(Ok(number))
+        Ok((cluster, changes))
     }
+}
+
+/// Takes the decisions; machines join over the connection.
+async fn decide_all(
+    orders: Vec<Order>,
+    draft: &mut Draft<'_>,
+    mut connection: Option<&mut SqliteConnection>,
+    taken: &mut Taken,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    for order in orders {
+        match (order, connection.as_deref_mut()) {
+            (Order::Decide(decision), _) => {
+                let (stands, tell) = decision(draft);
+                taken.stands |= stands;
+                taken.answers.push(tell);
+            }
+            (Order::Enrol { asked, cores, answer }, Some(connection)) => {
+                let outcome = enrol(connection, draft, &asked, cores, now).await?;
+                if let Ok(number) = outcome {
+                    let (key, credential) = (asked.key, asked.credential);
+                    taken.joined.push(NodeRow { number, key, credential });
+                    taken.stands = true;
+                }
+                taken.answers.push(Box::new(move |stored| {
+                    let _gone = answer.send(stored.map(|()| outcome));
+                }));
+            }
+            // Not reached: who asks for one brings the connection along. Its answer is that nothing was done.
+            (Order::Enrol { .. }, None) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Uses a join token up: a new node, or the one that its key already is.
+async fn enrol(
+    connection: &mut SqliteConnection,
+    draft: &mut Draft<'_>,
+    asked: &EnrolRow,
+    cores: u16,
+    now: UnixMillis,
+) -> Result<Result<NodeNumber, EnrolRefusal>, StoreError> {
+    let known = match use_token(connection, asked, now).await? {
+        Ok(known) => known,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let number = match known {
+        Some(known) => known.number,
+        None => draft.enrol(cores, asked.memory_mib),
+    };
+    if known.is_some_and(|known| known.was_revoked) {
+        // It is there: a node's row is never taken away.
+        let _let_in = draft.set_node_state(number, ResourceState::Alive);
+    }
+    if let Some(node) = draft.node(number) {
+        write_enrolled(connection, asked, node, now).await?;
+    }
+    tracing::info!(node = %number, cores, software = asked.software, "node enrolled");
+    Ok(Ok(number))
 }
 
 fn report_store_error(error: StoreError) -> LedgerError {

@@ -30,3 +30,4 @@ pub mod serve;
 pub mod stage;
 pub mod store;
 mod ticker;
+mod wakes;

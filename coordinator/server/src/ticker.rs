@@ -11,7 +11,8 @@ use crate::networks;
 /// The longest sleep between two looks. Chosen: liveness reaches the cluster at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
-/// The shortest time between two looks, so that deadlines close together are fired together.
+/// The shortest time between two looks, so that deadlines close together are fired together, and a look at
+/// all nodes does not follow each change.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
 
 /// Wait after a deadline that could not be stored: a full disk does not empty in a moment.
@@ -39,7 +40,10 @@ async fn run(app: &App, policy: Policy) {
         tokio::select! {
             () = app.clock.sleep_until(next) => {}
             changed = changes.changed() => match changed {
-                Ok(()) => continue,
+                Ok(()) => {
+                    tokio::time::sleep(SHORTEST_SLEEP).await;
+                    continue;
+                }
                 Err(_) => return,
             },
         }

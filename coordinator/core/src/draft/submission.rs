@@ -1,7 +1,6 @@
 //! What users and new nodes ask for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use coordinator_api::job::JobState;
 use coordinator_api::resource::ResourceState;
@@ -94,8 +93,7 @@ impl Draft<'_> {
             silent_since: None,
             last_seen: self.now,
         };
-        self.cluster.nodes.insert(number, Arc::new(node));
-        self.nodes.insert(number);
+        self.insert_node(node);
         self.schedule = true;
         number
     }
@@ -206,8 +204,7 @@ impl Draft<'_> {
             launch: None,
             events: Vec::new(),
         };
-        self.cluster.jobs.insert(id, Arc::new(job));
-        self.jobs.insert(id);
+        self.insert_job(job);
         Ok(id)
     }
 

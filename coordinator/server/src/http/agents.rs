@@ -1,6 +1,7 @@
 //! What agents ask and say.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -31,8 +32,12 @@ const MAX_CORES: u16 = 4_096;
 /// The longest program name that is kept, bytes.
 const MAX_SOFTWARE: usize = 200;
 
+/// The longest that a poll may wait for orders, seconds. Chosen: less than the time limit of a request.
+const MAX_WAIT_S: usize = 25;
+
 /// `GET /resources/nodes/NAME/jobs?state=`: the poll. Its jobs in that state; `toLaunch` and `toKill` are
-/// the node's orders. Answered from memory; with the node's own credential it renews its liveness.
+/// the node's orders. Answered from memory; with the node's own credential it renews its liveness, and
+/// `wait=SECONDS` holds the answer back until there is an order.
 pub(super) async fn jobs_of_node(
     State(app): State<App>,
     identity: Identity,
@@ -43,7 +48,10 @@ pub(super) async fn jobs_of_node(
     let jobs = match NodeNumber::from_str(&name) {
         Ok(node) => {
             compat::heard(&app, &identity, node).await?;
-            orders(&app, node, asked.parameter("state"))
+            let wait = asked.number("wait")?.unwrap_or_default().min(MAX_WAIT_S);
+            let may_wait = identity == Identity::Node(node);
+            let wait = Duration::from_secs(if may_wait { wait as u64 } else { 0 });
+            orders_within(&app, node, asked.parameter("state"), wait).await
         }
         Err(_) => Vec::new(),
     };
@@ -54,6 +62,36 @@ pub(super) async fn jobs_of_node(
         api_timestamp: now.seconds(),
     };
     Ok(asked.whole(jobs.into_iter().map(item).collect(), now))
+}
+
+async fn orders_within(
+    app: &App,
+    node: NodeNumber,
+    state: Option<&str>,
+    wait: Duration,
+) -> Vec<(JobId, u32)> {
+    let found = orders(app, node, state);
+    if !found.is_empty() || wait.is_zero() {
+        return found;
+    }
+    let over = tokio::time::sleep(wait);
+    tokio::pin!(over);
+    let bell = app.ledger.wakes().of(node);
+    loop {
+        let rung = bell.notified();
+        tokio::pin!(rung);
+        // From here on nothing is missed; what came before is looked for.
+        rung.as_mut().enable();
+        let found = orders(app, node, state);
+        if !found.is_empty() {
+            return found;
+        }
+        tokio::select! {
+            () = rung => {}
+            () = &mut over => return Vec::new(),
+            () = app.stopping.cancelled() => return Vec::new(),
+        }
+    }
 }
 
 fn orders(app: &App, node: NodeNumber, state: Option<&str>) -> Vec<(JobId, u32)> {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::site::Site;
+use crate::site::{Agent, Site};
 
 async fn why(site: &Site, id: u64) -> Value {
     site.get(&format!("/jobs/{id}/why.json")).await
@@ -68,4 +68,35 @@ async fn resources_are_chosen_by_their_properties() {
     assert_eq!(site.try_submit(json!({ "command": "true", "resource": both })).await.0, 201);
     let moldable = site.job(2).await;
     assert_eq!((&moldable["state"], &moldable["walltime"]), (&json!("toLaunch"), &json!(7_200)));
+}
+
+/// A poll that waits, once it has come in.
+async fn waiting_poll(site: &Site, agent: &Agent, state: &str) -> tokio::task::JoinHandle<Value> {
+    let path = format!("/resources/nodes/{}/jobs.json?state={state}&wait=25", agent.name);
+    site.server.app.roster.take_heard();
+    let request = site.request(Method::GET, &path, Some(&agent.credential)).send();
+    let poll = tokio::spawn(async move { request.await.unwrap().json().await.unwrap() });
+    let node = Site::number(agent);
+    while !site.server.app.roster.take_heard().iter().any(|(heard, _)| *heard == node) {
+        tokio::task::yield_now().await;
+    }
+    poll
+}
+
+#[tokio::test]
+async fn a_poll_that_waits_is_answered_when_there_is_an_order() {
+    let (site, agents) = Site::with_agents(2).await;
+    let poll = waiting_poll(&site, &agents[0], "toLaunch").await;
+    let job = site.submit(1, &[]).await;
+    let body = poll.await.unwrap();
+    assert_eq!(body["items"][0]["id"], job, "{body}");
+    site.acknowledge(&agents[0], job, 1).await;
+    let poll = waiting_poll(&site, &agents[0], "toKill").await;
+    site.send(Method::DELETE, &format!("/jobs/{job}"), Some(&site.alice), None).await;
+    let body = poll.await.unwrap();
+    assert_eq!(body["items"][0]["id"], job, "{body}");
+    // Nobody waits for another one's orders.
+    let path = format!("/resources/nodes/{}/jobs.json?state=toLaunch&wait=25", agents[1].name);
+    let body = site.get(&path).await;
+    assert_eq!(body["total"], 0);
 }

@@ -122,6 +122,7 @@ impl Session {
     /// Sends a packet of the job, or holds it until there are keys and a path.
     pub(crate) fn send(&mut self, now: Duration, inner: Inner, wants: &mut Wants) {
         self.reports.sent(now, wants);
+        self.look_at_keys(now);
         if let Some(selected) = self.selected.filter(|_| self.keyed) {
             return self.seal(now, selected, inner, wants);
         }
@@ -134,6 +135,7 @@ impl Session {
 
     /// Seals a probe and sends it on that path alone.
     pub(crate) fn probe(&mut self, now: Duration, via: Path, bytes: Vec<u8>, wants: &mut Wants) {
+        self.look_at_keys(now);
         if self.keyed {
             let selected = Selected { primary: via, also: None };
             self.seal(now, selected, Inner::Probe(bytes), wants);
@@ -150,7 +152,7 @@ impl Session {
     /// Uses another path from now on.
     pub(crate) fn select(&mut self, now: Duration, selected: Selected, wants: &mut Wants) {
         self.selected = Some(selected);
-        self.release(now, wants);
+        self.release(now, None, wants);
     }
 
     /// Opens a message.
@@ -180,7 +182,7 @@ impl Session {
         let keys = match message {
             Message::Response { receiver, .. } | Message::Transport { receiver, .. } => *receiver,
             Message::Initiation { .. } | Message::Cookie { .. } => {
-                self.refresh(now, wants);
+                self.refresh(now, Some(via), wants);
                 return inner;
             }
         };
@@ -188,7 +190,7 @@ impl Session {
         self.kept_back = false;
         self.reports.authenticated(now, via, keys, data, wants);
         if !self.keyed || matches!(message, Message::Response { .. }) {
-            self.refresh(now, wants);
+            self.refresh(now, Some(via), wants);
         }
         inner
     }
@@ -207,10 +209,7 @@ impl Session {
             }
             Tick::Nothing => {}
         }
-        self.keyed = self.tunnel.has_keys(now);
-        if self.keyed {
-            self.waits_since = None;
-        }
+        self.look_at_keys(now);
         if self.begins_at().is_some_and(|at| at <= now)
             && let Some(selected) = self.way()
             && let Some(message) = self.tunnel.initiate(now, false)
@@ -270,16 +269,27 @@ impl Session {
         }
     }
 
-    fn refresh(&mut self, now: Duration, wants: &mut Wants) {
+    fn refresh(&mut self, now: Duration, via: Option<Path>, wants: &mut Wants) {
+        self.look_at_keys(now);
+        self.release(now, via, wants);
+    }
+
+    /// The driver does so ten times a second; here nothing happens between two events.
+    fn look_at_keys(&mut self, now: Duration) {
         self.keyed = self.tunnel.has_keys(now);
         if self.keyed {
             self.waits_since = None;
         }
-        self.release(now, wants);
     }
 
-    fn release(&mut self, now: Duration, wants: &mut Wants) {
-        let Some(selected) = self.selected.filter(|_| self.keyed) else { return };
+    /// As overlay/driver: through the relay that the keys came by.
+    fn release(&mut self, now: Duration, keys_via: Option<Path>, wants: &mut Wants) {
+        let Some(mut selected) = self.selected.filter(|_| self.keyed) else { return };
+        if let (Path::Relayed { .. }, Some(via @ Path::Relayed { .. })) =
+            (selected.primary, keys_via)
+        {
+            selected.primary = via;
+        }
         self.held_since = None;
         for inner in mem::take(&mut self.held) {
             self.seal(now, selected, inner, wants);

@@ -18,6 +18,8 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) own: &'a OwnCandidates,
     pub(crate) budget: &'a mut PunchBudget,
+    /// This node's home relay, while it holds this node's channels.
+    pub(crate) home: Option<SocketAddr>,
     /// Between pings on a direct path without data.
     pub(crate) keepalive: Duration,
     /// The volunteer allows to look for paths by chance.

@@ -179,6 +179,12 @@ impl Homes {
         (requests, is_new.then_some(measured))
     }
 
+    /// Where the home relay is that the coordinator was told.
+    pub(crate) fn home(&self) -> Option<SocketAddr> {
+        let home = self.told.first()?;
+        self.sites.iter().find(|site| site.relay == *home).map(|site| site.at)
+    }
+
     /// The relays that answered in the last round with their shortest round trips, in the order of that: the first is home.
     pub(crate) fn measured(&self) -> Vec<(SocketAddr, Duration)> {
         let site = |id: &NodeId| self.sites.iter().find(|site| site.relay == *id);

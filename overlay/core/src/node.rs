@@ -85,6 +85,8 @@ pub struct Node {
     nat: NatProbe,
     budget: PunchBudget,
     homes: Homes,
+    /// The home relay, while it holds this node's channels.
+    kept_home: Option<SocketAddr>,
     keepers: BTreeMap<SocketAddr, Keeper>,
     keeper_rng: ChaCha8Rng,
     keepalive: Duration,
@@ -134,6 +136,7 @@ impl Node {
             nat: NatProbe::new(ChaCha8Rng::seed_from_u64(config.seed)),
             budget: PunchBudget::default(),
             homes: Homes::new(config.seed),
+            kept_home: None,
             keepers: BTreeMap::new(),
             keeper_rng: keeper_stream(config.seed),
             keepalive: KEEPALIVE,
@@ -336,6 +339,7 @@ impl Node {
             self.outputs.push(Output::Transmit { to, bytes: frame.encode() });
         }
         self.outputs.extend(order.map(Output::RelaysMeasured));
+        self.look_at_home();
     }
 }
 

@@ -6,6 +6,7 @@ mod hints;
 mod liveness;
 mod probing;
 mod report;
+mod sleep;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -44,6 +45,10 @@ pub(crate) struct Peer {
     sessions: BTreeMap<MeshId, Session>,
     hints: Hints,
     chance: Chance,
+    /// When the pair last had a reason to be awake.
+    stirred: Option<Instant>,
+    /// It slept, and the peer has not been heard since.
+    waking: bool,
 }
 
 /// How a session begins.
@@ -68,6 +73,8 @@ impl Peer {
             sessions: BTreeMap::new(),
             hints: Hints::default(),
             chance: Chance::default(),
+            stirred: None,
+            waking: false,
         }
     }
 
@@ -89,6 +96,9 @@ impl Peer {
         let changed = self.search.on_candidates(ctx.now, candidates, ctx.own, &mut self.rng);
         if changed && self.relays.best().is_none() {
             self.on_path_available(ctx.now);
+        }
+        if self.is_asleep() {
+            return;
         }
         // A peer that announces itself may have moved, or may have started again without keys.
         if let Some(selected) = &mut self.selected {
@@ -134,6 +144,9 @@ impl Peer {
     /// This node's own addresses have changed: everything that depends on them is asked anew.
     pub(crate) fn on_local_change(&mut self, ctx: &mut Context<'_>) {
         self.restart_relays(ctx, None);
+        if self.is_asleep() {
+            return;
+        }
         if let Some(selected) = &mut self.selected {
             selected.question_now();
         }
@@ -156,6 +169,7 @@ impl Peer {
         member: &Member,
     ) {
         let Joining { mesh, joined_at, lazy } = joining;
+        self.wake(ctx);
         let initiator = own < self.id;
         let session =
             Session::new(ctx.now, joined_at, initiator, member.wireguard_key, member.index, lazy);
@@ -211,6 +225,7 @@ impl Peer {
                 if self.relays.is_bound(via) { via } else { self.relays.best().unwrap_or(via) };
             self.select(ctx, path);
         }
+        self.wake_heard(ctx, via);
         self.search.start(ctx.now, ctx.own, &mut self.rng);
         self.on_heard(ctx, via, data);
         true
@@ -218,8 +233,13 @@ impl Peer {
 
     /// The job sent packets in that session. Whether the session is known.
     pub(crate) fn on_sent(&mut self, ctx: &mut Context<'_>, mesh: MeshId) -> bool {
-        let Some(session) = self.sessions.get_mut(&mesh) else { return false };
-        session.on_sent(ctx.now);
+        if !self.sessions.contains_key(&mesh) {
+            return false;
+        }
+        self.wake(ctx);
+        if let Some(session) = self.sessions.get_mut(&mesh) {
+            session.on_sent(ctx.now);
+        }
         if let Some(selected) = &mut self.selected {
             selected.on_sent(ctx.now);
             self.search.wake(ctx.now, ctx.own, &mut self.rng);
@@ -236,12 +256,13 @@ impl Peer {
             earlier(selected.and_then(|selected| selected.next_timer(&around)), self.rest_timer());
         let sessions = self.sessions.values().filter_map(Session::next_timer).min();
         let search = earlier(self.search.next_timer(), self.hints.next_timer());
-        let search = earlier(search, self.chance.next_timer());
+        let search = earlier(earlier(search, self.chance.next_timer()), self.sleep_timer(ctx));
         earlier(earlier(relays, selected), earlier(sessions, search))
     }
 
     /// Does what is due. Afterwards no timer is due any more.
     pub(crate) fn fire_due_timers(&mut self, ctx: &mut Context<'_>) {
+        self.fire_sleep(ctx);
         // The selected path goes first: its silence may call for the relay and for new keys.
         self.fire_selected(ctx);
         let (is_wanted, in_use) = self.relays_in_use(ctx.now);

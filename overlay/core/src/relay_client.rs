@@ -9,6 +9,8 @@
 //! A refresh is the same exchange as the first binding, so a relay that has restarted and forgotten
 //! everything is bound again by the next one; [`RelayChannel::refresh_now`] makes it come at once.
 //! Where the relay takes one keepalive for all channels (`keeper`), a bound channel sends nothing.
+//!
+//! A channel may *sleep*: nothing holds it, and it binds when it is woken.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -55,11 +57,15 @@ pub(crate) struct RelayChannel {
     bound: bool,
     /// One keepalive holds all channels at that relay.
     kept: bool,
+    /// Nothing holds it.
+    asleep: bool,
 }
 
 impl RelayChannel {
     pub(crate) fn new(now: Instant, relay: SocketAddr, ticket: Ticket) -> Self {
-        Self { relay, ticket, nonce: [0; 8], attempt: 0, due: Some(now), bound: false, kept: false }
+        let due = Some(now);
+        let (bound, kept, asleep) = (false, false, false);
+        Self { relay, ticket, nonce: [0; 8], attempt: 0, due, bound, kept, asleep }
     }
 
     /// A newer ticket. Whether it is for the same channel, which then stays bound.
@@ -74,7 +80,7 @@ impl RelayChannel {
         if same {
             let is_newer = self.ticket.expires_unix != ticket.expires_unix;
             self.ticket = ticket;
-            if is_newer && self.due.is_none() {
+            if is_newer && self.due.is_none() && !self.asleep {
                 let spread = Duration::from_secs(rng.random_range(0..RENEW_WITHIN_S));
                 self.due = Some(now + spread);
             }
@@ -88,6 +94,9 @@ impl RelayChannel {
 
     /// Whether one keepalive holds all channels at that relay from now on.
     pub(crate) fn set_kept(&mut self, now: Instant, kept: bool) {
+        if self.asleep {
+            return;
+        }
         if kept && !self.kept && self.bound && self.attempt == 0 {
             self.due = None;
         }
@@ -108,7 +117,7 @@ impl RelayChannel {
 
     /// The binding may be gone: do not wait for the next refresh.
     pub(crate) fn refresh_now(&mut self, now: Instant) {
-        if self.attempt == 0 {
+        if self.attempt == 0 && !self.asleep {
             self.due = Some(now);
         }
     }
@@ -116,7 +125,26 @@ impl RelayChannel {
     /// The network has changed: whatever is running begins anew.
     pub(crate) fn restart(&mut self, now: Instant) {
         self.attempt = 0;
-        self.due = Some(now);
+        self.due = (!self.asleep).then_some(now);
+    }
+
+    /// Lets the binding lapse.
+    pub(crate) fn sleep(&mut self) {
+        (self.attempt, self.due) = (0, None);
+        (self.bound, self.kept, self.asleep) = (false, false, true);
+    }
+
+    /// Whether it slept. It binds at once.
+    pub(crate) fn wake(&mut self, now: Instant) -> bool {
+        let slept = std::mem::take(&mut self.asleep);
+        if slept {
+            self.restart(now);
+        }
+        slept
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep
     }
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {

@@ -274,6 +274,33 @@ impl Relays {
         forgotten
     }
 
+    /// Lets the channels lapse at all relays but that one. How far the peer is through each says nothing any more:
+    /// it does the same.
+    pub(crate) fn sleep_besides(&mut self, home: SocketAddr) {
+        for way in &mut self.0 {
+            way.rtt = None;
+            if way.channel.relay() != home {
+                way.channel.sleep();
+            }
+        }
+    }
+
+    /// Whether there are channels that are held at other relays than that one, which holds one, too.
+    pub(crate) fn is_held_besides(&self, home: SocketAddr) -> bool {
+        let elsewhere = |way: &Way| way.channel.relay() != home && !way.channel.is_asleep();
+        self.bound_at(home) > 0 && self.0.iter().any(elsewhere)
+    }
+
+    /// Whether any channel sleeps.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.0.iter().any(|way| way.channel.is_asleep())
+    }
+
+    /// Whether any channel slept. All are bound again.
+    pub(crate) fn wake(&mut self, now: Instant) -> bool {
+        self.0.iter_mut().fold(false, |any, way| way.channel.wake(now) | any)
+    }
+
     /// The relays that are to be measured now, apart from the path in use, and with full size that one.
     /// `is_wanted`: the pair is relayed and not idle.
     pub(crate) fn fire_due_timers(

@@ -133,6 +133,14 @@ impl Session {
         }
     }
 
+    /// The peer slept: its keys are void, whoever started last time.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        if self.due.is_none() && self.is_established() {
+            self.added_at = now;
+            self.due = Some(now);
+        }
+    }
+
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         self.due
     }

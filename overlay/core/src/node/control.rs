@@ -116,6 +116,15 @@ impl Node {
         true
     }
 
+    /// Whether the home relay is still the same one, and still holds this node's channels.
+    pub(super) fn look_at_home(&mut self) {
+        let is_kept = |relay: &SocketAddr| self.keepers.get(relay).is_some_and(Keeper::is_keeping);
+        let home = self.homes.home().filter(is_kept);
+        if std::mem::replace(&mut self.kept_home, home) != home {
+            self.with_all_peers(|peer, ctx| peer.on_home(ctx));
+        }
+    }
+
     pub(super) fn fire_keepers(&mut self) {
         let due: Vec<_> = self
             .keepers

@@ -68,6 +68,7 @@ impl Node {
             now: self.now,
             own: &self.own,
             budget: &mut self.budget,
+            home: self.kept_home,
             keepalive: self.keepalive,
             may_chance: self.may_chance,
             outer: &self.outer,

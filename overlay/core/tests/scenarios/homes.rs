@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use netsim_sim::{Link, NatProfile, PUBLIC};
+use netsim_sim::{Link, NatProfile, OneWay, PUBLIC};
 use netsim_virtual::{LINK, Spite, World};
 use overlay_core::{MeshId, NodeId, Path};
 
@@ -221,5 +221,68 @@ fn relay_that_replays_or_returns_packets_cuts_no_pair_and_delivers_none_twice() 
         assert!(silence <= limit && is_whole, "{bad:?}: {silence}");
         let packets = world.net.counters().sent - sent;
         assert!(packets <= 1200 * 10, "{bad:?}: {packets} packets for 1,200 of data");
+    }
+}
+
+/// Two continents with a relay each, and a relayed pair with a node on each.
+fn apart(seed: u64) -> (World, Vec<NodeId>) {
+    let mut world = world(seed);
+    let near = Link { delay: Duration::from_millis(1), loss: 0.0 };
+    let continents = [world.net.add_region(), world.net.add_region()];
+    let sea = OneWay { delay: Duration::from_millis(40), ..OneWay::default() };
+    world.net.set_way(continents[0], continents[1], sea);
+    world.net.set_way(continents[1], continents[0], sea);
+    let relays = continents.map(|continent| {
+        let host = world.net.add_host(PUBLIC, near);
+        world.net.set_host_region(host, continent);
+        world.add_relay_at(host)
+    });
+    for continent in continents {
+        let (nat, inside) = world.net.add_nat(PUBLIC, NatProfile::SYMMETRIC, near);
+        world.net.set_router_region(nat, continent);
+        let host = world.net.add_host(inside, near);
+        world.net.set_host_region(host, continent);
+        world.add_node_at(host);
+    }
+    world.run_for(Duration::from_secs(3));
+    world.join(MESH);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!([0, 1].map(|node| world.nodes[node].nearest[0]), relays);
+    (world, relays.to_vec())
+}
+
+#[test]
+fn pair_that_slept_is_held_by_one_relay_for_each_node_and_wakes_within_a_second() {
+    for seed in 0..20 {
+        let (mut world, _) = apart(seed);
+        assert!(longest_silence(&mut world, 0, 5).1);
+        for (number, from) in [(5000, 0), (5001, 1), (5002, 1)] {
+            world.run_for(Duration::from_secs(600));
+            let held = [0, 1].map(|node| world.nodes[node].node.snapshot().relays.len());
+            assert_eq!(held, [1, 1], "seed {seed}, {number}");
+            world.send_data(MESH, from, 1 - from, number);
+            world.run_for(Duration::from_secs(1));
+            let received = &world.nodes[1 - from].received[&world.key(MESH, from)];
+            assert!(received.contains(&number), "seed {seed}, {number}");
+            world.run_for(Duration::from_secs(1));
+            let (silence, is_whole) = longest_silence(&mut world, number * 1000, 5);
+            assert_eq!((silence, is_whole), (0, true), "seed {seed}, {number}");
+        }
+    }
+}
+
+#[test]
+fn pair_that_sleeps_outlives_the_home_relay_of_either() {
+    for seed in 0..20 {
+        for (dead, from) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let (mut world, relays) = apart(seed);
+            world.run_for(Duration::from_secs(600));
+            world.switch_relay(relays[dead], false);
+            world.run_for(Duration::from_secs(60));
+            world.send_data(MESH, from, 1 - from, 7);
+            world.run_for(Duration::from_secs(1));
+            let received = &world.nodes[1 - from].received[&world.key(MESH, from)];
+            assert!(received.contains(&7), "seed {seed}, dead {dead}, from {from}");
+        }
     }
 }

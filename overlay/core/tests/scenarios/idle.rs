@@ -80,6 +80,18 @@ fn message_after_an_hour_of_silence_arrives_within_a_second_and_the_next_go_dire
     }
 }
 
+/// WireGuard's keys end after three minutes, those that were asked for meanwhile a little later.
+#[test]
+fn message_arrives_whatever_the_age_of_the_keys() {
+    let (mut world, mesh) = with_mesh(8, &[HOME, HOME], LINK);
+    for (number, silence) in (0..).zip([100, 150, 200, 250, 310, 400, 500, 700]) {
+        world.run_for(Duration::from_secs(silence));
+        let took = message(&mut world, mesh, 0, 1, number);
+        let is_soon = took.is_some_and(|took| took <= Duration::from_secs(1));
+        assert!(is_soon, "{took:?} after {silence} s");
+    }
+}
+
 #[test]
 fn pair_that_speaks_once_a_minute_never_loses_a_message() {
     let (mut world, mesh) = with_mesh(6, &[HOME, HOME], LINK);

@@ -252,7 +252,7 @@ impl Session {
     /// Uses another path from now on.
     pub(super) fn select(&mut self, net: &mut Net, selected: Selected) {
         self.selected = Some(selected);
-        self.release(net);
+        self.release(net, None);
     }
 
     /// Opens a WireGuard packet into `plain`, which is at least as long and at least 256 bytes.
@@ -308,7 +308,7 @@ impl Session {
         }
         if !self.keyed || kind != TRANSPORT {
             self.refresh_keys();
-            self.release(net);
+            self.release(net, Some(via));
         }
         opened
     }
@@ -405,9 +405,15 @@ impl Session {
         self.held_since.get_or_insert(now);
     }
 
-    /// Sends what was held, once there are keys and a path.
-    fn release(&mut self, net: &mut Net) {
-        let Some(selected) = self.selected.filter(|_| self.keyed) else { return };
+    /// Sends what was held, once there are keys and a path: through the relay that the keys came by, if they did, since
+    /// the peer need not be bound to another one.
+    fn release(&mut self, net: &mut Net, keys_via: Option<Path>) {
+        let Some(mut selected) = self.selected.filter(|_| self.keyed) else { return };
+        if let (Path::Relayed { .. }, Some(via @ Path::Relayed { .. })) =
+            (selected.primary, keys_via)
+        {
+            selected.primary = via;
+        }
         self.held_since = None;
         for packet in mem::take(&mut self.held) {
             let selected = self.wide_enough(selected, packet.len());

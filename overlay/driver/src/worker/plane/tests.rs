@@ -7,6 +7,7 @@ use std::time::Duration;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::PublicKey;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use overlay_core::wire::relay;
 use quinn_udp::{EcnCodepoint, RecvMeta};
 use std::os::fd::AsFd;
 use tokio::sync::mpsc;
@@ -204,6 +205,37 @@ fn packets_that_wait_for_keys_are_delivered_once_they_exist() {
     assert_eq!(payload(&b.job_receives()[0]), b"early");
 }
 
+/// The peer slept, and holds a channel at its own home relay only.
+#[test]
+fn packets_that_wait_for_keys_leave_through_the_relay_that_the_keys_came_by() {
+    let (mut a, mut b, relay, other) = (side(INDEX[0]), side(INDEX[1]), Sink::new(), Sink::new());
+    a.meet(&b);
+    b.meet(&a);
+    a.plane.use_path(b.node, other.channel(), None);
+    a.job_sends(&plain_frame(&packet((v4(0), v4(1)), UDP, 0, 0, b"early")));
+    a.plane.initiate(a.key_of(&b), vec![relay.channel()]);
+    for side in [&mut a, &mut b] {
+        side.plane.shake_hands();
+        side.plane.net.flush();
+    }
+    for receiver in [&mut b, &mut a] {
+        let frame = relay.receive();
+        let (_, message) = relay::parse(&frame).unwrap();
+        receiver.plane.on_wireguard(Instant::now(), relay.channel(), None, message);
+        receiver.plane.shake_hands();
+        receiver.plane.net.flush();
+    }
+    for _ in 0..2 {
+        let frame = relay.receive();
+        let (_, message) = relay::parse(&frame).unwrap();
+        b.plane.on_wireguard(Instant::now(), relay.channel(), None, message);
+        b.plane.flush_devices();
+    }
+    assert_eq!(payload(&b.job_receives()[0]), b"early");
+    other.0.set_nonblocking(true).unwrap();
+    assert!(other.0.recv(&mut [0; 64]).is_err(), "nobody is bound there");
+}
+
 #[test]
 fn copies_of_an_initiation_get_the_same_answer() {
     let (mut a, mut b) = (side(INDEX[0]), side(INDEX[1]));
@@ -383,6 +415,10 @@ impl Sink {
 
     fn path(&self) -> Path {
         Path::Direct(self.0.local_addr().unwrap())
+    }
+
+    fn channel(&self) -> Path {
+        Path::Relayed { relay: self.0.local_addr().unwrap(), channel: 1 }
     }
 
     fn receive(&self) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! `agent ping`, `agent explain`, `agent netcheck` and `agent metrics`: asked of the running agent.
+//! `agent ping`, `agent explain`, `agent netcheck`, `agent metrics` and what the owner changes: asked of the running agent.
 
 use std::fmt;
 use std::io::Write;
@@ -13,11 +13,13 @@ use overlay_driver::Overlay;
 use overlay_driver::netcheck::{LIFETIMES, NetReport};
 use serde::Serialize;
 
-use crate::enrol::{MEMBERSHIP_FILE, Membership};
+use crate::enrol::{MEMBERSHIP_FILE, Membership, Offer};
 use crate::identity::Identity;
+use crate::job::directory::JobDirectory;
 use crate::local::client::ask;
 use crate::local::protocol::{Answer, Ask, Over, Pong};
 use crate::mesh::overlay_config;
+use crate::owner::{Change, Owner, Wishes};
 use crate::proxy::{api_address, proxy_of, useless_proxy, without_password};
 use crate::state_dir::{OpenStateError, StateDir, read_json, unreadable};
 use crate::status::network::{NetworkStatus, PairStatus, milliseconds};
@@ -126,9 +128,50 @@ pub async fn explain(state: &Path, node: &str, json: bool) -> anyhow::Result<Str
 async fn network(state: &Path) -> anyhow::Result<NetworkStatus> {
     match ask(state, Ask::Network).await? {
         Answer::Network(network) => Ok(*network),
-        other @ (Answer::Pong(_) | Answer::Netcheck(_) | Answer::Metrics { .. }) => {
+        other @ (Answer::Pong(_)
+        | Answer::Netcheck(_)
+        | Answer::Owner(_)
+        | Answer::Metrics { .. }) => {
             bail!("the agent answered something else: {other:?}")
         }
+    }
+}
+
+/// Waits until the agent of that directory has no job any more.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub async fn emptied(state: &Path) -> anyhow::Result<()> {
+    while !JobDirectory::all(&state.join("jobs")).with_context(|| unreadable(state))?.is_empty() {
+        tokio::time::sleep(EMPTIED_PAUSE).await;
+    }
+    Ok(())
+}
+
+/// How often to look.
+const EMPTIED_PAUSE: Duration = Duration::from_millis(200);
+
+/// Changes what jobs may use, in the running agent or for the next one; what holds then.
+///
+/// # Errors
+/// When it cannot be kept.
+pub async fn change(state: &Path, change: Change) -> anyhow::Result<Wishes> {
+    match StateDir::open(state) {
+        Ok(_lock) => {
+            // What was offered has no part in what was said.
+            let owner = Owner::load(state, Offer { cores: 1, memory_mib: 0 });
+            Ok(owner.and_then(|owner| owner.change(&change)).with_context(|| unreadable(state))?)
+        }
+        Err(OpenStateError::InUse { .. }) => {
+            match ask(state, Ask::Owner { change: Box::new(change) }).await? {
+                Answer::Owner(wishes) => Ok(*wishes),
+                other @ (Answer::Pong(_)
+                | Answer::Netcheck(_)
+                | Answer::Network(_)
+                | Answer::Metrics { .. }) => bail!("the agent answered something else: {other:?}"),
+            }
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -139,7 +182,7 @@ async fn network(state: &Path) -> anyhow::Result<NetworkStatus> {
 pub async fn metrics(state: &Path) -> anyhow::Result<String> {
     match ask(state, Ask::Metrics).await? {
         Answer::Metrics { text } => Ok(text),
-        other @ (Answer::Pong(_) | Answer::Netcheck(_) | Answer::Network(_)) => {
+        other @ (Answer::Pong(_) | Answer::Netcheck(_) | Answer::Owner(_) | Answer::Network(_)) => {
             bail!("the agent answered something else: {other:?}")
         }
     }
@@ -213,7 +256,10 @@ async fn udp(state: &Path, membership: &Membership, lifetime: bool) -> anyhow::R
         Err(OpenStateError::InUse { .. }) => {
             return match ask(state, Ask::Netcheck { lifetime }).await? {
                 Answer::Netcheck(report) => Ok(report),
-                other @ (Answer::Network(_) | Answer::Pong(_) | Answer::Metrics { .. }) => {
+                other @ (Answer::Network(_)
+                | Answer::Pong(_)
+                | Answer::Owner(_)
+                | Answer::Metrics { .. }) => {
                     bail!("the agent answered something else: {other:?}")
                 }
             };

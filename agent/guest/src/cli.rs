@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,8 +14,11 @@ use clap::{Args, Parser, Subcommand};
 use coordinator_client::JoinToken;
 
 use crate::ask::PingOptions;
+use crate::confine::files;
+use crate::confine::limits::OwnLimits;
 use crate::enrol::Offer;
 use crate::mesh::SocketOptions;
+use crate::owner::Change;
 use crate::run::{self, RunOptions};
 use crate::{ask, doctor, inside, metrics, shim, state_dir, status};
 
@@ -129,6 +133,46 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Take no new jobs. Those that are here go on to their end.
+    Drain {
+        #[command(flatten)]
+        state: StateArgument,
+        /// Return when the last of them has ended and its results are delivered.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Let jobs stand still where they are, and take no new ones: they use no processor, and keep their memory.
+    Pause {
+        #[command(flatten)]
+        state: StateArgument,
+    },
+    /// Let paused jobs go on, and take new ones.
+    Continue {
+        #[command(flatten)]
+        state: StateArgument,
+    },
+    /// Say, or change, how much of this machine all jobs together may use. Holds at once and for later starts; 0
+    /// takes a limit away.
+    Limits {
+        #[command(flatten)]
+        state: StateArgument,
+        /// Cores. Jobs that run keep theirs as processors' time where control groups allow it.
+        #[arg(long, value_name = "N")]
+        cores: Option<u16>,
+        /// Memory, MiB. Each job has as large a part of it as of the cores.
+        #[arg(long, value_name = "MIB")]
+        memory: Option<u64>,
+        /// Disk, MiB; the same. For jobs that begin after this.
+        #[arg(long, value_name = "MIB")]
+        disk: Option<u64>,
+        /// When jobs may run, by this machine's clock, as in 22:00-07:00; they are paused for the rest of the day.
+        /// `all` takes it away.
+        #[arg(long, value_name = "FROM-TO")]
+        hours: Option<String>,
+        /// Machine-readable.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print what the running agent has counted, in Prometheus' text format.
     Metrics {
         #[command(flatten)]
@@ -150,7 +194,24 @@ enum Command {
         #[arg(long)]
         probe: bool,
     },
-    /// Be the first program of a job's sandbox (started by the shim).
+    /// Give up rights, and become the job's program (started by the shim).
+    #[command(hide = true)]
+    Confined {
+        /// Address space of each process, bytes.
+        #[arg(long)]
+        memory: Option<u64>,
+        /// Processes and threads.
+        #[arg(long)]
+        tasks: Option<u64>,
+        /// The size of each file, bytes.
+        #[arg(long)]
+        file: Option<u64>,
+        /// The program.
+        program: OsString,
+        /// Its arguments.
+        arguments: Vec<OsString>,
+    },
+    /// Run a job's command and its sessions (started by the shim).
     #[command(hide = true)]
     Inside {
         /// For `sh -c`; without one, only let the job's other nodes in.
@@ -250,6 +311,37 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let text = if json { serde_json::to_string(&found)? } else { found.to_string() };
             say(text.trim_end())?;
         }
+        Command::Drain { state, wait } => {
+            let state = state.path()?;
+            let drain = Change { draining: Some(true), ..Change::default() };
+            runtime()?.block_on(async {
+                ask::change(&state, drain).await?;
+                if wait { ask::emptied(&state).await } else { Ok(()) }
+            })?;
+        }
+        Command::Pause { state } => {
+            let pause = Change { paused: Some(true), ..Change::default() };
+            runtime()?.block_on(ask::change(&state.path()?, pause))?;
+        }
+        Command::Continue { state } => {
+            let go_on = Change { paused: Some(false), draining: Some(false), ..Change::default() };
+            runtime()?.block_on(ask::change(&state.path()?, go_on))?;
+        }
+        Command::Limits { state, cores, memory, disk, hours, json } => {
+            let all_hours = hours.as_deref() == Some("all");
+            let hours = hours.filter(|_| !all_hours).map(|text| text.parse()).transpose()?;
+            let change = Change {
+                cores,
+                memory_mib: memory,
+                disk_mib: disk,
+                hours,
+                all_hours,
+                ..Change::default()
+            };
+            let wishes = runtime()?.block_on(ask::change(&state.path()?, change))?;
+            let text = if json { serde_json::to_string(&wishes)? } else { wishes.to_string() };
+            say(text.trim_end())?;
+        }
         Command::Metrics { state } => {
             let text = runtime()?.block_on(ask::metrics(&state.path()?))?;
             say(text.trim_end())?;
@@ -269,6 +361,12 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         // Before any thread exists: the namespaces are made in here.
         Command::Shim { dir: Some(dir), probe: false } => shim::server::run(&dir)?,
         Command::Shim { .. } => doctor::probe()?,
+        Command::Confined { memory, tasks, file, program, arguments } => {
+            OwnLimits { memory_bytes: memory, tasks, file_bytes: file }.take()?;
+            files::restrict().context("Landlock does not take the job's rules")?;
+            let error = process::Command::new(&program).args(arguments).exec();
+            return Err(error).with_context(|| program.display().to_string());
+        }
         Command::Inside { command } => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let code = runtime.block_on(inside::run(command))?;

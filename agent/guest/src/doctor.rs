@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
+use crate::confine::cage::Cages;
+use crate::confine::{files, syscalls};
 use crate::inside::SFTP_SERVERS;
 use crate::shim;
 use crate::shim::sandbox::bubblewrap;
@@ -37,7 +39,9 @@ impl fmt::Display for Finding {
 
 /// Tries everything.
 pub fn examine() -> Vec<Finding> {
-    vec![namespaces(), tun(), sandbox(), ssh(), limits()]
+    let mut all = vec![namespaces(), tun(), sandbox(), system_calls(), landlock(), ssh()];
+    all.extend(limits());
+    all
 }
 
 /// The part of [`examine`] that needs a process of its own: makes the namespaces.
@@ -120,27 +124,42 @@ fn ssh() -> Finding {
     finding("ssh", false, tried)
 }
 
-fn limits() -> Finding {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let group = own.lines().find_map(|line| line.strip_prefix("0::"));
-    let controllers = group.and_then(|group| {
-        let file = format!("/sys/fs/cgroup{}/cgroup.controllers", group.trim_end_matches('/'));
-        fs::read_to_string(file).ok()
-    });
-    let missing: Vec<_> = ["cpu", "memory", "pids"]
-        .into_iter()
-        .filter(|wanted| {
-            !controllers.as_deref().unwrap_or_default().split_whitespace().any(|c| c == *wanted)
-        })
-        .collect();
-    let tried = if missing.is_empty() {
-        Ok("cgroup v2 with cpu, memory and pids is there".into())
-    } else {
-        Err(format!(
-            "cgroup v2 lacks {} here, so a job's use of the machine cannot be limited: start the agent as \
-             a systemd service with Delegate=yes, or in its virtual machine",
-            missing.join(", ")
-        ))
+fn system_calls() -> Finding {
+    let known = fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail");
+    let tried = match (syscalls::filters(), known) {
+        (Ok(_), Ok(actions)) if actions.contains("errno") => {
+            Ok("jobs have the system calls of ordinary programs alone (seccomp)".into())
+        }
+        (Ok(_), _) => Err("the kernel has no seccomp: jobs do not run without it".into()),
+        (Err(error), _) => Err(format!("there is no filter for this processor ({error})")),
     };
-    finding("limits", false, tried)
+    finding("system calls", true, tried)
+}
+
+fn landlock() -> Finding {
+    // A thread of its own: it cannot be undone.
+    let tried = std::thread::spawn(|| files::restrict().map_err(|error| error.to_string()));
+    let tried = match tried.join() {
+        Ok(Ok(true)) => Ok("Landlock holds jobs to their files, too".into()),
+        Ok(Ok(false)) => {
+            Err("the kernel has no Landlock (or `lsm=` leaves it out): the mounts alone hold jobs to their files".into())
+        }
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err("trying Landlock failed".into()),
+    };
+    finding("landlock", false, tried)
+}
+
+/// What holds jobs to their part of the machine, one by one.
+fn limits() -> Vec<Finding> {
+    let without = |what: String| {
+        format!(
+            "no control group can be made for it here; in its place: {what}. Start the agent as a systemd service \
+             with Delegate=yes, as its Debian package does"
+        )
+    };
+    let of = |(name, told): (&'static str, Result<String, String>)| {
+        finding(name, false, told.map(|by| format!("limited by {by}")).map_err(without))
+    };
+    Cages::find().told().into_iter().map(of).collect()
 }

@@ -212,6 +212,7 @@ impl Events {
             Ending::Killed => ("killed", None),
             Ending::Walltime => ("walltime", None),
             Ending::Alone => ("alone", None),
+            Ending::OverLimit { .. } => ("over-limit", None),
             Ending::Unusable { .. } => ("unusable", None),
         };
         if report.started {

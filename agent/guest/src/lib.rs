@@ -13,6 +13,7 @@
 
 pub mod ask;
 pub mod cli;
+pub mod confine;
 pub mod doctor;
 pub mod enrol;
 pub mod environment;
@@ -23,6 +24,7 @@ pub mod job;
 pub mod local;
 pub mod mesh;
 pub mod metrics;
+pub mod owner;
 pub mod poll;
 pub mod proxy;
 pub mod reconcile;

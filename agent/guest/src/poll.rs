@@ -129,6 +129,7 @@ impl Launches {
             match action {
                 // The others stay in the list.
                 Action::Start(_) if self.orders.len() >= MAX_LAUNCHES => {}
+                Action::Start(_) if !self.context.owner.will().takes_jobs() => {}
                 Action::Start(id) => self.begin(id),
                 Action::Kill(id) => self.order(id, Order::Kill),
                 Action::Abandon(id) => self.order(id, Order::Abandon),

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use coordinator_client::{Client, JoinToken};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::confine::cage::Cages;
 use crate::enrol::{Membership, Offer, membership};
 use crate::events::{Events, What};
 use crate::identity::Identity;
@@ -16,6 +17,7 @@ use crate::job;
 use crate::local::server::LocalServer;
 use crate::mesh::{MeshNetwork, SocketOptions};
 use crate::metrics::MetricsServer;
+use crate::owner::Owner;
 use crate::poll::Launches;
 use crate::retry::Reach;
 use crate::state_dir::StateDir;
@@ -78,8 +80,6 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
         Client::new(&membership.url, membership.root)?.with_credential(&membership.credential)?;
     let network =
         MeshNetwork::start(&identity, &membership, &options.socket, state.path(), &events).await?;
-    let _local = LocalServer::start(state.path(), network.overlay().clone())
-        .context("making the socket for the owner's questions failed")?;
     let _metrics = match options.metrics {
         Some(at) => {
             let server = MetricsServer::start(at, network.overlay().clone()).await;
@@ -91,7 +91,12 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
         }
         None => None,
     };
+    let owner = Owner::load(state.path(), options.offer).context("the owner's limits")?;
+    let _local = LocalServer::start(state.path(), network.overlay().clone(), owner.clone())
+        .context("making the socket for the owner's questions failed")?;
     let context = Arc::new(job::Context {
+        owner: owner.clone(),
+        cages: Cages::find(),
         client,
         reach,
         network: network.clone(),
@@ -106,6 +111,7 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
     tracing::info!(hostname = %membership.hostname, "ready for jobs");
     tokio::select! {
         () = launches.poll(Duration::from_millis(membership.poll_interval_ms)) => {}
+        () = owner.watch_the_clock() => {}
         () = &mut stop => tracing::info!("stopping"),
     }
     // In this order: a mesh that is dropped while the overlay lives is left.

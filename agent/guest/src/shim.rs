@@ -13,6 +13,7 @@ pub mod client;
 mod descriptor;
 mod drain;
 mod namespace;
+pub mod pause;
 pub mod process;
 pub mod protocol;
 pub mod sandbox;

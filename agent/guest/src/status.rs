@@ -87,7 +87,7 @@ pub async fn read_and_ask(state: &Path) -> io::Result<Status> {
     }
     match ask(state, Ask::Network).await {
         Ok(Answer::Network(network)) => status.network = Some(*network),
-        Ok(Answer::Pong(_) | Answer::Netcheck(_) | Answer::Metrics { .. }) => {
+        Ok(Answer::Pong(_) | Answer::Netcheck(_) | Answer::Owner(_) | Answer::Metrics { .. }) => {
             status.network_error = Some("the agent answered something else".into());
         }
         Err(error) => status.network_error = Some(error.to_string()),

@@ -19,6 +19,7 @@ use coordinator_api::job::Job;
 use serde::Serialize;
 
 use super::ending::FinalReport;
+use crate::confine::cage::Cage;
 use crate::reconcile::LaunchId;
 use crate::shim::protocol::{ExitReport, LaunchSpec, Role};
 use crate::shim::server::{EXIT, LAUNCH, STARTED};
@@ -133,6 +134,12 @@ impl JobDirectory {
         launch.map(|launch| launch.role)
     }
 
+    /// The groups that hold its processes.
+    pub fn cage(&self) -> Cage {
+        let launch: Option<LaunchSpec> = read_json(&self.root.join(LAUNCH)).ok().flatten();
+        launch.map(|launch| launch.cage).unwrap_or_default()
+    }
+
     /// The command, or the node's sessions, were, or may have been, started.
     pub fn has_started(&self) -> bool {
         self.root.join(STARTED).exists()
@@ -175,6 +182,10 @@ impl JobDirectory {
     /// # Errors
     /// When the disk fails; [`Self::remove_leftovers`] tries again.
     pub fn remove(&self) -> io::Result<()> {
+        // A shim that was killed has left them.
+        if let Err(error) = self.cage().remove() {
+            tracing::warn!(job = %self.id, %error, "a control group of the job is left");
+        }
         let over = self.root.with_file_name(format!("{OVER}{}", self.id));
         match fs::rename(&self.root, &over) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -55,14 +55,20 @@ impl Outcome {
             message: message.map(str::to_owned),
         };
         let cut = "an output was cut: it reached its limit, or the node's disk was full";
+        let memory = "processes of the job were ended: it needed more than its memory on this node";
         Some(match self {
             Self::Ended(report) => match &report.ending {
                 Ending::Exited { wait_status } => {
-                    terminated(Some(*wait_status), report.output_cut.then_some(cut))
+                    let notes = [(report.output_cut, cut), (report.out_of_memory, memory)];
+                    let notes: Vec<_> =
+                        notes.into_iter().filter_map(|(is, note)| is.then_some(note)).collect();
+                    let notes = (!notes.is_empty()).then(|| notes.join("; "));
+                    terminated(Some(*wait_status), notes.as_deref())
                 }
                 Ending::Killed => error(Fault::Killed, "the job was killed"),
                 Ending::Walltime => error(Fault::Killed, "the walltime has passed"),
                 Ending::Alone => error(Fault::Node, "the agent had stopped and did not come back"),
+                Ending::OverLimit { reason } => error(Fault::Job, reason),
                 Ending::Unusable { reason } => error(Fault::Node, reason),
             },
             Self::Released => terminated(None, None),
@@ -82,7 +88,8 @@ mod tests {
     use super::*;
 
     fn ended(ending: Ending) -> Outcome {
-        Outcome::Ended(ExitReport { ending, started: true, output_cut: false })
+        let (started, output_cut, out_of_memory) = (true, false, false);
+        Outcome::Ended(ExitReport { ending, started, output_cut, out_of_memory })
     }
 
     #[test]

@@ -14,9 +14,11 @@ use super::directory::JobDirectory;
 use super::ending::{FinalReport, Outcome};
 use super::remains::Remains;
 use super::{prepare, supervise};
+use crate::confine::cage::Cages;
 use crate::environment::OutputFiles;
 use crate::events::Events;
 use crate::mesh::MeshNetwork;
+use crate::owner::Owner;
 use crate::retry::Reach;
 use crate::shim::client::ShimClient;
 use crate::shim::protocol::Ending;
@@ -32,6 +34,10 @@ pub struct Context {
     pub network: MeshNetwork,
     /// The node's OAR host name.
     pub hostname: String,
+    /// What the owner gives to jobs.
+    pub owner: Owner,
+    /// Where control groups of jobs can be made.
+    pub cages: Cages,
     /// Where what happens is written for whoever watches.
     pub events: Events,
     /// The program that has the subcommand `shim`: this one.
@@ -99,7 +105,17 @@ async fn outcome(
             Ok(ready) => ready,
             Err(outcome) => return Ok((outcome, None)),
         };
-        supervise::supervise(context, directory, &job, &assignment, orders).await
+        let place = if directory.has_launch() {
+            context.owner.readmit(&assignment)
+        } else {
+            tokio::select! {
+                place = context.owner.admit(&assignment) => place,
+                () = ordered(orders, Order::Kill) => return Ok((Outcome::Killed, None)),
+            }
+        };
+        let lived = supervise::supervise(context, directory, &job, &assignment, orders).await;
+        drop(place);
+        lived
     };
     lived.await.unwrap_or_else(|error: io::Error| (disk_failed(&error), None))
 }
@@ -132,8 +148,11 @@ async fn conclude(directory: &JobDirectory, mut outcome: Outcome) -> Option<Fina
             Ending::Unusable { reason } => {
                 tracing::error!(job = %id, %reason, "the job did not run")
             }
-            ending
-            @ (Ending::Exited { .. } | Ending::Killed | Ending::Walltime | Ending::Alone) => {
+            ending @ (Ending::Exited { .. }
+            | Ending::Killed
+            | Ending::Walltime
+            | Ending::Alone
+            | Ending::OverLimit { .. }) => {
                 tracing::info!(job = %id, ?ending, "the job has ended");
             }
         },

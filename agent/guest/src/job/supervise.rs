@@ -24,6 +24,7 @@ use crate::environment::{self, MATRIX_SUFFIX, MeshAddresses, OutputFiles};
 use crate::mesh::{
     MESH_MTU, Mesh, MeshEvent, MeshKeys, WireGuardSecret, secret_from_text, secret_to_text,
 };
+use crate::owner::Will;
 use crate::shim::client::{ShimClient, ShimError};
 use crate::shim::protocol::{ALONE_LIMIT, ExitReport, LaunchSpec, Role, VERSION};
 use crate::shim::sandbox::{DEVICES_FOLDER, SSH_FOLDER};
@@ -142,6 +143,8 @@ fn write_surroundings(
         walltime_s: assignment.walltime + if role.has_command() { 0 } else { LATER_S },
         kill_grace_ms: KILL_GRACE_MS,
         alone_limit_ms: u64::try_from(ALONE_LIMIT.as_millis()).unwrap_or(u64::MAX),
+        limits: context.owner.limits_of(assignment),
+        cage: context.cages.of(directory.path()),
     };
     directory.write(LAUNCH, &spec)
 }
@@ -188,6 +191,9 @@ impl Launch<'_> {
         let mut news = mesh.as_ref().and_then(|_| self.begin_news());
         let mut pause = tokio::time::interval(NEWS_PAUSE);
         pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut owner = self.context.owner.changes();
+        owner.mark_changed();
+        let mut paused = false;
         let (mut killed, mut has_ended) = (false, false);
         let outcome = loop {
             tokio::select! {
@@ -213,6 +219,11 @@ impl Launch<'_> {
                         news.on_pairs(&mesh.pairs().await);
                     }
                 }
+                // Also at once, for a restarted agent.
+                Ok(()) = owner.changed(), if !has_ended => {
+                    let will = owner.borrow_and_update().clone();
+                    self.obey(&will, &mut paused).await;
+                }
                 event = next_event(&mut mesh) => {
                     if let Err(reason) = self.on_event(event, &mut mesh, &mut news).await {
                         break Outcome::Unusable { fault: Fault::Node, message: reason };
@@ -221,6 +232,24 @@ impl Launch<'_> {
             }
         };
         (outcome, mesh)
+    }
+
+    /// The owner has said something, or the hour has come.
+    async fn obey(&self, will: &Will, paused: &mut bool) {
+        let id = self.directory.id();
+        let limits = self.context.owner.limits_of(self.assignment);
+        if let Err(error) = self.shim.limit(limits).await {
+            tracing::warn!(job = %id, %error, "the job keeps its limits");
+        }
+        let wanted = will.is_paused();
+        match self.shim.pause(wanted).await {
+            Ok(()) if wanted != *paused => {
+                tracing::info!(job = %id, "{}", if wanted { "paused" } else { "goes on" });
+                *paused = wanted;
+            }
+            Ok(()) => {}
+            Err(error) => tracing::warn!(job = %id, %error, "the job cannot be paused"),
+        }
     }
 
     /// Starts the command, or joins the mesh whose opening will start it.

@@ -57,7 +57,7 @@ pub enum AskError {
 /// [`AskError`].
 pub async fn ask(state: &Path, ask: Ask) -> Result<Answer, AskError> {
     let patience = match ask {
-        Ask::Network | Ask::Metrics | Ask::Ping { .. } => PATIENCE,
+        Ask::Network | Ask::Metrics | Ask::Owner { .. } | Ask::Ping { .. } => PATIENCE,
         Ask::Netcheck { lifetime: false } => CHECK_PATIENCE,
         Ask::Netcheck { lifetime: true } => LIFETIME_PATIENCE,
     };

@@ -6,6 +6,7 @@ use overlay_driver::netcheck::NetReport;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
+use crate::owner::{Change, Wishes};
 use crate::status::network::NetworkStatus;
 
 /// The version of this protocol: after an upgrade the running agent may be an older one.
@@ -48,6 +49,11 @@ pub enum Ask {
     },
     /// What has been counted? -> [`Answer::Metrics`].
     Metrics,
+    /// What may jobs use, after this change? -> [`Answer::Owner`].
+    Owner {
+        /// May be none.
+        change: Box<Change>,
+    },
 }
 
 /// Which path a ping takes.
@@ -83,6 +89,8 @@ pub enum Answer {
     Pong(Pong),
     /// What the network does to UDP.
     Netcheck(NetReport),
+    /// What jobs may use.
+    Owner(Box<Wishes>),
     /// Counters, in Prometheus' text format.
     Metrics {
         /// The text.

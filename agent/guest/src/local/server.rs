@@ -20,6 +20,7 @@ use super::protocol::{
     Answer, Ask, MAX_QUESTION, Over, Pong, Question, Reply, VERSION, read_line, write_line,
 };
 use crate::metrics;
+use crate::owner::Owner;
 use crate::status::network::NetworkStatus;
 
 /// Questions at a time. Chosen: a person has one or two; a lifetime check takes minutes.
@@ -45,7 +46,7 @@ impl LocalServer {
     ///
     /// # Errors
     /// When the socket cannot be made.
-    pub fn start(state: &Path, overlay: Overlay) -> io::Result<Self> {
+    pub fn start(state: &Path, overlay: Overlay, owner: Owner) -> io::Result<Self> {
         let path = state.join(SOCKET);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -57,7 +58,7 @@ impl LocalServer {
             UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))?;
         // Until here the folder (0700) keeps others out.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        let task = tokio::spawn(accept(listener, overlay));
+        let task = tokio::spawn(accept(listener, overlay, owner));
         Ok(Self { path, task })
     }
 }
@@ -70,18 +71,18 @@ impl Drop for LocalServer {
     }
 }
 
-async fn accept(listener: UnixListener, overlay: Overlay) {
+async fn accept(listener: UnixListener, overlay: Overlay, owner: Owner) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok((mut stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let overlay = overlay.clone();
+        let (overlay, owner) = (overlay.clone(), owner.clone());
         let place = Arc::clone(&places).try_acquire_owned();
         tokio::spawn(async move {
             let result = match place {
-                Ok(_place) => serve(&mut stream, &overlay).await,
+                Ok(_place) => serve(&mut stream, &overlay, &owner).await,
                 Err(_) => Err("too many questions at once: try again in a moment".to_owned()),
             };
             let _ = timeout(PATIENCE, write_line(&mut stream, &Reply::of(result))).await;
@@ -94,7 +95,11 @@ fn may_ask(user: u32, owner: u32) -> bool {
     user == owner || user == 0
 }
 
-async fn serve(stream: &mut UnixStream, overlay: &Overlay) -> Result<Answer, String> {
+async fn serve(
+    stream: &mut UnixStream,
+    overlay: &Overlay,
+    owner: &Owner,
+) -> Result<Answer, String> {
     let who = stream.peer_cred().map_err(|error| error.to_string())?;
     if !may_ask(who.uid(), nix::unistd::geteuid().as_raw()) {
         return Err("only the user that the agent runs as may ask it".into());
@@ -102,7 +107,7 @@ async fn serve(stream: &mut UnixStream, overlay: &Overlay) -> Result<Answer, Str
     let line = timeout(PATIENCE, read_line(&mut *stream, MAX_QUESTION)).await;
     let line = line.map_err(|_| "no question came".to_owned())?.map_err(|e| e.to_string())?;
     let ask = parse(&line)?;
-    answer(ask, overlay).await
+    answer(ask, overlay, owner).await
 }
 
 fn parse(line: &[u8]) -> Result<Ask, String> {
@@ -122,7 +127,7 @@ fn parse(line: &[u8]) -> Result<Ask, String> {
     Ok(question.ask)
 }
 
-async fn answer(ask: Ask, overlay: &Overlay) -> Result<Answer, String> {
+async fn answer(ask: Ask, overlay: &Overlay, owner: &Owner) -> Result<Answer, String> {
     match ask {
         Ask::Network => Ok(Answer::Network(Box::new(network(overlay).await?))),
         Ask::Ping { node, over, size } => {
@@ -142,6 +147,10 @@ async fn answer(ask: Ask, overlay: &Overlay) -> Result<Answer, String> {
         Ask::Netcheck { lifetime } => {
             let lifetimes: &[Duration] = if lifetime { &LIFETIMES } else { &[] };
             Ok(Answer::Netcheck(overlay.netcheck(lifetimes).await))
+        }
+        Ask::Owner { change } => {
+            let said = owner.change(&change).map_err(|error| error.to_string())?;
+            Ok(Answer::Owner(Box::new(said)))
         }
         Ask::Metrics => {
             let view = overlay.view().await.ok_or("the agent is stopping")?;

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::descriptor::{receive_line, send_line};
 use super::protocol::{Answer, ExitReport, Request};
 use super::server::{SOCKET, START_LOG};
+use crate::confine::limits::JobLimits;
 
 /// Why a shim could not be started or asked.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +160,22 @@ impl ShimClient {
     /// [`ShimError`].
     pub async fn kill(&self) -> Result<(), ShimError> {
         self.done(&Request::Kill).await
+    }
+
+    /// Stops the command where it stands, or lets it go on, and waits until that is so.
+    ///
+    /// # Errors
+    /// [`ShimError`].
+    pub async fn pause(&self, paused: bool) -> Result<(), ShimError> {
+        self.done(&Request::Pause { paused }).await
+    }
+
+    /// Sets other limits.
+    ///
+    /// # Errors
+    /// [`ShimError`].
+    pub async fn limit(&self, limits: JobLimits) -> Result<(), ShimError> {
+        self.done(&Request::Limit { limits }).await
     }
 
     /// Waits for the command's end, however long it takes. While it waits, the shim knows that it has an

@@ -1,7 +1,7 @@
 //! One run of the job's command inside its sandbox.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -20,8 +20,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::pause::{self, Pauses};
 use super::protocol::{Ending, ExitReport, LaunchSpec};
 use super::{drain, sandbox};
+use crate::confine::{disk, syscalls};
 
 /// Why a command is ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,9 @@ const NAMESPACE_END_LIMIT: Duration = Duration::from_secs(30);
 /// What the SSH server of a node without a command says, in the job's directory.
 const SESSIONS_LOG: &str = "sessions.log";
 
+/// How much sooner the job's processes are ended than others when the machine's memory is used up, of 1000.
+const OOM_SCORE: &str = "500";
+
 /// How often to look.
 const NAMESPACE_END_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -75,13 +80,16 @@ pub async fn run(
     spec: LaunchSpec,
     sessions: Option<TcpListener>,
     stop: watch::Receiver<Option<Stop>>,
+    pauses: Pauses,
 ) -> ExitReport {
-    match attempt(&directory, &spec, sessions, stop).await {
+    let report = match attempt(&directory, &spec, sessions, stop, pauses).await {
         Ok(report) => report,
-        Err(reason) => {
-            ExitReport { ending: Ending::Unusable { reason }, started: false, output_cut: false }
-        }
+        Err(reason) => ExitReport::not_started(Ending::Unusable { reason }),
+    };
+    if let Err(error) = spec.cage.remove() {
+        tracing::warn!(%error, "a control group of the job is left");
     }
+    report
 }
 
 async fn attempt(
@@ -89,9 +97,10 @@ async fn attempt(
     spec: &LaunchSpec,
     sessions: Option<TcpListener>,
     mut stop: watch::Receiver<Option<Stop>>,
+    mut pauses: Pauses,
 ) -> Result<ExitReport, String> {
     let program = sandbox::bubblewrap().map_err(|error| error.to_string())?;
-    let agent = std::env::current_exe().map_err(|error| error.to_string())?;
+    let agent = own_program().map_err(|error| error.to_string())?;
     let work = directory.join("work");
     let create = |name: &str| match spec.role.has_command() {
         true => create_output(&work.join(name)).map_err(|error| format!("{name}: {error}")),
@@ -100,10 +109,24 @@ async fn attempt(
     let stdout = create(&spec.stdout)?;
     let stderr = create(&spec.stderr)?;
     let complaint = stderr.try_clone().map_err(|e| format!("stderr: {e}"))?;
-    let (status_read, status_write) = status_pipe().map_err(|e| e.to_string())?;
+    let (status_read, status_write) = inherited_output().map_err(|e| e.to_string())?;
+    let (gate_read, gate) = inherited_input().map_err(|e| e.to_string())?;
+    let mut filters = Vec::new();
+    for filter in syscalls::filters().map_err(|error| error.to_string())? {
+        let (read, write) = inherited_input().map_err(|e| e.to_string())?;
+        // It fits the pipe, see there.
+        fs::File::from(write).write_all(&filter).map_err(|e| e.to_string())?;
+        filters.push(read);
+    }
+    spec.cage.make(&spec.limits).map_err(|error| format!("limiting the job failed: {error}"))?;
 
+    let descriptors = sandbox::Descriptors {
+        status: status_write.as_raw_fd(),
+        gate: gate_read.as_raw_fd(),
+        filters: filters.iter().map(AsRawFd::as_raw_fd).collect(),
+    };
     let mut child = Command::new(program)
-        .args(sandbox::arguments(directory, spec, &agent, status_write.as_raw_fd()))
+        .args(sandbox::arguments(directory, spec, &agent, &descriptors))
         .env_clear()
         .envs(spec.environment.iter().map(|(name, value)| (name, value)))
         .stdin(sessions.map_or_else(Stdio::null, |socket| OwnedFd::from(socket).into()))
@@ -112,7 +135,7 @@ async fn attempt(
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("starting bubblewrap failed: {error}"))?;
-    drop(status_write);
+    drop((status_write, gate_read, filters));
     let outputs = [
         tokio::spawn(copy(child.stdout.take(), stdout, spec.max_output_bytes)),
         tokio::spawn(copy(child.stderr.take(), stderr, spec.max_output_bytes)),
@@ -120,24 +143,39 @@ async fn attempt(
     let (inside, mut inside_pid) = watch::channel(None);
     let status = tokio::task::spawn_blocking(move || read_status(status_read, &inside));
 
+    // Bubblewrap waits before it runs anything. When it has failed instead, there is nobody to let in.
+    if let Ok(Some(init)) = inside_pid.wait_for(Option::is_some).await.map(|init| *init) {
+        spec.cage.admit(init).map_err(|error| format!("limiting the job failed: {error}"))?;
+        // Before the volunteer's own programs, when the machine's memory is used up.
+        let _ = fs::write(format!("/proc/{init}/oom_score_adj"), OOM_SCORE);
+        let _ = fs::File::from(gate).write_all(b"!");
+    }
+
+    let init = *inside_pid.borrow_and_update();
     let ordered = async {
         let stop = stop.wait_for(Option::is_some).await.map(|stop| *stop);
-        stop.ok().flatten().unwrap_or(Stop::Ordered)
+        stop.ok().flatten().unwrap_or(Stop::Ordered).ending()
     };
     let stopped = tokio::select! {
         ended = child.wait() => { ended.map_err(|e| e.to_string())?; None }
-        () = sleep(Duration::from_secs(spec.walltime_s)) => Some(Stop::Walltime),
-        stop = ordered => Some(stop),
+        () = pauses.carry_out(&spec.cage, init, Duration::from_secs(spec.walltime_s)) => {
+            Some(Ending::Walltime)
+        }
+        reason = disk::exceeded(work.clone(), spec.limits.disk_bytes) => {
+            Some(Ending::OverLimit { reason })
+        }
+        ending = ordered => Some(ending),
     };
     if stopped.is_some() {
+        if let Err(error) = pause::set(&spec.cage, init, false).await {
+            tracing::warn!(%error, "a paused job is killed as it is");
+        }
         let grace = Duration::from_millis(spec.kill_grace_ms);
-        let init = *inside_pid.borrow_and_update();
         end(&mut child, init, grace).await;
     }
     let ended = child.wait().await.map_err(|error| error.to_string())?;
     let exit_code = status.await.ok().flatten();
     // Whoever reads the results must be alone with them.
-    let init = *inside_pid.borrow_and_update();
     if let Some(init) = init {
         gone(Pid::from_raw(init)).await;
     }
@@ -152,11 +190,19 @@ async fn attempt(
         drain::drained().await;
     }
     let ending = match (stopped, exit_code) {
-        (Some(stop), _) => stop.ending(),
+        (Some(ending), _) => ending,
         (None, Some(code)) => Ending::Exited { wait_status: (code & 0xff) << 8 },
         (None, None) => Ending::Unusable { reason: sandbox_failed(&complaint, ended) },
     };
-    Ok(ExitReport { ending, started: true, output_cut })
+    let out_of_memory = spec.cage.out_of_memory() > 0;
+    Ok(ExitReport { ending, started: true, output_cut, out_of_memory })
+}
+
+/// This very program, also when an upgrade has replaced its file.
+fn own_program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let is_there = path.is_file();
+    Ok(if is_there { path } else { format!("/proc/{}/exe", std::process::id()).into() })
 }
 
 /// Bubblewrap ended without having run the command: its complaint is all that the output holds.
@@ -188,9 +234,16 @@ fn create_output(path: &Path) -> io::Result<fs::File> {
 }
 
 /// A pipe whose write end bubblewrap inherits. The shim starts nothing else.
-fn status_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+fn inherited_output() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     fcntl(&write, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok((read, write))
+}
+
+/// A pipe whose read end bubblewrap inherits.
+fn inherited_input() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&read, FcntlArg::F_SETFD(FdFlag::empty()))?;
     Ok((read, write))
 }
 
@@ -270,7 +323,7 @@ async fn end(child: &mut Child, init: Option<i32>, grace: Duration) {
 
 /// The processes below `root`. The job's processes cannot leave that tree: its root is the init process of
 /// their namespace, which inherits orphans.
-fn descendants(root: i32) -> Vec<i32> {
+pub(super) fn descendants(root: i32) -> Vec<i32> {
     let parents: Vec<(i32, i32)> = fs::read_dir("/proc")
         .into_iter()
         .flatten()

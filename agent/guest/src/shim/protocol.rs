@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::confine::cage::Cage;
+use crate::confine::limits::JobLimits;
+
 /// The version of this protocol; a restarted agent may be another than the one that started the shim.
 pub const VERSION: u16 = 1;
 
@@ -45,6 +48,12 @@ pub struct LaunchSpec {
     pub kill_grace_ms: u64,
     /// [`ALONE_LIMIT`]; less in tests.
     pub alone_limit_ms: u64,
+    /// How much of the machine it may use.
+    #[serde(default)]
+    pub limits: JobLimits,
+    /// The groups that hold it to that.
+    #[serde(default)]
+    pub cage: Cage,
 }
 
 /// What a node does for its job.
@@ -100,6 +109,16 @@ pub enum Request {
     Start,
     /// End the command -> [`Answer::Done`] at once; [`Request::Wait`] tells when it has ended.
     Kill,
+    /// Stop the command where it stands, or let it go on -> [`Answer::Done`], when that is so.
+    Pause {
+        /// Stop it.
+        paused: bool,
+    },
+    /// Other limits -> [`Answer::Done`]. The disk's, and those that no control group holds, stay what they were.
+    Limit {
+        /// All of them.
+        limits: JobLimits,
+    },
     /// -> [`Answer::Ended`], when it has.
     Wait,
     /// The agent has no further use for the shim -> [`Answer::Done`], and the shim ends.
@@ -144,6 +163,16 @@ pub struct ExitReport {
     pub started: bool,
     /// An output was longer than its limit, and the rest was dropped.
     pub output_cut: bool,
+    /// Processes of the job were ended because its memory was used up.
+    #[serde(default)]
+    pub out_of_memory: bool,
+}
+
+impl ExitReport {
+    /// A command that never ran.
+    pub fn not_started(ending: Ending) -> Self {
+        Self { ending, started: false, output_cut: false, out_of_memory: false }
+    }
 }
 
 /// How a command ended.
@@ -162,6 +191,11 @@ pub enum Ending {
     Walltime,
     /// No agent had come back in time.
     Alone,
+    /// It used more than its share of the disk.
+    OverLimit {
+        /// Of what, and how much.
+        reason: String,
+    },
     /// The sandbox could not be made: this machine's fault.
     Unusable {
         /// What failed.

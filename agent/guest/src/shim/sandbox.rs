@@ -9,6 +9,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use super::protocol::{LaunchSpec, Role};
+use crate::confine::limits::OwnLimits;
 use crate::environment::{AGENT_DIRECTORY, OAR_DIRECTORY, WORK_DIRECTORY};
 use crate::ssh::SSH_DIRECTORY;
 
@@ -54,19 +55,32 @@ pub const SSH_FOLDER: &str = "ssh";
 /// Folders that are links into `/usr` on most machines and folders on some.
 const ROOT_FOLDERS: [&str; 6] = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
-/// The whole command line after `bwrap`. `status` is the descriptor of `--json-status-fd`.
-/// `agent` is the program that has the subcommand `inside`.
+/// What bubblewrap inherits.
+pub struct Descriptors {
+    /// Of `--json-status-fd`.
+    pub status: RawFd,
+    /// It waits for a byte from here before it runs anything.
+    pub gate: RawFd,
+    /// Of [`crate::confine::syscalls`].
+    pub filters: Vec<RawFd>,
+}
+
+/// The whole command line after `bwrap`. `agent` is the program that has the subcommands `confined` and `inside`.
 pub fn arguments(
     directory: &Path,
     spec: &LaunchSpec,
     agent: &Path,
-    status: RawFd,
+    descriptors: &Descriptors,
 ) -> Vec<OsString> {
     let mut line = Line(Vec::new());
     line.add(["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]);
     line.add(["--hostname", &spec.hostname, "--uid", "1000", "--gid", "1000"]);
     line.add(["--die-with-parent", "--new-session", "--cap-drop", "ALL"]);
-    line.add(["--json-status-fd", &status.to_string()]);
+    line.add(["--json-status-fd", &descriptors.status.to_string()]);
+    line.add(["--block-fd", &descriptors.gate.to_string()]);
+    for filter in &descriptors.filters {
+        line.add(["--add-seccomp-fd", &filter.to_string()]);
+    }
 
     line.add(["--ro-bind", "/usr", "/usr"]);
     for folder in ROOT_FOLDERS {
@@ -89,7 +103,15 @@ pub fn arguments(
     // When the agent is root, so is the job to the kernel's settings in /proc/sys, although it has no
     // capability. Bubblewrap protects them only where it finds the folder itself writable.
     line.add(["--proc", "/proc", "--remount-ro", "/proc"]);
-    line.add(["--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"]);
+    line.add(["--dev", "/dev"]);
+    // Of its own, so that /dev itself, a file system without a limit, can be closed.
+    for path in ["/tmp", "/var/tmp", "/dev/shm"] {
+        if let Some(bytes) = spec.limits.tmpfs_bytes() {
+            line.add(["--size", &bytes.to_string()]);
+        }
+        line.add(["--perms", "1777", "--tmpfs", path]);
+    }
+    line.add(["--remount-ro", "/dev"]);
     for name in ["passwd", "group", "hosts", "nsswitch.conf"] {
         line.bind("--ro-bind", directory.join("etc").join(name), &format!("/etc/{name}"));
     }
@@ -105,20 +127,41 @@ pub fn arguments(
             line.add(["--symlink", &target, &name]);
         }
         line.bind("--ro-bind", directory.join(SSH_FOLDER), SSH_DIRECTORY);
-        line.bind("--ro-bind", agent.to_owned(), &inside);
         // OAR's names for ssh and scp between a job's nodes.
         line.add(["--symlink", "/usr/bin/ssh", &format!("{AGENT_DIRECTORY}/oarsh")]);
         line.add(["--symlink", "/usr/bin/scp", &format!("{AGENT_DIRECTORY}/oarcp")]);
     }
+    line.bind("--ro-bind", agent.to_owned(), &inside);
     // The root itself is a tmpfs that belongs to the job: keep it from being a second /tmp.
     line.add(["--remount-ro", "/"]);
-    line.add(["--chdir", WORK_DIRECTORY, "--"]);
+    line.add(["--chdir", WORK_DIRECTORY, "--", &inside, "confined"]);
+    let own = own_limits(spec);
+    for (option, limit) in
+        [("--memory", own.memory_bytes), ("--tasks", own.tasks), ("--file", own.file_bytes)]
+    {
+        if let Some(limit) = limit {
+            line.add([option, &limit.to_string()]);
+        }
+    }
+    line.add(["--"]);
     match spec.role {
         Role::Command => line.add(["/bin/sh", "-c", &spec.command]),
         Role::CommandAndSessions => line.add([&inside, "inside", "--", &spec.command]),
         Role::Sessions => line.add([&inside, "inside"]),
     }
     line.0
+}
+
+/// What the cage does not hold.
+fn own_limits(spec: &LaunchSpec) -> OwnLimits {
+    let LaunchSpec { limits, cage, .. } = spec;
+    let unless = |held: bool, limit: u64| (!held && limit > 0).then_some(limit);
+    OwnLimits {
+        memory_bytes: unless(cage.memory.is_some(), limits.memory_bytes),
+        tasks: unless(cage.tasks.is_some(), limits.tasks),
+        // One file cannot pass what all may have, however fast it is written.
+        file_bytes: unless(false, limits.disk_bytes),
+    }
 }
 
 struct Line(Vec<OsString>);

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use zeroize::Zeroizing;
 
 use super::descriptor::{receive_line, send_line};
+use super::pause::{Pause, Pauses};
 use super::process::{self, Stop};
 use super::protocol::{Answer, Ending, ExitReport, LaunchSpec, MAX_LINE, Request, VERSION};
 use crate::mesh::MeshDevice;
@@ -159,6 +160,7 @@ async fn serve(
 /// A command that runs.
 struct Running {
     stop: watch::Sender<Option<Stop>>,
+    pause: mpsc::Sender<Pause>,
     report: JoinHandle<ExitReport>,
 }
 
@@ -169,6 +171,7 @@ async fn ended(command: &mut Option<Running>) -> ExitReport {
             ending: Ending::Unusable { reason: format!("the shim failed: {error}") },
             started: true,
             output_cut: false,
+            out_of_memory: false,
         }),
     }
 }
@@ -219,6 +222,16 @@ impl Shim {
                 self.stop(Stop::Ordered);
                 Ok(Answer::Done)
             }
+            Request::Pause { paused } => {
+                self.pause(paused, reply);
+                return false;
+            }
+            Request::Limit { limits } => {
+                self.spec.limits = limits;
+                // What has not begun begins with them.
+                let set = self.command.as_ref().map_or(Ok(()), |_| self.spec.cage.set(&limits));
+                set.map(|()| Answer::Done).map_err(|error| error.to_string())
+            }
             Request::Wait => {
                 match &self.exit {
                     Some(report) => drop(reply.send((Answer::Ended(report.clone()), None))),
@@ -265,10 +278,30 @@ impl Shim {
         }
         File::create(self.directory.join(STARTED)).map_err(|error| error.to_string())?;
         let (stop, stopped) = watch::channel(None);
-        let work =
-            process::run(self.directory.clone(), self.spec.clone(), self.sessions.take(), stopped);
-        self.command = Some(Running { stop, report: tokio::spawn(work) });
+        let (pause, pauses) = Pauses::new();
+        let (directory, spec) = (self.directory.clone(), self.spec.clone());
+        let work = process::run(directory, spec, self.sessions.take(), stopped, pauses);
+        self.command = Some(Running { stop, pause, report: tokio::spawn(work) });
         Ok(())
+    }
+
+    /// Answers when it is done. What has not begun, or has ended, stands still anyway.
+    fn pause(&self, paused: bool, reply: oneshot::Sender<(Answer, Option<OwnedFd>)>) {
+        let order = self.command.as_ref().map(|running| running.pause.clone());
+        tokio::spawn(async move {
+            let (done, result) = oneshot::channel();
+            let ordered = match order {
+                Some(order) => order.send(Pause { paused, done }).await.is_ok(),
+                None => false,
+            };
+            // The command may end before its turn comes.
+            let result = if ordered { result.await.unwrap_or(Ok(())) } else { Ok(()) };
+            let answer = match result {
+                Ok(()) => Answer::Done,
+                Err(reason) => Answer::Refused { reason },
+            };
+            let _ = reply.send((answer, None));
+        });
     }
 
     /// Ends the command, or makes sure that it will never start. False when the end is known already.
@@ -285,9 +318,7 @@ impl Shim {
                 });
             }
             None => {
-                let report =
-                    ExitReport { ending: stop.ending(), started: false, output_cut: false };
-                if let Err(error) = self.finish(report) {
+                if let Err(error) = self.finish(ExitReport::not_started(stop.ending())) {
                     tracing::error!(%error, "writing the job's end failed");
                 }
             }

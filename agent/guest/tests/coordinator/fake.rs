@@ -99,6 +99,11 @@ impl Fake {
         self.token.to_string()
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        let end = self.token.url.trim_end_matches("/oarapi").rsplit(':').next().unwrap();
+        end.parse().unwrap()
+    }
+
     pub(crate) fn submit(
         &self,
         job: u64,

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod escape;
 mod fake;
 mod hostile;
+mod limits;
 mod owner;
+mod soak;
 
 use std::fs;
 use std::path::Path;
@@ -24,8 +27,21 @@ fn agent(state: &Path, fake: &Fake) -> Child {
 }
 
 fn agent_with(state: &Path, fake: &Fake, more: &[&str]) -> Child {
+    agent_with_environment(state, fake, more, &[])
+}
+
+fn agent_with_environment(
+    state: &Path,
+    fake: &Fake,
+    more: &[&str],
+    environment: &[(&str, &str)],
+) -> Child {
+    let cores = ["--cores", "2"];
     Command::new(env!("CARGO_BIN_EXE_agent"))
-        .args(["run", "--cores", "2", "--bind", "127.0.0.1:0", "--join"])
+        .envs(environment.iter().copied())
+        .args(["run", "--bind", "127.0.0.1:0"])
+        .args(cores.iter().filter(|_| !more.contains(&"--cores")))
+        .arg("--join")
         .arg(fake.token())
         .args(more)
         .arg("--state")
@@ -61,6 +77,14 @@ fn final_state(said: &[Said]) -> Option<&SetState> {
         Said::State(_, state) if state.state != ReportedState::Running => Some(state),
         Said::State(..) | Said::Stageout { .. } => None,
     })
+}
+
+/// The processes whose command line holds `word`.
+fn processes_with(word: &str) -> Vec<i32> {
+    let line = |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|item| item.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| String::from_utf8_lossy(&line(*pid)).contains(word)).collect()
 }
 
 #[tokio::test]
@@ -101,7 +125,7 @@ async fn two_jobs_run_at_once() {
         fake.submit(job, 1, "echo up; sleep 98771", None);
     }
     let state = state();
-    let _agent = agent(state.path(), &fake);
+    let _agent = agent_with(state.path(), &fake, &["--cores", "4"]);
     let up = |job: u64| {
         let file = state.path().join(format!("jobs/{job}.1/work/OAR.{job}.stdout"));
         fs::read_to_string(file).is_ok_and(|text| text == "up\n")

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::*;
 
-async fn run(state: &Path, args: &[&str]) -> Output {
+pub(crate) async fn run(state: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent"));
     command.args(args).arg("--state").arg(state).output().await.unwrap()
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agent::confine::cage::Cage;
+use agent::confine::limits::JobLimits;
 use agent::environment;
 use agent::shim::client::ShimClient;
 use agent::shim::protocol::{Ending, ExitReport, LaunchSpec, Role, VERSION};
@@ -52,6 +54,8 @@ impl Job {
             walltime_s: 3600,
             kill_grace_ms: 10_000,
             alone_limit_ms: 60_000,
+            limits: JobLimits::default(),
+            cage: Cage::default(),
         };
         change(&mut spec);
         fs::write(path.join(LAUNCH), serde_json::to_vec(&spec).unwrap()).unwrap();

@@ -1,10 +1,13 @@
 //! Commands that try to get at what is not theirs.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::fixture::{Job, exited, processes_with};
+use agent::shim::protocol::Ending;
+
+use crate::fixture::{Job, exited, processes_with, until, within};
 
 /// As root, a job is the machine's root to the file system: these would hand it the machine.
 #[tokio::test]
@@ -49,4 +52,30 @@ async fn nothing_lives_on_when_the_end_is_told() {
     assert_eq!((report.ending, left), (exited(0), 0));
     let _ = shim.release().await;
     process.wait().await.unwrap();
+}
+
+/// Where no control group can be made, as in the fixture: by signals.
+#[tokio::test]
+async fn a_job_without_a_freezer_stands_still_as_well_and_its_walltime_waits() {
+    let job = Job::with(
+        "(setsid sh -c 'while :; do sleep 0.01; done' 98767 &); while :; do date +%N > t; mv t tick; done",
+        |spec| spec.walltime_s = 2,
+    );
+    let (shim, mut process) = job.shim().await;
+    shim.run().await.unwrap();
+    let tick = || fs::read_to_string(job.path().join("work/tick")).unwrap_or_default();
+    until(|| !tick().is_empty()).await;
+    shim.pause(true).await.unwrap();
+    let stopped = tick();
+    // Longer than the walltime: what happens to the job in it does not happen in time.
+    let mut wait = std::pin::pin!(shim.wait());
+    let waited = tokio::time::timeout(Duration::from_millis(2500), &mut wait).await;
+    assert!(waited.is_err(), "{waited:?}");
+    assert_eq!(tick(), stopped);
+    shim.pause(false).await.unwrap();
+    until(|| tick() != stopped).await;
+    assert_eq!(within(wait).await.unwrap().ending, Ending::Walltime);
+    until(|| processes_with("98767").is_empty()).await;
+    let _ = shim.release().await;
+    within(process.wait()).await.unwrap();
 }

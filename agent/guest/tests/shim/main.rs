@@ -74,17 +74,17 @@ async fn the_volunteers_files_and_processes_are_not_there() {
     assert!(secret.exists() && Path::new(&home).exists() && Path::new("/run").exists());
 
     let job = Job::new(&format!(
-        "ls -d {} {home} /run /root /mnt /srv /etc/shadow /etc/machine-id; ls -A /tmp; \
+        "ls /run; ls -d {} {home} /root /mnt /srv /etc/shadow /etc/machine-id; ls -A /tmp; \
          ls /proc | grep -c '^[0-9]'; touch /usr/x /etc/x",
         secret.display()
     ));
     job.run().await;
     let all = job.stdout();
     let lines: Vec<_> = all.lines().collect();
-    // Nothing listed; then the sandbox's own few processes.
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].parse::<u32>().unwrap() <= 6, "{lines:?}");
-    assert_eq!(job.stderr().matches("No such file").count(), 8, "{}", job.stderr());
+    // The agent's own folder, of the job's; nothing more listed; then the sandbox's own few processes.
+    assert_eq!((lines.len(), lines[0]), (2, "clouds-at-home"), "{lines:?}");
+    assert!(lines[1].parse::<u32>().unwrap() <= 6, "{lines:?}");
+    assert_eq!(job.stderr().matches("No such file").count(), 7, "{}", job.stderr());
     assert_eq!(
         job.stderr().matches("Read-only").count()
             + job.stderr().matches("Permission denied").count(),

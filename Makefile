@@ -12,7 +12,7 @@ BASH_COMPLETIONS := share/bash-completion/completions
 # before the next login.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
-.PHONY: help prepare prepare-test prepare-bench build doctor demo test bench-net install
+.PHONY: help prepare prepare-test prepare-bench build doctor demo test bench-net bench-api install
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -27,6 +27,9 @@ test: prepare-test build doctor ## the same for the whole test suite
 
 bench-net: prepare-bench build doctor ## measure the data plane beside its peers; writes docs/benchmarks.md (about a quarter of an hour)
 	$(RELEASE)/netsim bench net --tools $(TARGET)/tools/bin --page docs/benchmarks.md
+
+bench-api: build ## measure the coordinator under load; writes bench/results/api.json and docs/benchmarks.md (about ten minutes)
+	$(RELEASE)/netsim bench api --page docs/benchmarks.md
 
 build: ## build all programs into target/release, with OAR's names beside `oar`
 	$(CARGO) build --release --workspace

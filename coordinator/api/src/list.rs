@@ -1,5 +1,7 @@
 //! OAR's paged list.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// A page of a list.
@@ -23,10 +25,10 @@ pub struct List<T> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// `self`, `collection`, `member`, `next`, `previous` or `parent`.
-    pub rel: String,
+    pub rel: Cow<'static, str>,
     /// The path, with the prefix that the client called.
     pub href: String,
     /// What a collection or member holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
+    pub title: Option<Cow<'static, str>>,
 }

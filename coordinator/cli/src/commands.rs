@@ -11,6 +11,7 @@ mod nodesetting;
 mod outcome;
 mod stat;
 mod submit;
+mod top;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     /// Shows what users asked for and used (oaraccounting).
     #[command(visible_alias = "oaraccounting")]
     Accounting(accounting::Accounting),
+    /// Shows the cluster and its jobs on the whole screen, again and again.
+    Top(top::Top),
     /// Waits for a job's end and exits with its exit code.
     Wait(outcome::Wait),
     /// Fetches a job's results and unpacks them, one folder per rank.
@@ -109,6 +112,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Nodes(nodes) => nodes.run().await.map(|()| done),
         Command::Nodesetting(setting) => setting.run().await.map(|()| done),
         Command::Accounting(accounting) => accounting.run().await.map(|()| done),
+        Command::Top(top) => top.run().await.map(|()| done),
         Command::Wait(wait) => wait.run().await,
         Command::Fetch(fetch) => fetch.run().await.map(|()| done),
         Command::Logs(logs) => logs.run().await.map(|()| done),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use coordinator_core::NodeNumber;
+use coordinator_core::{NodeNumber, Quota};
 use ipnet::IpNet;
 use overlay_relay::RelayLimits;
 
@@ -84,6 +84,11 @@ pub struct Serve {
     /// are refused (429) for a while. 0: no limit.
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     pub user_rate: u32,
+    /// A limit on what runs at the same time, as OAR's administrators write them: QUEUE,PROJECT,TYPE,USER =
+    /// RESOURCES,JOBS,RESOURCE-HOURS, with * for all together, / for each and -1 for no limit. So
+    /// "*,*,*,/ = 100,-1,-1" gives each user 100 resources. What does not fit waits, and `oarstat --why` says so.
+    #[arg(long, value_name = "QUOTA")]
+    pub quota: Vec<Quota>,
     /// A proxy in front that asks users who they are: its X-REMOTE-IDENT is believed. An address or a
     /// network, as in 192.0.2.0/28.
     #[arg(long, value_name = "IP_OR_NETWORK", value_parser = network)]

@@ -158,6 +158,7 @@ impl Server {
         let policy = Policy {
             node_timeout: arguments.node_timeout,
             launch_deadline: arguments.launch_deadline,
+            quotas: arguments.quota.clone(),
             ..Policy::default()
         };
         let announced = Announced {

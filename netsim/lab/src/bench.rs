@@ -2,6 +2,7 @@
 //!
 //! Figures are ratios within one run wherever they can be: machines differ, and this one is noisy.
 
+pub mod api;
 pub mod chart;
 pub mod command;
 pub mod figures;

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod drills;
+pub mod queue;
 pub mod wireguard;
 
 mod node;

@@ -168,7 +168,7 @@ fn full(job: &Job) -> String {
 }
 
 /// OAR's `1:30:0`.
-fn walltime(seconds: u64) -> String {
+pub(super) fn walltime(seconds: u64) -> String {
     format!("{}:{}:{}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
@@ -181,7 +181,7 @@ pub(super) fn name(state: JobState) -> String {
 }
 
 /// oarstat's letters.
-fn letter(state: JobState) -> char {
+pub(super) fn letter(state: JobState) -> char {
     match state {
         JobState::Waiting | JobState::ToAckReservation => 'W',
         JobState::Hold => 'H',

@@ -289,6 +289,21 @@ fn nodes_are_shown_as_oar_shows_them() {
 }
 
 #[test]
+fn the_cluster_is_shown_at_a_glance() {
+    let server = Server::start();
+    let desk = Desk::logged_in(&server);
+    let text = desk.output("oar", &["top"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with(&server.login.url), "{text}");
+    assert_eq!(lines[1], "nodes      1 alive, 1 suspected");
+    assert_eq!(lines[2], "resources  2 of 3 alive");
+    assert_eq!(lines[3], "jobs       1 running, 1 starting");
+    assert!(lines[6].starts_with("5          queens         alice          R default"), "{text}");
+    assert!(!text.contains('\u{1b}'), "no terminal, no control characters");
+    assert_eq!(desk.output("oar", &["top", "-n", "2", "-d", "100ms"]).matches("Job id").count(), 2);
+}
+
+#[test]
 fn deletion_says_what_happened_to_each_job() {
     let server = Server::start();
     let desk = Desk::logged_in(&server);
@@ -417,7 +432,7 @@ fn help_texts() {
     for tool in NAMES {
         insta::assert_snapshot!(format!("help-{tool}"), desk.output(tool, &["--help"]));
     }
-    for command in ["login", "wait", "fetch", "logs", "mesh", "events"] {
+    for command in ["login", "top", "wait", "fetch", "logs", "mesh", "events"] {
         insta::assert_snapshot!(
             format!("help-oar-{command}"),
             desk.output("oar", &[command, "--help"])

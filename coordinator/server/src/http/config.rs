@@ -33,7 +33,7 @@ fn variables(app: &App) -> Vec<(&'static str, String)> {
 }
 
 fn shown((id, value): &(&'static str, String)) -> Value {
-    let link = json!({ "rel": "self", "href": links::href(&format!("/config/{id}")) });
+    let link = json!({ "rel": "self", "href": links::href(format_args!("/config/{id}")) });
     json!({ "id": id, "value": value, "links": link })
 }
 

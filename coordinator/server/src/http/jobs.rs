@@ -1,5 +1,7 @@
 //! Jobs: submission, lists, one job, deletion.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -10,6 +12,7 @@ use coordinator_api::job::{
 };
 use coordinator_api::mesh::JobMesh;
 use coordinator_core::{Array, DeleteRefusal, Draft, Job, JobId, NodeNumber, Request, UnixMillis};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::actions::registered;
@@ -71,8 +74,13 @@ pub(super) async fn submit(
         links: vec![links::itself(format!("/jobs/{id}"))],
         api_timestamp: app.clock.now().seconds(),
     };
-    let location = links::href(&format!("/jobs/{id}"));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(submitted)))
+    Ok(created(id, submitted))
+}
+
+/// 201: a new job, and where it is.
+fn created(id: JobId, body: impl Serialize) -> impl IntoResponse {
+    let location = links::href(format_args!("/jobs/{id}"));
+    (StatusCode::CREATED, [(header::LOCATION, location)], Json(body))
 }
 
 /// `GET /jobs`.
@@ -154,15 +162,14 @@ pub(super) async fn resubmit(
     let decided = app.ledger.decide(move |draft: &mut Draft<'_>| draft.resubmit(&old)).await?;
     let id = decided.map_err(|refusal| refused(&refusal.to_string()))?;
     tracing::info!(job = %id, %parent, "job resubmitted");
-    let path = format!("/jobs/{id}");
     let body = json!({
         "id": id.0,
         "status": "submitted",
         "cmd_output": format!("Resubmitting job {parent}...DONE\nOAR_JOB_ID={id}\n"),
-        "links": [links::itself(path.clone()), links::parent(parent)],
+        "links": [links::itself(format!("/jobs/{id}")), links::parent(parent)],
         "api_timestamp": app.clock.now().seconds(),
     });
-    Ok((StatusCode::CREATED, [(header::LOCATION, links::href(&path))], Json(body)))
+    Ok(created(id, body))
 }
 
 /// `GET /jobs/ID`, for any user; a node sees the jobs that it has a part in.
@@ -328,16 +335,16 @@ pub(super) async fn order_deletion(
 }
 
 /// The page of jobs that was asked for, and how many there are in all.
-async fn find(app: &App, asked: &Asked) -> Result<(Vec<Job>, usize), ApiError> {
+async fn find(app: &App, asked: &Asked) -> Result<(Vec<Arc<Job>>, usize), ApiError> {
     let filter = filter(asked)?;
     let active =
         filter.states.as_ref().is_some_and(|states| states.iter().all(|state| !state.is_final()));
     if !active {
-        return Ok(app.store.jobs(&filter, asked.limit, asked.offset).await?);
+        let (jobs, total) = app.store.jobs(&filter, asked.limit, asked.offset).await?;
+        return Ok((jobs.into_iter().map(Arc::new).collect(), total));
     }
     let cluster = app.ledger.cluster();
-    let accepted: Vec<&Job> =
-        cluster.jobs().map(|job| &**job).filter(|job| filter.accepts(job)).collect();
+    let accepted: Vec<&Arc<Job>> = cluster.jobs().filter(|job| filter.accepts(job)).collect();
     let page = accepted.iter().skip(asked.offset).take(asked.limit);
     Ok((page.map(|&job| job.clone()).collect(), accepted.len()))
 }

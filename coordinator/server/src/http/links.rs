@@ -1,5 +1,8 @@
 //! Links of OAR's objects.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use coordinator_api::Link;
 use coordinator_core::{JobId, NodeNumber};
 
@@ -16,45 +19,44 @@ pub(super) async fn under<F: Future>(prefix: &'static str, answering: F) -> F::O
 }
 
 /// Where a link to this path of a route leads.
-pub(super) fn href(path: &str) -> String {
+pub(super) fn href(path: impl fmt::Display) -> String {
     let prefix = CALLED.try_with(|prefix| *prefix).unwrap_or(PREFIX);
     format!("{prefix}{path}")
 }
 
-fn link(rel: &str, path: String, title: Option<&str>) -> Link {
-    let href = href(&path);
-    Link { rel: rel.to_owned(), href, title: title.map(str::to_owned) }
+fn link(rel: &'static str, path: impl fmt::Display, title: Option<&'static str>) -> Link {
+    Link { rel: rel.into(), href: href(path), title: title.map(Cow::from) }
 }
 
-pub(super) fn itself(path: String) -> Link {
+pub(super) fn itself(path: impl fmt::Display) -> Link {
     link("self", path, None)
 }
 
-pub(super) fn collection(path: &str, title: &str) -> Link {
-    link("collection", path.to_owned(), Some(title))
+pub(super) fn collection(path: impl fmt::Display, title: &'static str) -> Link {
+    link("collection", path, Some(title))
 }
 
 /// The job that another one repeats.
 pub(super) fn parent(id: JobId) -> Link {
-    link("parent", format!("/jobs/{id}"), None)
+    link("parent", format_args!("/jobs/{id}"), None)
 }
 
 pub(super) fn of_job(id: JobId) -> Vec<Link> {
     vec![
-        itself(format!("/jobs/{id}")),
-        collection(&format!("/jobs/{id}/resources"), "resources"),
-        collection(&format!("/jobs/{id}/nodes"), "nodes"),
+        itself(format_args!("/jobs/{id}")),
+        collection(format_args!("/jobs/{id}/resources"), "resources"),
+        collection(format_args!("/jobs/{id}/nodes"), "nodes"),
     ]
 }
 
 pub(super) fn of_node(node: NodeNumber) -> Vec<Link> {
-    vec![itself(format!("/resources/nodes/{node}"))]
+    vec![itself(format_args!("/resources/nodes/{node}"))]
 }
 
 pub(super) fn of_resource(id: u64, node: NodeNumber) -> Vec<Link> {
     vec![
-        link("member", format!("/resources/nodes/{node}"), Some("node")),
-        itself(format!("/resources/{id}")),
-        collection(&format!("/resources/{id}/jobs"), "jobs"),
+        link("member", format_args!("/resources/nodes/{node}"), Some("node")),
+        itself(format_args!("/resources/{id}")),
+        collection(format_args!("/resources/{id}/jobs"), "jobs"),
     ]
 }

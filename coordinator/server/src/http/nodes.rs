@@ -50,7 +50,7 @@ pub(super) async fn set_state(
     Ok(Json(json!({
         "id": id,
         "status": "Change state request registered",
-        "uri": super::links::href(&format!("/resources/{id}")),
+        "uri": super::links::href(format_args!("/resources/{id}")),
         "api_timestamp": now.seconds(),
     })))
 }

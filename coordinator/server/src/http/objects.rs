@@ -167,16 +167,16 @@ pub(super) fn job_nodes(job: &Job, now: UnixMillis) -> Vec<Value> {
     parts.map(node).collect()
 }
 
-/// The items of `GET /resources` for one node.
-pub(super) fn resource_items(node: &Node, now: UnixMillis) -> impl Iterator<Item = ResourceItem> {
-    node.resources().map(move |id| ResourceItem {
+/// An item of `GET /resources`: a core of the node.
+pub(super) fn resource_item(node: &Node, id: u64, now: UnixMillis) -> ResourceItem {
+    ResourceItem {
         id,
         state: node.state,
         available_upto: AVAILABLE_UPTO,
         network_address: node.number.to_string(),
         links: links::of_resource(id, node.number),
         api_timestamp: now.seconds(),
-    })
+    }
 }
 
 /// The full objects of one node's resources: OAR's columns, and `core` and `host`.

@@ -94,7 +94,7 @@ impl Asked {
 
     /// The path as it was asked for.
     pub(super) fn itself(&self) -> Link {
-        Link { rel: "self".to_owned(), href: self.path.clone(), title: None }
+        Link { rel: "self".into(), href: self.path.clone(), title: None }
     }
 
     /// A list that has no pages, and names itself with its filters.
@@ -109,13 +109,13 @@ impl Asked {
         Json(list)
     }
 
-    fn link(&self, rel: &str, offset: usize) -> Link {
+    fn link(&self, rel: &'static str, offset: usize) -> Link {
         let mut href = format!("{}?", self.path);
         for (key, value) in self.parameters.iter().filter(|(key, _)| key != "offset") {
             href += &format!("{}={}&", escape(key), escape(value));
         }
         href += &format!("offset={offset}");
-        Link { rel: rel.to_owned(), href, title: None }
+        Link { rel: rel.into(), href, title: None }
     }
 }
 

@@ -65,7 +65,7 @@ fn around(content: &str) -> String {
     let menu = [("resources", "RESOURCES"), ("jobs", "JOBS")].map(|(path, title)| {
         format!(
             "<A HREF=\"{}\">{title}</A>&nbsp;&nbsp;&nbsp;\n",
-            links::href(&format!("/{path}.html"))
+            links::href(format_args!("/{path}.html"))
         )
     });
     let menu = menu.concat();

@@ -19,8 +19,11 @@ use crate::app::App;
 /// `GET /resources`.
 pub(super) async fn list(State(app): State<App>, asked: Asked) -> Json<List<ResourceItem>> {
     let (cluster, now) = (app.ledger.cluster(), app.clock.now());
-    let items = cluster.nodes().flat_map(|node| objects::resource_items(node, now));
-    asked.page(items.collect(), now)
+    let total = cluster.nodes().map(|node| usize::from(node.cores)).sum();
+    let all = cluster.nodes().flat_map(|node| node.resources().map(move |id| (node, id)));
+    let page = all.skip(asked.offset).take(asked.limit);
+    let items = page.map(|(node, id)| objects::resource_item(node, id, now));
+    asked.list(items.collect(), total, now)
 }
 
 /// `GET /resources/details`.
@@ -88,7 +91,8 @@ pub(super) async fn of_node(
 ) -> Json<List<ResourceItem>> {
     let (cluster, now) = (app.ledger.cluster(), app.clock.now());
     let node = name.parse::<NodeNumber>().ok().and_then(|number| cluster.node(number));
-    let items = node.into_iter().flat_map(|node| objects::resource_items(node, now));
+    let all = node.into_iter().flat_map(|node| node.resources().map(move |id| (node, id)));
+    let items = all.map(|(node, id)| objects::resource_item(node, id, now));
     asked.whole(items.collect(), now)
 }
 

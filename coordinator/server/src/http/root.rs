@@ -24,7 +24,7 @@ const TIMEZONE: &str = "UTC";
 /// `GET /`.
 pub(super) async fn links(State(app): State<App>) -> Json<Value> {
     let links = [
-        links::itself("/./".to_owned()),
+        links::itself("/./"),
         links::collection("/resources", "resources"),
         links::collection("/resources/details", "full_resources"),
         links::collection("/jobs", "jobs"),
@@ -86,7 +86,7 @@ pub(super) async fn stress_factor(State(app): State<App>) -> Json<Value> {
     let load = loads.split_whitespace().next().unwrap_or("0");
     Json(json!({
         "GLOBAL_STRESS": load,
-        "links": [links::itself("/stress_factor".to_owned())],
+        "links": [links::itself("/stress_factor")],
         "api_timestamp": app.clock.now().seconds(),
     }))
 }

@@ -39,7 +39,7 @@ fn rule(index: usize, text: &str) -> Value {
         "enabled": "YES",
         "rule": text,
         // Not a list, as in OAR.
-        "links": { "rel": "self", "href": links::href(&format!("/admission_rules/{id}")) },
+        "links": { "rel": "self", "href": links::href(format_args!("/admission_rules/{id}")) },
     })
 }
 

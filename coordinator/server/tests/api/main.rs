@@ -3,10 +3,12 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod arrays;
+mod crash;
 mod deadlines;
 mod enrolment;
 mod files;
 mod formats;
+mod full_disk;
 mod identity;
 mod limits;
 mod lives;

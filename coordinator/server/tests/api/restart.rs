@@ -11,22 +11,27 @@ use serde_json::{Value, json};
 use crate::site::{client, enrolment};
 
 /// The program, started on a data directory.
-struct Running {
-    child: Child,
-    url: String,
-    root: RootPin,
-    token: Option<JoinToken>,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) url: String,
+    pub(crate) root: RootPin,
+    pub(crate) token: Option<JoinToken>,
 }
 
-fn coordinator() -> Command {
+pub(crate) fn coordinator() -> Command {
     Command::new(env!("CARGO_BIN_EXE_coordinator"))
 }
 
-fn start(data: &Path) -> Running {
+pub(crate) fn start(data: &Path) -> Running {
+    started(coordinator(), data)
+}
+
+/// `command` is the program, or ends with it.
+pub(crate) fn started(mut command: Command, data: &Path) -> Running {
     let local = "127.0.0.1:0";
-    let mut child = coordinator()
+    let mut child = command
         .args(["serve", "--public-address", "127.0.0.1", "--listen", local])
-        .args(["--rendezvous", local, "--relay", local, "--data"])
+        .args(["--rendezvous", local, "--relay", local, "--user-rate", "0", "--data"])
         .arg(data)
         .env("RUST_LOG", "warn")
         .stdout(Stdio::piped())
@@ -47,8 +52,12 @@ fn start(data: &Path) -> Running {
     Running { child, url: url.unwrap(), root: root.unwrap(), token }
 }
 
-fn output(arguments: &[&str], data: &Path) -> String {
-    let done = coordinator().args(arguments).arg("--data").arg(data).output().unwrap();
+pub(crate) fn output(arguments: &[&str], data: &Path) -> String {
+    output_of(coordinator().args(arguments).arg("--data").arg(data))
+}
+
+pub(crate) fn output_of(command: &mut Command) -> String {
+    let done = command.output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }

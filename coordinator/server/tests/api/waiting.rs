@@ -100,3 +100,23 @@ async fn a_poll_that_waits_is_answered_when_there_is_an_order() {
     let body = site.get(&path).await;
     assert_eq!(body["total"], 0);
 }
+
+#[tokio::test]
+async fn a_quota_holds_each_user_to_what_the_operator_says() {
+    let site = Site::start_with(&["--quota", "*,*,*,/ = -1,1,-1"]).await;
+    for seed in 0..3 {
+        let token = site.add_token(std::time::Duration::from_secs(3600)).await;
+        site.enrol(&token, seed).await;
+    }
+    let bob = site.add_user("bob").await;
+    let (first, second) = (site.submit(1, &[]).await, site.submit(1, &[]).await);
+    let body = json!({ "command": "true", "resource": "nodes=1" });
+    let (_, bobs) = site.send(Method::POST, "/jobs.json", Some(&bob), Some(body)).await;
+    assert_eq!(site.state(first).await, "toLaunch");
+    assert_eq!(site.state(bobs["id"].as_u64().unwrap()).await, "toLaunch", "it is each user's own");
+    assert_eq!(site.state(second).await, "Waiting");
+    let said = why(&site, second).await;
+    assert!(said["reason"].as_str().unwrap().contains("*,*,*,/ = -1,1,-1"), "{said}");
+    site.send(Method::DELETE, &format!("/jobs/{first}"), Some(&site.alice), None).await;
+    assert_eq!(site.state(second).await, "toLaunch");
+}

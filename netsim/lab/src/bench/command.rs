@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 
 use super::chart::Chart;
 use super::figures::{Figure, Header, Results};
-use super::{net, outages, reach};
+use super::{api, net, outages, reach};
 use crate::children;
 use crate::confine::{self, Keep};
 use crate::progress::Progress;
@@ -48,11 +48,33 @@ pub enum Bench {
         #[arg(long, value_name = "FILE")]
         page: Option<PathBuf>,
     },
+    /// The coordinator under load: one processor for it, the other for the load.
+    Api(Api),
     /// How fast nodes reach each other: the scenario nat-matrix many times, and the drills in virtual time.
     NatMatrix(NatMatrix),
     /// How long a job's data waits when a relay dies, a machine moves, a router starts again, in the
     /// laboratory; a part of nat-matrix.
     Outages(Outages),
+}
+
+/// `netsim bench api`.
+#[derive(Debug, Args)]
+pub struct Api {
+    /// A smaller crowd and a shorter history, each measured for a moment.
+    #[arg(long)]
+    short: bool,
+    /// Length of each measurement; the crowd is measured for ten times that. 5 s, or 1 s for the short form.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    each: Option<Duration>,
+    /// Where `api.json` is written; what an earlier one had reached must be reached again.
+    #[arg(long, value_name = "DIR", default_value = "bench/results")]
+    out: PathBuf,
+    /// The page whose part on this benchmark is written anew.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
+    /// Where the coordinators keep their data meanwhile: on a disk, and empty.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 /// `netsim bench outages`.
@@ -108,6 +130,7 @@ pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
         Bench::Net { short, rounds, each, only, pieces, tools, out, page } => {
             (short, rounds, each, only, pieces, tools, out, page)
         }
+        Bench::Api(args) => return api(args),
         Bench::NatMatrix(args) => return nat_matrix(args),
         // SAFETY: by this function's contract.
         Bench::Outages(args) => return unsafe { outages(&args) },
@@ -135,6 +158,22 @@ pub unsafe fn execute(bench: Bench) -> anyhow::Result<i32> {
         return Ok(0);
     }
     tell(&results, before.as_ref(), &file, page.as_deref())
+}
+
+/// Measures in ordinary processes on loopback: no laboratory is needed.
+fn api(args: Api) -> anyhow::Result<i32> {
+    let file = std::path::absolute(args.out)?.join("api.json");
+    let before = Results::read(&file)?;
+    let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let dir = args.dir.unwrap_or_else(|| temporary.path().to_owned());
+    let usual = Duration::from_secs(if args.short { 1 } else { 5 });
+    let plan = api::Plan { short: args.short, each: args.each.unwrap_or(usual), dir };
+    let mut progress = Progress::new();
+    let results = api::run(&plan, &mut progress);
+    let step = progress.current().unwrap_or("measuring").to_owned();
+    progress.finish();
+    let results = results.with_context(|| format!("failed at the step \"{step}\""))?;
+    tell(&results, before.as_ref(), &file, args.page.as_deref())
 }
 
 /// Exit status 1 when a figure is missed.

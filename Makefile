@@ -12,7 +12,7 @@ BASH_COMPLETIONS := share/bash-completion/completions
 # before the next login.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
-.PHONY: help prepare prepare-test prepare-bench build doctor demo test bench-net bench-api install
+.PHONY: help prepare prepare-test prepare-bench build doctor demo test bench-net bench-api bench-agent deb install
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,6 +30,13 @@ bench-net: prepare-bench build doctor ## measure the data plane beside its peers
 
 bench-api: build ## measure the coordinator under load; writes bench/results/api.json and docs/benchmarks.md (about ten minutes)
 	$(RELEASE)/netsim bench api --page docs/benchmarks.md
+
+bench-agent: ## measure what the agent costs; writes bench/results/agent.json (a minute)
+	$(CARGO) bench -p agent --bench agent -- --out $(CURDIR)/bench/results/agent.json
+
+deb: ## build the agent's Debian package into target/debian
+	@$(CARGO) build --release -p agent
+	@packaging/agent/build $(RELEASE)/agent $(TARGET)/debian
 
 build: ## build all programs into target/release, with OAR's names beside `oar`
 	$(CARGO) build --release --workspace

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coordinator_api::agent::{Fault, NodeJobItem, ReportedState, SetState};
 use coordinator_client::ClientError;
@@ -28,6 +28,13 @@ const MAX_ITEMS: usize = 1024;
 /// The most launches at once, whatever the coordinator asks for. Chosen: far above what whole nodes need,
 /// far below what a machine cannot bear.
 const MAX_LAUNCHES: usize = 32;
+
+/// The longest that the coordinator may let a poll wait for orders: two intervals, and at most this. Chosen: a third of
+/// the time after which a silent node counts as gone, which is six intervals.
+const ORDER_WAIT: Duration = Duration::from_secs(20);
+
+/// The pause after orders were taken: until they are out of the lists.
+const AFTER_ORDERS: Duration = Duration::from_millis(250);
 
 /// The shortest and the longest poll interval that a coordinator can ask for.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(300)];
@@ -103,20 +110,35 @@ impl Launches {
         }
     }
 
-    /// Polls for ever, about every `interval`, and at once when a launch has ended.
+    /// Polls for ever, and at once when a launch has ended: about every `interval`, unless the coordinator lets its
+    /// answers wait for orders.
     pub async fn poll(&mut self, interval: Duration) {
         let interval = interval.clamp(INTERVALS[0], INTERVALS[1]);
+        // An order that stays in the list, as for a job that waits for cores, would be answered at once.
+        let longest = (2 * interval).clamp(Duration::from_secs(1), ORDER_WAIT);
+        let mut wait = longest;
         loop {
             let context = self.context.clone();
+            let asked = Instant::now();
             let desired = tokio::select! {
-                desired = context.reach.insist(|| lists(&context)) => desired,
+                desired = context.reach.insist(|| lists(&context, wait)) => desired,
                 ended = next_ended(&mut self.tasks) => { self.on_end(ended); continue; }
             };
+            let mut pause = interval.mul_f64(rand::random_range(0.8..1.2));
             match desired {
-                Ok(desired) => self.apply(&desired),
+                Ok(desired) if desired == Desired::default() => {
+                    // What was waited for orders needs no pause.
+                    pause = pause.saturating_sub(asked.elapsed());
+                    wait = longest;
+                }
+                Ok(desired) => {
+                    if self.apply(&desired) {
+                        pause = pause.min(AFTER_ORDERS);
+                    }
+                    wait = Duration::ZERO;
+                }
                 Err(error) => tracing::error!(%error, "the coordinator refuses this node's poll"),
             }
-            let pause = interval.mul_f64(rand::random_range(0.8..1.2));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 ended = next_ended(&mut self.tasks) => self.on_end(ended),
@@ -124,17 +146,32 @@ impl Launches {
         }
     }
 
-    fn apply(&mut self, desired: &Desired) {
+    /// False when there was nothing to do.
+    fn apply(&mut self, desired: &Desired) -> bool {
+        let mut has_acted = false;
         for action in reconcile(desired, &self.local(), &self.finished) {
             match action {
                 // The others stay in the list.
                 Action::Start(_) if self.orders.len() >= MAX_LAUNCHES => {}
                 Action::Start(_) if !self.context.owner.will().takes_jobs() => {}
-                Action::Start(id) => self.begin(id),
-                Action::Kill(id) => self.order(id, Order::Kill),
-                Action::Abandon(id) => self.order(id, Order::Abandon),
-                Action::ReportUnknown(id) => self.report_unknown(id),
+                action @ (Action::Start(_)
+                | Action::Kill(_)
+                | Action::Abandon(_)
+                | Action::ReportUnknown(_)) => {
+                    has_acted = true;
+                    self.act(action);
+                }
             }
+        }
+        has_acted
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Start(id) => self.begin(id),
+            Action::Kill(id) => self.order(id, Order::Kill),
+            Action::Abandon(id) => self.order(id, Order::Abandon),
+            Action::ReportUnknown(id) => self.report_unknown(id),
         }
     }
 
@@ -221,13 +258,21 @@ async fn next_ended(
     }
 }
 
-async fn lists(context: &Context) -> Result<Desired, ClientError> {
+/// Both lists; a coordinator that can waits so long until one of them has something.
+async fn lists(context: &Context, wait: Duration) -> Result<Desired, ClientError> {
+    let ask = |wanted, wait| context.client.node_jobs_within(&context.hostname, wanted, wait);
     let ids = |items: Vec<NodeJobItem>| {
         let id = |item: &NodeJobItem| LaunchId { job: item.id, generation: item.generation };
         items.iter().take(MAX_ITEMS).map(id).collect()
     };
-    let to_launch = context.client.node_jobs(&context.hostname, Wanted::ToLaunch).await?;
-    let to_kill = context.client.node_jobs(&context.hostname, Wanted::ToKill).await?;
+    let (to_launch, to_kill) = tokio::select! {
+        to_launch = ask(Wanted::ToLaunch, wait) => {
+            (to_launch?, ask(Wanted::ToKill, Duration::ZERO).await?)
+        }
+        to_kill = ask(Wanted::ToKill, wait) => {
+            (ask(Wanted::ToLaunch, Duration::ZERO).await?, to_kill?)
+        }
+    };
     Ok(Desired { to_launch: ids(to_launch), to_kill: ids(to_kill) })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::Router;
@@ -44,6 +45,7 @@ struct Inner {
     polls: usize,
     enrolments: usize,
     refuse_tokens: bool,
+    waits: bool,
 }
 
 struct FakeJob {
@@ -152,6 +154,11 @@ impl Fake {
         self.inner.lock().unwrap().enrolments
     }
 
+    /// From now on polls wait for orders, if they may.
+    pub(crate) fn let_polls_wait(&self) {
+        self.inner.lock().unwrap().waits = true;
+    }
+
     pub(crate) fn refuse_tokens(&self) {
         self.inner.lock().unwrap().refuse_tokens = true;
     }
@@ -209,6 +216,16 @@ async fn lists(
     State(shared): State<Shared>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Json<List<NodeJobItem>> {
+    let is_empty = || {
+        let inner = shared.lock().unwrap();
+        let of = if query["state"] == "toLaunch" { &inner.to_launch } else { &inner.to_kill };
+        !inner.waits || inner.away || of.is_empty()
+    };
+    let limit = Duration::from_secs(query.get("wait").map_or(0, |text| text.parse().unwrap()));
+    let asked = Instant::now();
+    while shared.lock().unwrap().waits && is_empty() && asked.elapsed() < limit {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let mut inner = shared.lock().unwrap();
     inner.polls += 1;
     let of = if query["state"] == "toLaunch" { &inner.to_launch } else { &inner.to_kill };

@@ -118,6 +118,22 @@ async fn a_job_runs_from_its_list_to_its_report() {
 }
 
 #[tokio::test]
+async fn orders_come_while_a_poll_waits_for_them() {
+    let fake = Fake::start().await;
+    fake.let_polls_wait();
+    let state = state();
+    let _agent = agent(state.path(), &fake);
+    until("it works", || state.path().join("agent.sock").exists()).await;
+    fake.submit(7, 1, "echo up; sleep 98774", None);
+    let output = state.path().join("jobs/7.1/work/OAR.7.stdout");
+    until("it runs", || fs::read_to_string(&output).is_ok_and(|text| text == "up\n")).await;
+    fake.kill(7, 1);
+    until("it is over", || final_state(&fake.said(7)).is_some()).await;
+    // It has asked for both lists and once more for the other; without the waiting it would be tens.
+    assert!(fake.polls() < 30, "{}", fake.polls());
+}
+
+#[tokio::test]
 async fn two_jobs_run_at_once() {
     let fake = Fake::start().await;
     // Each waits for the kill, so both must have been running together.

@@ -1,5 +1,7 @@
 //! What agents ask and say.
 
+use std::time::Duration;
+
 use coordinator_api::List;
 use coordinator_api::agent::{NodeJobItem, SetState};
 use coordinator_api::enrolment::{ControlChannel, Enrol, Enrolled};
@@ -39,6 +41,17 @@ impl Client {
         node: &str,
         wanted: Wanted,
     ) -> Result<Vec<NodeJobItem>, ClientError> {
+        self.node_jobs_within(node, wanted, Duration::ZERO).await
+    }
+
+    /// The same; the coordinator may hold an empty answer back for so long, in whole seconds of at most 20. One that
+    /// does not know how answers at once.
+    pub async fn node_jobs_within(
+        &self,
+        node: &str,
+        wanted: Wanted,
+        wait: Duration,
+    ) -> Result<Vec<NodeJobItem>, ClientError> {
         let mut url = self.at(&["resources", "nodes", node, "jobs.json"]);
         url.query_pairs_mut().append_pair(
             "state",
@@ -47,6 +60,11 @@ impl Client {
                 Wanted::ToKill => "toKill",
             },
         );
+        // Less than the time limit of a request.
+        let seconds = wait.as_secs().min(20);
+        if seconds > 0 {
+            url.query_pairs_mut().append_pair("wait", &seconds.to_string());
+        }
         let list: List<NodeJobItem> = self.json(self.get(url)).await?;
         Ok(list.items)
     }

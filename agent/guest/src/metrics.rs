@@ -102,7 +102,11 @@ fn text(connected: bool, tunnelled: bool, view: &View) -> String {
         ("udp_received_bytes", "Bytes of those.", data.udp_received_bytes),
         ("unknown_datagrams", "Datagrams of no known protocol.", data.unknown_datagrams),
         ("unknown_sessions", "WireGuard packets for nobody here.", data.unknown_sessions),
-        ("refused_packets", "WireGuard packets replayed, forged or too old.", data.refused_packets),
+        (
+            "refused_packets",
+            "WireGuard packets replayed, forged or too old; copies that came by a second way count.",
+            data.refused_packets,
+        ),
         ("spoofed_packets", "Packets from peers with addresses not theirs.", data.spoofed_packets),
         (
             "congested_packets",
@@ -121,7 +125,11 @@ fn text(connected: bool, tunnelled: bool, view: &View) -> String {
         ("pings_postponed", "Pings that waited, to spare the router.", core.pings_postponed),
         ("handshakes", "WireGuard initiations asked for.", core.initiations),
         ("resumptions", "Times that this machine had stood still.", core.resumptions),
-        ("refused_control_frames", "Control frames not understood.", core.control_refused),
+        (
+            "refused_control_frames",
+            "Control frames not understood, or not asked for any more: answers that a changed way delays count.",
+            core.control_refused,
+        ),
         ("refused_probes", "Probes not understood or not asked for.", core.probes_refused),
         ("refused_endpoints", "Peers' endpoints that were not tried.", core.endpoints_refused),
         ("refused_netmaps", "Netmaps that were too old or malformed.", core.netmaps_refused),

@@ -50,6 +50,11 @@ impl Mesh {
         self.peers.keys().copied()
     }
 
+    /// That netmap again: whoever connects anew to the coordinator is told everything.
+    pub(crate) fn has(&self, netmap: &Netmap) -> bool {
+        (netmap.era, netmap.epoch) == (self.era, self.epoch)
+    }
+
     /// Takes a newer netmap. One without `own` removes everybody.
     pub(crate) fn apply(&mut self, own: NodeId, netmap: Netmap) -> Result<Changes, NetmapRefused> {
         if (netmap.era, netmap.epoch) <= (self.era, self.epoch) {

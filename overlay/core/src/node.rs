@@ -197,7 +197,7 @@ impl Node {
             Input::Tunnelled(tunnelled) => {
                 if self.nat.set_blind(tunnelled) {
                     self.on_own_candidates();
-                    self.on_resumed();
+                    self.begin_anew();
                 }
             }
             Input::RelayWay(relay) => {
@@ -276,6 +276,11 @@ impl Node {
     /// The machine stood still, or the clock jumped: nothing that was known needs to hold any more.
     fn on_resumed(&mut self) {
         self.stats.resumptions += 1;
+        self.begin_anew();
+    }
+
+    /// Nothing that was known of the ways needs to hold any more.
+    fn begin_anew(&mut self) {
         self.nat.check_now(self.now);
         self.homes.check_now(self.now);
         for keeper in self.keepers.values_mut() {

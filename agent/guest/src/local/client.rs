@@ -31,7 +31,7 @@ pub enum AskError {
     #[error("no agent runs on {}: start it with `agent run`", .0.display())]
     NotRunning(PathBuf),
     /// It is another user's, for example.
-    #[error("the agent on {} cannot be asked ({source}): ask as the user whose agent it is", .state.display())]
+    #[error("the agent on {} cannot be asked: ask as the user whose agent it is", .state.display())]
     NoAgent {
         /// Its directory.
         state: PathBuf,

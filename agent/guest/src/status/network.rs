@@ -127,11 +127,14 @@ impl NetworkStatus {
         names.truncate(NAMED);
         match names[..] {
             [] => format!(
-                "this node shares no job's network with {text:?}, nor with anybody else yet"
+                "no node that shares a job's network with this one is called {text:?}: there is none yet"
             ),
             _ => {
                 let names = names.join(", ");
-                format!("this node shares no job's network with {text:?}, but with {names}{more}")
+                format!(
+                    "no other node that shares a job's network with this one is called {text:?}: \
+                     there are {names}{more}"
+                )
             }
         }
     }
@@ -230,7 +233,7 @@ impl fmt::Display for NetworkStatus {
         let state = if self.connected { "connected to" } else { "NOT connected to" };
         write!(f, "network: {state} {} from {}", self.coordinator, self.local)?;
         if self.tunnelled {
-            write!(f, ", over TLS since UDP does not get through")?;
+            write!(f, ", over TLS since UDP does not get through there")?;
         }
         match self.observed {
             Some(observed) => writeln!(f, ", seen as {observed}")?,
@@ -242,7 +245,7 @@ impl fmt::Display for NetworkStatus {
             writeln!(f, "  {at}: {} ms{home}", milliseconds(*rtt_us))?;
         }
         let nat = match self.mapping {
-            _ if self.tunnelled => "not known, since UDP does not get through",
+            _ if self.tunnelled => "not known, since no UDP reaches coordinator and relays",
             ObservedMapping::Unknown => "not known yet",
             ObservedMapping::None => "none",
             ObservedMapping::EndpointIndependent => "keeps one outer port for all destinations",
@@ -331,7 +334,7 @@ mod tests {
         }
         for text in ["vol-4", "222", "10.128.0.35", ""] {
             let error = status.find(text).unwrap_err();
-            assert!(error.contains("shares no job") && error.contains("vol-2, vol-3"), "{error}");
+            assert!(error.contains("no other node") && error.contains("vol-2, vol-3"), "{error}");
         }
         let idle = NetworkStatus { meshes: Vec::new(), ..status };
         let error = idle.find("vol-3").unwrap_err();

@@ -26,6 +26,9 @@ impl Node {
             self.stats.netmaps_refused += 1;
             return;
         };
+        if mesh.has(&netmap) {
+            return;
+        }
         let joined_at = mesh.joined_at;
         let Ok(changes) = mesh.apply(self.config.id, netmap) else {
             self.stats.netmaps_refused += 1;

@@ -32,7 +32,7 @@ bench-api: build ## measure the coordinator under load; writes bench/results/api
 	$(RELEASE)/netsim bench api --page docs/benchmarks.md
 
 bench-agent: ## measure what the agent costs; writes bench/results/agent.json (a minute)
-	$(CARGO) bench -p agent --bench agent -- --out $(CURDIR)/bench/results/agent.json
+	$(CARGO) bench --workspace --bench agent -- --out $(CURDIR)/bench/results/agent.json
 
 deb: ## build the agent's Debian package into target/debian
 	@$(CARGO) build --release -p agent

@@ -98,7 +98,11 @@ fn write(out: &Path, figures: &[Figure]) {
         let value = (value * 1e4).round() / 1e4;
         json!({ "name": name, "value": value, "unit": unit, "target": target, "met": figure.is_met() })
     };
-    let all: Vec<_> = figures.iter().map(one).collect();
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let header =
+        json!({ "bench": "agent", "version": env!("CARGO_PKG_VERSION"), "profile": profile });
+    let all: Vec<_> =
+        [json!({ "header": header })].into_iter().chain(figures.iter().map(one)).collect();
     fs::write(out, serde_json::to_string_pretty(&all).unwrap() + "\n").unwrap();
 }
 

@@ -79,3 +79,20 @@ async fn a_job_without_a_freezer_stands_still_as_well_and_its_walltime_waits() {
     let _ = shim.release().await;
     within(process.wait()).await.unwrap();
 }
+
+/// Where no control group can be made, as in the fixture: each process by itself, and the file systems in memory.
+#[tokio::test]
+async fn a_job_without_control_groups_is_held_by_limits_of_its_own() {
+    let job = Job::with(
+        "perl -e '$x = \"x\" x 1e9; print \"HAS IT\\n\"' 2>/dev/null; \
+         for d in /tmp /var/tmp /dev/shm; do head -c 200000000 /dev/zero > $d/f && echo FILLED; done 2>/dev/null; \
+         head -c 100000000 /dev/zero > large; wc -c < large; ulimit -c; ulimit -p",
+        |spec| {
+            spec.limits.memory_bytes = 256 << 20;
+            spec.limits.disk_bytes = 64 << 20;
+            spec.limits.tasks = 500;
+        },
+    );
+    assert_eq!(job.run().await.ending, exited(0), "{}", job.stderr());
+    assert_eq!(job.stdout(), format!("{}\n0\n500\n", 64 << 20));
+}

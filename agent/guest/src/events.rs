@@ -226,6 +226,7 @@ impl Events {
         let events = self.clone();
         let mut names: HashMap<(MeshId, NodeId), Peer> = HashMap::new();
         let mut seen: HashMap<(MeshId, NodeId), Reading> = HashMap::new();
+        let mut looks: HashMap<MeshId, Moment> = HashMap::new();
         Some(Box::new(move |observed| match observed {
             Observed::Joined(mesh) => events.record(What::MeshJoined((*mesh).into())),
             Observed::Open(mesh) => events.record(What::MeshOpen((*mesh).into())),
@@ -235,6 +236,7 @@ impl Events {
             }
             Observed::Left(mesh) => {
                 seen.retain(|(of, _), _| of != mesh);
+                looks.remove(mesh);
                 names.retain(|(of, _), _| of != mesh);
                 events.record(What::MeshLeft((*mesh).into()));
             }
@@ -259,18 +261,18 @@ impl Events {
             }
             Observed::Pairs { mesh, pairs } => {
                 let now = Moment::now();
+                // Until then those stood as they were that are told now.
+                let last = looks.insert(*mesh, now);
                 for pair in pairs {
                     let reading = Reading::of(pair, now);
-                    let before = seen.get_mut(&(*mesh, pair.peer));
-                    if let Some(before) = before {
+                    if let Some(before) = seen.get(&(*mesh, pair.peer)) {
                         if before.is_equal(&reading) {
-                            before.last = now;
                             continue;
                         }
                         // Then what follows is known to have been sent since, and not long ago.
-                        if before.last != before.first {
+                        if let Some(last) = last.filter(|last| *last != before.first) {
                             let peer = name_of(&names, (*mesh, pair.peer));
-                            events.record_at(before.last, before.what(*mesh, peer));
+                            events.record_at(last, before.what(*mesh, peer));
                         }
                     }
                     let peer = name_of(&names, (*mesh, pair.peer));
@@ -293,19 +295,18 @@ impl Events {
     }
 }
 
-/// What a pair has exchanged so far, and when that was seen first and last.
+/// What a pair has exchanged so far, and when that was seen first.
 struct Reading {
     sent: u64,
     received: u64,
     rtt_us: Option<u64>,
     first: Moment,
-    last: Moment,
 }
 
 impl Reading {
     fn of(pair: &PairReport, now: Moment) -> Self {
         let PairReport { sent_bytes: sent, received_bytes: received, rtt_us, .. } = *pair;
-        Self { sent, received, rtt_us, first: now, last: now }
+        Self { sent, received, rtt_us, first: now }
     }
 
     fn is_equal(&self, other: &Self) -> bool {

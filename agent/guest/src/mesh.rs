@@ -96,6 +96,7 @@ impl MeshNetwork {
                 port_mapping,
                 birthday_probing,
                 workers: options.workers.unwrap_or_else(default_workers),
+                limit: std::sync::Arc::default(),
                 observer,
                 ..config
             })
@@ -170,6 +171,7 @@ pub fn overlay_config(
         port_mapping,
         birthday_probing: false,
         workers: NonZeroU16::MIN,
+        limit: std::sync::Arc::default(),
     })
 }
 

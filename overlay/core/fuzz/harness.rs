@@ -34,9 +34,6 @@ pub(crate) fn wire(bytes: &[u8]) {
     }
     assert!(relay::channel_of(bytes).is_none() || relay::is_frame(bytes));
     tunnel_stream(bytes);
-    if let Some((target, datagram)) = tunnel::decode_datagram(bytes) {
-        assert_eq!(tunnel::encode_datagram(target, datagram), bytes);
-    }
     control_stream::<ToNode>(bytes);
     control_stream::<ToCoordinator>(bytes);
     control_stream::<FromRelay>(bytes);

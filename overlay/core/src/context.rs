@@ -17,6 +17,8 @@ use crate::node::Stats;
 pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) own: &'a OwnCandidates,
+    /// How many peers the node knows.
+    pub(crate) peers: usize,
     pub(crate) budget: &'a mut PunchBudget,
     /// This node's home relay, while it holds this node's channels.
     pub(crate) home: Option<SocketAddr>,

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
 use crate::NodeId;
@@ -30,6 +31,13 @@ use hints::Hints;
 
 /// The least time that is given to an answer before its endpoint counts as silent.
 const LEAST_PATIENCE: Duration = Duration::from_millis(400);
+
+/// With more peers than this, relays are not asked at once for channels to those that nobody expects to be
+/// talked with: a job of hundreds, in which each node talks with a few, has thousands of other pairs.
+const FEW_PEERS: usize = 32;
+
+/// For each peer that long: a job of 257 takes less than a minute, and the relay 1,300 requests a second.
+const SPREAD_PER_PEER: Duration = Duration::from_millis(200);
 
 /// See the module.
 #[derive(Debug)]
@@ -84,7 +92,14 @@ impl Peer {
 
     /// A relay channel, new or with a newer ticket.
     pub(crate) fn on_ticket(&mut self, ctx: &Context<'_>, relay: SocketAddr, ticket: Ticket) {
-        self.relays.on_ticket(ctx.now, relay, ticket, &mut self.rng);
+        let is_expected = self.sessions.values().any(|session| !session.is_lazy());
+        let start = if ctx.peers <= FEW_PEERS || is_expected {
+            ctx.now
+        } else {
+            let spread = SPREAD_PER_PEER * u32::try_from(ctx.peers).unwrap_or(u32::MAX);
+            ctx.now + spread.mul_f64(self.rng.random())
+        };
+        self.relays.on_ticket((ctx.now, start), relay, ticket, &mut self.rng);
     }
 
     /// Which relays run: channels at others are forgotten once they are silent.
@@ -181,6 +196,9 @@ impl Peer {
             lazy,
         });
         self.sessions.insert(mesh, session);
+        if !lazy {
+            self.relays.hurry(ctx.now);
+        }
         // A further mesh on the same pair begins on the path that the pair already has.
         self.tell_path(ctx);
     }
@@ -189,6 +207,7 @@ impl Peer {
     pub(crate) fn want(&mut self, ctx: &Context<'_>, mesh: MeshId) {
         if let Some(session) = self.sessions.get_mut(&mesh) {
             session.want(ctx.now);
+            self.relays.hurry(ctx.now);
         }
     }
 
@@ -239,6 +258,9 @@ impl Peer {
         self.wake(ctx);
         if let Some(session) = self.sessions.get_mut(&mesh) {
             session.on_sent(ctx.now);
+        }
+        if self.selected.is_none() {
+            self.relays.hurry(ctx.now);
         }
         if let Some(selected) = &mut self.selected {
             selected.on_sent(ctx.now);

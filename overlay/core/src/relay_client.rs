@@ -62,10 +62,18 @@ pub(crate) struct RelayChannel {
 }
 
 impl RelayChannel {
-    pub(crate) fn new(now: Instant, relay: SocketAddr, ticket: Ticket) -> Self {
-        let due = Some(now);
+    /// A channel that is to be bound at that time.
+    pub(crate) fn new(start: Instant, relay: SocketAddr, ticket: Ticket) -> Self {
+        let due = Some(start);
         let (bound, kept, asleep) = (false, false, false);
         Self { relay, ticket, nonce: [0; 8], attempt: 0, due, bound, kept, asleep }
+    }
+
+    /// If it has not been bound yet, it is to be now.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        if !self.bound && self.attempt == 0 && !self.asleep {
+            self.due = Some(now);
+        }
     }
 
     /// A newer ticket. Whether it is for the same channel, which then stays bound.

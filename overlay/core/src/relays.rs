@@ -34,14 +34,16 @@ const MEASURE_ATTEMPTS: u32 = 4;
 /// Between measurements while the pair is relayed and not idle. Chosen: routes change in hours.
 const MEASURE_AGAIN: Duration = Duration::from_secs(60);
 
-/// Pings of full size until one is answered.
+/// Pings of full size in a row, until one is answered.
 const WIDTH_ATTEMPTS: u32 = 3;
 
 /// Between those, and round trips more.
 const WIDTH_GAP: Duration = Duration::from_millis(200);
 
-/// Before a narrow way is tried again. Chosen: routes change in hours.
-const WIDTH_AGAIN: Duration = Duration::from_secs(600);
+/// Before a narrow way is tried again, twice as long each time. Chosen: the other end may only be changing its way
+/// to the relay, which takes seconds; routes change in hours.
+const WIDTH_AGAIN: Duration = Duration::from_secs(2);
+const WIDTH_AGAIN_MOST: Duration = Duration::from_secs(600);
 
 /// What is known of the longest frames that pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +86,13 @@ impl Way {
     fn asks_width(&mut self, now: Instant) -> bool {
         let is_due = self.width_due(now).is_some_and(|due| due <= now);
         if let (true, Width::Asked(asked, _)) = (is_due, self.width) {
-            let round_trip = self.rtt.unwrap_or_default();
-            let last = asked + 1 >= WIDTH_ATTEMPTS;
-            let (asked, gap) =
-                if last { (0, WIDTH_AGAIN) } else { (asked + 1, WIDTH_GAP + 2 * round_trip) };
-            self.width = Width::Asked(asked, Some(now + gap));
+            let (row, number) = (asked / WIDTH_ATTEMPTS, asked % WIDTH_ATTEMPTS);
+            let gap = if number + 1 == WIDTH_ATTEMPTS {
+                (WIDTH_AGAIN * (1 << row.min(10))).min(WIDTH_AGAIN_MOST)
+            } else {
+                WIDTH_GAP + 2 * self.rtt.unwrap_or_default()
+            };
+            self.width = Width::Asked(asked.saturating_add(1), Some(now + gap));
         }
         is_due
     }
@@ -109,10 +113,10 @@ impl Way {
 pub(crate) struct Relays(Vec<Way>);
 
 impl Relays {
-    /// A ticket for a new channel, or a newer one.
+    /// A ticket for a channel that is new, and to be bound at `start`, or a newer one.
     pub(crate) fn on_ticket(
         &mut self,
-        now: Instant,
+        (now, start): (Instant, Instant),
         relay: SocketAddr,
         ticket: Ticket,
         rng: &mut ChaCha8Rng,
@@ -131,7 +135,7 @@ impl Relays {
             let gone = self.0.iter().position(|way| way.is_gone).unwrap_or(0);
             self.0.remove(gone);
         }
-        let channel = RelayChannel::new(now, relay, ticket);
+        let channel = RelayChannel::new(start, relay, ticket);
         let (rtt, measure_at) = (None, None);
         self.0.push(Way {
             channel,
@@ -142,6 +146,11 @@ impl Relays {
             attempts: 0,
             width: Width::UNKNOWN,
         });
+    }
+
+    /// Data waits, or is expected.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        self.0.iter_mut().for_each(|way| way.channel.hurry(now));
     }
 
     /// Which relays run, as the coordinator knows. It may be the coordinator that lost touch: a channel

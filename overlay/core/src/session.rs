@@ -88,6 +88,11 @@ impl Session {
         }
     }
 
+    /// Nobody expects it to be used, and nobody has used it.
+    pub(crate) fn is_lazy(&self) -> bool {
+        self.lazy && !self.is_established()
+    }
+
     /// The job has something to send.
     pub(crate) fn on_sent(&mut self, now: Instant) {
         if self.lazy && !self.is_established() && self.due.is_none() {

@@ -13,6 +13,7 @@
 mod control;
 mod interfaces;
 mod kernel;
+mod limit;
 pub mod netcheck;
 mod observe;
 mod offload;
@@ -29,6 +30,7 @@ mod view;
 mod worker;
 
 pub use control::ControlConfig;
+pub use limit::RateLimit;
 pub use observe::{Observed, Observer};
 pub use overlay::{
     JoinError, Mesh, MeshEvent, Overlay, OverlayConfig, StartError, default_workers,

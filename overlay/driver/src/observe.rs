@@ -28,7 +28,8 @@ pub enum Observed {
         /// Why it is this path, for people.
         reason: String,
     },
-    /// How the pairs of a mesh stand, with their byte counts: several times a second, and when the mesh is left.
+    /// How the pairs of a mesh stand, with their byte counts: several times a second those of which these or the
+    /// round trip times have changed since the last time, and all when the mesh is left.
     Pairs {
         /// The mesh.
         mesh: MeshId,

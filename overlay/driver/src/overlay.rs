@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use overlay_core::control::PairReport;
 use overlay_core::{MeshId, Netmap, NodeId, RttTable};
+use overlay_tunnel::OwnThread;
 use quinn::Endpoint;
 use quinn::crypto::rustls::NoInitialCipherSuite;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 use crate::MeshKeys;
 use crate::control::{Board, ControlConfig, ControlTask};
 use crate::interfaces;
+use crate::limit::RateLimit;
 use crate::observe::Observer;
 use crate::port_mapping::{self, Leases};
 use crate::quic::{self, QuicQueue};
@@ -60,6 +62,9 @@ pub struct OverlayConfig {
     pub birthday_probing: bool,
     /// Threads of the data plane, among which the peers are divided; see [`default_workers`].
     pub workers: NonZeroU16,
+    /// What the owner grants all meshes together, counted in the jobs' bytes, both ways. May be shared with others
+    /// that take from the same grant, and changed at any time.
+    pub limit: Arc<RateLimit>,
 }
 
 /// One worker for every two of this machine's cores, at least one: jobs need the others.
@@ -121,6 +126,8 @@ struct Shared {
     detour: Arc<Detour>,
     site: SiteHandle,
     running: Mutex<Option<Running>>,
+    /// Where QUIC and the control session run.
+    _thread: OwnThread,
 }
 
 struct Running {
@@ -152,7 +159,12 @@ impl Overlay {
         let detour = Arc::clone(socket.detour());
         let client = quic::client_config(config.control.tls.clone())?;
         let queue = QuicQueue::new(Arc::clone(&socket));
-        let endpoint = quic::endpoint(Arc::clone(&queue)).map_err(StartError::Worker)?;
+        let own_thread = OwnThread::start("quic").map_err(StartError::Worker)?;
+        let runtime = own_thread.handle();
+        let endpoint = {
+            let _entered = runtime.enter();
+            quic::endpoint(Arc::clone(&queue)).map_err(StartError::Worker)?
+        };
         let board = Arc::new(Board::default());
         let ipv4_only = !socket.is_ipv6();
         let site_socket = Arc::clone(&socket);
@@ -163,6 +175,7 @@ impl Overlay {
             Arc::clone(&board),
             config.observer,
             config.workers,
+            config.limit,
         )
         .map_err(StartError::Worker)?;
         if !config.advertise.is_empty() {
@@ -203,18 +216,18 @@ impl Overlay {
             connected: connected_sender,
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(interfaces::watch(local_addr, worker.clone(), moved));
-        tasks.spawn(ways.run());
+        tasks.spawn_on(interfaces::watch(local_addr, worker.clone(), moved), runtime);
+        tasks.spawn_on(ways.run(), runtime);
         if let Some(lone) = lone {
-            tasks.spawn(lone.run());
+            tasks.spawn_on(lone.run(), runtime);
         }
-        tasks.spawn(control.run());
+        tasks.spawn_on(control.run(), runtime);
         let (stopping, stopped) = watch::channel(false);
         // A socket that is bound to one address is meant for that address alone.
         let leases = config.port_mapping.filter(|_| local_addr.ip().is_unspecified());
         let mapping = leases.map(|leases| {
             let keeping = port_mapping::keep(local_addr.port(), leases, worker.clone(), stopped);
-            tokio::spawn(keeping)
+            runtime.spawn(keeping)
         });
         let running = Mutex::new(Some(Running { thread, tasks, mapping, stopping }));
         let shared = Shared {
@@ -227,6 +240,7 @@ impl Overlay {
             detour,
             site,
             running,
+            _thread: own_thread,
         };
         Ok(Self { shared: Arc::new(shared) })
     }

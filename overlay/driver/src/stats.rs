@@ -39,6 +39,8 @@ pub struct Stats {
     pub dropped_packets: u64,
     /// Packets that the TUN device did not take.
     pub tun_write_errors: u64,
+    /// Frames from peers, of one packet or of several, that were more than the owner grants.
+    pub limited_frames: u64,
 }
 
 impl Stats {
@@ -63,6 +65,7 @@ impl Stats {
             unroutable_packets,
             dropped_packets,
             tun_write_errors,
+            limited_frames,
         } = other;
         self.udp_sent_datagrams += udp_sent_datagrams;
         self.udp_sent_bytes += udp_sent_bytes;
@@ -82,6 +85,7 @@ impl Stats {
         self.unroutable_packets += unroutable_packets;
         self.dropped_packets += dropped_packets;
         self.tun_write_errors += tun_write_errors;
+        self.limited_frames += limited_frames;
         self
     }
 }

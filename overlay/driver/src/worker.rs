@@ -11,6 +11,7 @@ mod crew;
 mod effects;
 mod mesh;
 mod net;
+mod pace;
 mod pings;
 mod plane;
 mod poll_set;
@@ -50,6 +51,7 @@ use share::Share;
 use sleep::SleepWatch;
 
 use crate::control::Board;
+use crate::limit::RateLimit;
 use crate::observe::Observer;
 use crate::quic::QuicQueue;
 use crate::socket::{Socket, plain};
@@ -57,11 +59,11 @@ use crate::socket::{Socket, plain};
 /// Commands that may wait; more hold their senders up.
 const COMMAND_LIMIT: usize = 256;
 
-/// How often WireGuard's timers run while there are sessions (boringtun wants 250 ms at most).
-const TICK: Duration = Duration::from_millis(100);
-
 /// The longest sleep, so that a missed wake-up costs little.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// The longest sleep while the owner's limit keeps the devices closed: then it is looked at again.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Pause after a receive error, lest the thread spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -76,7 +78,6 @@ struct Worker {
     wake: UnixStream,
     brain: Brain,
     receiver: Receiver,
-    next_tick: Instant,
     /// The meshes whose devices can be read in this turn.
     readable: Vec<usize>,
     polled: PollSet,
@@ -98,6 +99,7 @@ pub(crate) fn spawn(
     board: Arc<Board>,
     observer: Option<Observer>,
     workers: NonZeroU16,
+    limit: Arc<RateLimit>,
 ) -> io::Result<(WorkerHandle, thread::JoinHandle<()>)> {
     let (sender, commands) = mpsc::channel(COMMAND_LIMIT);
     let (wake_sender, wake) = UnixStream::pair()?;
@@ -107,9 +109,10 @@ pub(crate) fn spawn(
     let node = Node::new(NodeConfig { id, seed: rand::random() }, now);
     let wake_sender = Arc::new(wake_sender);
     let workers = u32::from(workers.get());
-    let crew = Crew::start(workers, &socket, &wake_sender, now)?;
+    let crew = Crew::start(workers, (&socket, &limit), &wake_sender, now)?;
     let share = Share::new(0, workers);
-    let mut plane = Plane::new(Net::new(Arc::clone(&socket)), board, now, share, crew);
+    let net = Net::new(Arc::clone(&socket), limit);
+    let mut plane = Plane::new(net, board, now, share, crew);
     plane.observer = observer;
     let worker = Worker {
         socket,
@@ -118,7 +121,6 @@ pub(crate) fn spawn(
         wake,
         brain: Brain::new(id, node, plane),
         receiver: Receiver::new(),
-        next_tick: now,
         readable: Vec::new(),
         polled: PollSet::default(),
         sleeps: SleepWatch::new(),
@@ -184,18 +186,20 @@ impl Worker {
         let now = Instant::now();
         let plane = &self.brain.plane;
         let mut until = now + LONGEST_SLEEP;
-        if plane.has_sessions() {
-            until = until.min(self.next_tick);
+        for due in [plane.next_tick(), self.brain.node.next_wakeup()].into_iter().flatten() {
+            until = until.min(due);
         }
-        if let Some(wakeup) = self.brain.node.next_wakeup() {
-            until = until.min(wakeup);
+        let pause = plane.net.limit.wait();
+        let reads = pause.is_zero() && !plane.crew.is_crowded();
+        if !pause.is_zero() {
+            // The owner may grant more meanwhile.
+            until = until.min(now + pause.min(LONGEST_PAUSE));
         }
         // Whole milliseconds, rounded up: a sleep that ends early would only be repeated.
         let until = if plane.has_handshakes() { now } else { until };
         let sleep = until.saturating_duration_since(now) + Duration::from_micros(999);
         let timeout = PollTimeout::try_from(sleep).unwrap_or(PollTimeout::ZERO);
-        let crowded = plane.crew.is_crowded();
-        let open = || plane.meshes().filter(|(_, mesh)| !crowded && mesh.is_readable());
+        let open = || plane.meshes().filter(|(_, mesh)| reads && mesh.is_readable());
         self.polled.clear();
         self.polled.add(self.socket.as_fd());
         self.polled.add(self.wake.as_fd());
@@ -236,7 +240,7 @@ impl Worker {
         let Self { socket, quic, brain, receiver, .. } = self;
         for _ in 0..BATCHES_PER_TURN {
             let mut arrived = None;
-            let received = receiver.receive(socket, |meta, message| {
+            let more = receiver.receive(socket, |meta, message| {
                 // The batch's own time: a pong may answer a ping that was sent in this turn.
                 let now = *arrived.get_or_insert_with(Instant::now);
                 let datagrams = datagrams(meta, message);
@@ -248,14 +252,14 @@ impl Worker {
                     dispatch(brain, quic, now, meta, datagram);
                 }
             });
-            let received = received.unwrap_or_else(|error| {
+            let more = more.unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot receive datagrams");
                 thread::sleep(ERROR_PAUSE);
                 false
             });
             brain.plane.flush_devices();
             brain.plane.net.flush();
-            if !received {
+            if !more {
                 break;
             }
         }
@@ -282,8 +286,7 @@ impl Worker {
             self.socket.detour().note_change();
             self.brain.feed(now, Input::Resumed);
         }
-        if self.next_tick <= now {
-            self.next_tick = now + TICK;
+        if self.brain.plane.next_tick().is_some_and(|due| due <= now) {
             self.brain.plane.tick(now);
             self.brain.take_notices(now);
         }

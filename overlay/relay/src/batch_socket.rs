@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use overlay_core::wire::tunnel::{MAX_DATAGRAM, Target};
 use overlay_tunnel::Queue;
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -28,6 +28,23 @@ pub(crate) struct BatchSocket {
     batches: Batches,
 }
 
+/// Gives a socket that many tunnels come to room for their bursts: with the kernel's usual 200 kB a millisecond in
+/// which its thread does not run costs packets.
+///
+/// # Errors
+///
+/// When it is no socket to receive from.
+pub fn make_roomy(socket: &std::net::UdpSocket) -> io::Result<()> {
+    let udp = UdpSocketState::new(socket.into())?;
+    widen(&udp, socket.into());
+    Ok(())
+}
+
+/// Best effort: what the kernel grants is what there is.
+fn widen(udp: &UdpSocketState, socket: UdpSockRef<'_>) {
+    let _ = udp.set_recv_buffer_size(socket, SOCKET_BUFFER);
+}
+
 impl BatchSocket {
     /// A socket of its own, connected to `target`.
     pub(crate) async fn connect(target: SocketAddr) -> io::Result<Self> {
@@ -38,8 +55,7 @@ impl BatchSocket {
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
         socket.connect(target).await?;
         let udp = UdpSocketState::new((&socket).into())?;
-        // Best effort: what the kernel grants is what there is.
-        let _ = udp.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER);
+        widen(&udp, (&socket).into());
         let _ = udp.set_send_buffer_size((&socket).into(), SOCKET_BUFFER);
         Ok(Self { socket, udp, target, batches: Batches::here() })
     }

@@ -19,6 +19,7 @@ mod sockets;
 mod state;
 mod stats;
 
+pub use batch_socket::make_roomy;
 pub use exposition::{CONTENT_TYPE, exposition};
 pub use keys::{
     RelayKeys, TicketError, issue_ticket, reflector_token, verify_reflector_token, verify_ticket,

@@ -17,8 +17,9 @@ use quinn_proto::RttEstimator;
 /// Bytes in flight without congestion control. Chosen: 300 Mbit/s at 200 ms.
 const IN_FLIGHT: u64 = 8 << 20;
 
-/// Packets that one acknowledgement is for. Chosen: what one send call carries.
-const ACKNOWLEDGED: u32 = 10;
+/// Packets that one acknowledgement is for. Chosen: what one receive call brings; each costs both sides a packet of
+/// its own, which parts a batch.
+const ACKNOWLEDGED: u32 = 64;
 
 /// Datagrams that wait inside QUIC, each way, bytes: what [`crate::Queue`] does not hold. Chosen: a
 /// few turns of the connection's task.

@@ -9,6 +9,8 @@ mod congestion;
 mod datagrams;
 pub mod identity;
 mod kernel;
+mod own_thread;
+mod packing;
 mod queue;
 mod stream;
 
@@ -20,6 +22,7 @@ use overlay_core::wire::tunnel::Target;
 pub use congestion::prepare;
 pub use datagrams::carry_datagrams;
 pub use kernel::mangles_batches;
+pub use own_thread::OwnThread;
 pub use queue::{Offered, Queue, Queued, queue};
 pub use stream::carry_stream;
 

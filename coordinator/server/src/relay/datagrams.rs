@@ -12,6 +12,7 @@ use anyhow::Context;
 use coordinator_client::Identity;
 use overlay_core::wire::tunnel::DATAGRAM_ALPN;
 use overlay_relay::gateway::Gateway;
+use overlay_relay::make_roomy;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt,
@@ -53,6 +54,7 @@ impl Datagrams {
                 return Ok(None);
             }
         };
+        make_roomy(&socket).context("cannot use the UDP socket of --tunnel")?;
         let server = server_config(identity)?;
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)

@@ -67,6 +67,7 @@ impl Node {
         let context = Context {
             now: self.now,
             own: &self.own,
+            peers: self.peers.len(),
             budget: &mut self.budget,
             home: self.kept_home,
             keepalive: self.keepalive,

@@ -41,7 +41,7 @@ pub(crate) struct BoardState {
 pub(crate) struct JoinedMesh {
     /// The node's keys in it.
     pub(crate) keys: MemberKeys,
-    /// How its pairs stand.
+    /// How its pairs stand, in the order of the peers.
     pub(crate) pairs: Vec<PairReport>,
     /// Grows with every change of `pairs`.
     pub(crate) revision: u64,
@@ -83,14 +83,19 @@ impl BoardState {
         self.relays = (self.relays.0 + 1, relays);
     }
 
-    /// Replaces the reports of a mesh.
-    pub(crate) fn report(&mut self, mesh: MeshId, pairs: Vec<PairReport>) {
-        if let Some(joined) = self.meshes.get_mut(&mesh)
-            && joined.pairs != pairs
-        {
-            joined.pairs = pairs;
-            joined.revision += 1;
+    /// Replaces the reports of these pairs of a mesh.
+    pub(crate) fn report(&mut self, mesh: MeshId, reports: Vec<PairReport>) {
+        let Some(joined) = self.meshes.get_mut(&mesh) else { return };
+        let mut has_changed = false;
+        for report in reports {
+            match joined.pairs.binary_search_by_key(&report.peer, |known| known.peer) {
+                Ok(index) if joined.pairs[index] == report => continue,
+                Ok(index) => joined.pairs[index] = report,
+                Err(index) => joined.pairs.insert(index, report),
+            }
+            has_changed = true;
         }
+        joined.revision += u64::from(has_changed);
     }
 
     /// Has the reports of a mesh told again, as they are.

@@ -30,6 +30,7 @@ use super::plane::{Plane, SessionNames};
 use super::reports::Notice;
 use super::session::Counts;
 use super::share::Share;
+use crate::limit::RateLimit;
 use crate::socket::Socket;
 use crate::stats::Stats;
 use hand::Hand;
@@ -70,17 +71,17 @@ impl Crew {
     /// Starts the workers 1 to `workers - 1`. `wake_first` wakes the first one.
     pub(super) fn start(
         workers: u32,
-        socket: &Arc<Socket>,
+        (socket, limit): (&Arc<Socket>, &Arc<RateLimit>),
         wake_first: &Arc<UnixStream>,
         now: Instant,
     ) -> io::Result<Self> {
         let mut crew = Self::default();
         for number in 1..workers {
             let (inbox, woken) = Inbox::new(Arc::clone(wake_first))?;
-            let net = Net::new(Arc::clone(socket));
+            let net = Net::new(Arc::clone(socket), Arc::clone(limit));
             let share = Share::new(number, workers);
             let plane = Plane::new(net, Arc::default(), now, share, Self::default());
-            let hand = Hand::new(Arc::clone(&inbox), woken, plane, now);
+            let hand = Hand::new(Arc::clone(&inbox), woken, plane);
             let name = format!("overlay-{number}");
             let thread = thread::Builder::new().name(name).spawn(move || hand.run())?;
             crew.members.push(Member { inbox, open: Parcel::default(), thread: Some(thread) });

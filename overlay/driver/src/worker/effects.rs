@@ -99,7 +99,8 @@ impl Brain {
                 }
             }
             Command::Pairs { mesh, reply } => {
-                let _ = reply.send(self.plane.publish_mesh(mesh));
+                self.plane.publish_mesh(mesh, true);
+                let _ = reply.send(self.plane.pairs(mesh));
             }
             Command::Coordinator(message) => self.hear(now, *message),
             Command::HostEndpoints(endpoints) => self.feed(now, Input::HostEndpoints(endpoints)),
@@ -241,11 +242,11 @@ pub(super) fn carry_out(now: Instant, plane: &mut Plane, output: Output) {
         }
         Output::RemoveSession(session) => plane.remove_session(session),
         Output::Initiate { session, via } => plane.initiate(session, via),
-        Output::Probe { session, via, bytes } => plane.probe(session, via, &bytes),
+        Output::Probe { session, via, bytes } => plane.probe(now, session, via, &bytes),
         Output::OpenPort { session, to, number, bytes } => {
             let used = plane.net.sides.used(to);
             match plane.net.sides.open(to, number) {
-                Ok(()) => plane.probe(session, Path::Direct(to), &bytes),
+                Ok(()) => plane.probe(now, session, Path::Direct(to), &bytes),
                 Err(error) => tracing::debug!(%to, number, %error, "no further port"),
             }
             plane.net.sides.make_use(to, used);

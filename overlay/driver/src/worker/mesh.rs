@@ -1,6 +1,6 @@
 //! One mesh of the node: its TUN device, its key, its members.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::x25519::PublicKey;
 use nix::errno::Errno;
+use overlay_core::ladder::Rung;
 use overlay_core::netmap::MAX_MEMBERS;
 use overlay_core::{HostKey, MeshId, Netmap, NodeId, PairState, WireGuardKey};
 use tokio::sync::mpsc;
@@ -44,8 +45,8 @@ pub(super) struct MeshPort {
     pub(super) is_open: bool,
     /// How the pairs stand, and the bytes of sessions that have ended.
     pub(super) pairs: BTreeMap<NodeId, Pair>,
-    /// The reports on the board are out of date.
-    pub(super) changed: bool,
+    /// The pairs whose reports on the board are out of date.
+    pub(super) stale: BTreeSet<NodeId>,
     /// The device is gone.
     closed: bool,
     own: Option<(Ipv4Addr, Ipv6Addr)>,
@@ -76,6 +77,19 @@ pub(super) struct Pair {
     pub(super) state: Option<PairState>,
     pub(super) sent_before: u64,
     pub(super) received_before: u64,
+    /// What its report on the board says.
+    pub(super) told: Told,
+    /// What an observer was told last, and with which round trip time.
+    pub(super) seen: Option<(Told, Option<u64>)>,
+}
+
+/// What changes of a pair without the core's knowing.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    /// The way to its relay, where that is not UDP.
+    pub(super) rung: Option<Rung>,
 }
 
 impl MeshPort {
@@ -101,7 +115,7 @@ impl MeshPort {
             netmap: None,
             is_open: false,
             pairs: BTreeMap::new(),
-            changed: false,
+            stale: BTreeSet::new(),
             closed: false,
             own: None,
             prefix,

@@ -7,6 +7,7 @@ use overlay_core::Path;
 use quinn_udp::EcnCodepoint;
 
 use super::sides::Sides;
+use crate::limit::RateLimit;
 use crate::outbox::{Outbox, send};
 use crate::socket::Socket;
 use crate::stats::Stats;
@@ -15,14 +16,17 @@ use crate::stats::Stats;
 pub(super) struct Net {
     pub(super) socket: Arc<Socket>,
     pub(super) stats: Stats,
+    /// What the owner grants.
+    pub(super) limit: Arc<RateLimit>,
     outbox: Outbox,
     /// Ports beside the socket; none, as a rule.
     pub(super) sides: Sides,
 }
 
 impl Net {
-    pub(super) fn new(socket: Arc<Socket>) -> Self {
-        Self { socket, stats: Stats::default(), outbox: Outbox::new(), sides: Sides::default() }
+    pub(super) fn new(socket: Arc<Socket>, limit: Arc<RateLimit>) -> Self {
+        let (stats, outbox, sides) = (Stats::default(), Outbox::new(), Sides::default());
+        Self { socket, stats, limit, outbox, sides }
     }
 
     /// Queues a packet of `len` bytes on `path`, with that congestion mark; `write` fills it in.

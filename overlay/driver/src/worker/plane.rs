@@ -4,48 +4,40 @@ mod away;
 mod handshakes;
 mod inbound;
 mod outbound;
+mod reporting;
+mod sessions;
+mod timers;
 mod view;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use overlay_core::control::{PairReport, PathReport};
-use overlay_core::ladder::Rung;
+use overlay_core::control::PairReport;
 use overlay_core::wire::probe::MESH_MTU;
 use overlay_core::{
-    MeasuredRelay, MemberKeys, MeshId, Netmap, NodeCandidates, NodeId, PairState, Path, SessionKey,
+    MeasuredRelay, MemberKeys, MeshId, Netmap, NodeCandidates, NodeId, Path, SessionKey,
     WireGuardKey,
 };
 
 use super::crew::{Crew, Order};
-use super::mesh::{MeshPort, Pair, Place};
+use super::mesh::{MeshPort, Place};
 use super::net::Net;
-use super::receivers::Receivers;
 use super::reports::Notice;
-use super::session::{Counts, Expired, Role, Selected, Session, SessionConfig};
+use super::session::{Counts, Role, Selected, Session, SessionConfig};
 use super::share::Share;
 use super::slab::Slab;
 use crate::control::Board;
-use crate::observe::{self, Observed, Observer};
+use crate::observe::{Observed, Observer};
 use crate::offload::{FRAME_BYTES, Merger, SEGMENT_BYTES};
 use crate::stats::Stats;
 use away::Away;
 use handshakes::Handshakes;
+use sessions::Sessions;
 
 /// Peers whose selected path is remembered while no mesh is shared with them. Chosen: four of the
 /// largest meshes.
 const MAX_REMEMBERED_PATHS: usize = 4096;
-
-/// How often reports are made anew although nothing but byte counts changed.
-const REPORT_REFRESH: Duration = Duration::from_secs(1);
-
-/// How often an observer is told how the pairs stand, and how often where a mesh has many of them.
-/// Chosen: finer than a reader of a figure sees, and no more than a disk takes beside other work.
-const OBSERVE_EVERY: Duration = Duration::from_millis(200);
-const OBSERVE_MANY_EVERY: Duration = Duration::from_millis(500);
-/// More pairs of one mesh than this are many.
-const MANY_PAIRS: usize = 32;
 
 /// Everything that packets are handled with.
 pub(super) struct Plane {
@@ -54,12 +46,10 @@ pub(super) struct Plane {
     pub(super) notices: VecDeque<Notice>,
     meshes: Slab<MeshPort>,
     mesh_slots: HashMap<MeshId, usize>,
-    sessions: Slab<Session>,
-    session_slots: HashMap<SessionKey, usize>,
-    receivers: Receivers,
+    sessions: Sessions,
     handshakes: Handshakes,
-    /// The session that the round of timers goes on with, if it is not over.
-    tick_from: Option<usize>,
+    /// The round of timers is not over: it goes on in the next turn.
+    is_ticking: bool,
     /// Which peers' sessions are here.
     share: Share,
     /// The workers that have the others'.
@@ -92,11 +82,9 @@ impl Plane {
             notices: VecDeque::new(),
             meshes: Slab::new(),
             mesh_slots: HashMap::new(),
-            sessions: Slab::new(),
-            session_slots: HashMap::new(),
-            receivers: Receivers::default(),
+            sessions: Sessions::new(now),
             handshakes: Handshakes::default(),
-            tick_from: None,
+            is_ticking: false,
             share,
             crew,
             away: Away::default(),
@@ -129,10 +117,6 @@ impl Plane {
     /// The counters of all workers.
     pub(super) fn stats(&self) -> Stats {
         self.net.stats.plus(&self.crew.stats())
-    }
-
-    pub(super) fn has_sessions(&self) -> bool {
-        !self.session_slots.is_empty() || !self.away.is_empty()
     }
 
     pub(super) fn meshes(&self) -> impl Iterator<Item = (usize, &MeshPort)> {
@@ -176,8 +160,7 @@ impl Plane {
     /// Forgets a mesh and what is left of its sessions.
     pub(super) fn remove_mesh(&mut self, id: MeshId, report: Vec<PairReport>) {
         let Some(slot) = self.mesh_slots.remove(&id) else { return };
-        let of_mesh = |key: &&SessionKey| key.mesh == id;
-        let left: Vec<_> = self.session_slots.keys().filter(of_mesh).copied().collect();
+        let left: Vec<_> = self.sessions.keys().filter(|key| key.mesh == id).collect();
         for key in left {
             self.remove_session(key);
         }
@@ -200,9 +183,7 @@ impl Plane {
         if !self.share.is_own(owner) {
             self.crew.order(owner, Order::Channel(peer, channel));
         }
-        for (_, session) in self.sessions.iter_mut().filter(|(_, s)| s.key.peer == peer) {
-            session.fallback = Some(channel);
-        }
+        self.sessions.each_of(peer, |session| session.fallback = Some(channel));
     }
 
     pub(super) fn add_session(&mut self, now: Instant, names: SessionNames, counts: Arc<Counts>) {
@@ -220,16 +201,12 @@ impl Plane {
         if let Some(selected) = self.paths.get(&key.peer) {
             session.select(&mut self.net, *selected);
         }
-        let slot = self.sessions.insert(session);
-        self.session_slots.insert(key, slot);
-        self.receivers.insert(receiver, slot);
+        let slot = self.sessions.insert(now, session);
         port.add_member(index, peer_key, Place::Here(slot));
     }
 
     pub(super) fn remove_session(&mut self, key: SessionKey) {
-        let Some(slot) = self.session_slots.remove(&key) else { return };
-        let Some(session) = self.sessions.remove(slot) else { return };
-        self.receivers.remove(&session.receiver);
+        let Some((slot, session)) = self.sessions.remove(key) else { return };
         if let Some(mesh) = self.meshes.get_mut(session.mesh) {
             mesh.remove_member(session.index, session.peer_key, Place::Here(slot));
             mesh.keep_counts(key.peer, &session.counts);
@@ -239,15 +216,14 @@ impl Plane {
     pub(super) fn use_path(&mut self, peer: NodeId, primary: Path, also: Option<Path>) {
         let selected = Selected { primary, also };
         self.remember_path(peer, selected);
-        for (_, session) in self.sessions.iter_mut().filter(|(_, s)| s.key.peer == peer) {
-            session.select(&mut self.net, selected);
-        }
+        let Self { sessions, net, .. } = self;
+        sessions.each_of(peer, |session| session.select(net, selected));
     }
 
     fn remember_path(&mut self, peer: NodeId, selected: Selected) {
         if self.paths.len() >= MAX_REMEMBERED_PATHS {
-            let keys = self.session_slots.keys().chain(self.away.keys());
-            let in_use: Vec<_> = keys.map(|key| key.peer).collect();
+            let keys = self.sessions.keys().chain(self.away.keys().copied());
+            let in_use: HashSet<_> = keys.map(|key| key.peer).collect();
             self.paths.retain(|peer, _| in_use.contains(peer));
         }
         self.paths.insert(peer, selected);
@@ -260,14 +236,13 @@ impl Plane {
         } else if self.mtus.len() < MAX_REMEMBERED_PATHS {
             self.mtus.insert(peer, mtu);
         }
-        for (_, session) in self.sessions.iter_mut().filter(|(_, s)| s.key.peer == peer) {
-            session.route_mtu = mtu;
-        }
+        self.sessions.each_of(peer, |session| session.route_mtu = mtu);
     }
 
-    pub(super) fn probe(&mut self, key: SessionKey, via: Path, packet: &[u8]) {
-        let slot = self.session_slots.get(&key).copied();
-        if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) {
+    pub(super) fn probe(&mut self, now: Instant, key: SessionKey, via: Path, packet: &[u8]) {
+        let Some(slot) = self.sessions.slot(key) else { return };
+        self.wake(now, slot);
+        if let Some(session) = self.sessions.get_mut(slot) {
             session.probe(&mut self.net, via, packet);
         }
     }
@@ -280,126 +255,11 @@ impl Plane {
         self.board.update(|board| board.measured(measured));
     }
 
-    pub(super) fn pair_changed(&mut self, key: SessionKey, state: PairState) {
-        let is_observed = self.observer.is_some();
-        let Some(port) = self.mesh(key.mesh) else { return };
-        port.changed = true;
-        let before = port.pairs.entry(key.peer).or_default().state.replace(state.clone());
-        if !is_observed || !observe::is_news(before.as_ref(), &state) {
-            return;
-        }
-        let mut members = port.netmap.iter().flat_map(|netmap| &netmap.members);
-        let member = members.find(|member| member.node == key.peer);
-        let member = member.map(|member| (member.name.clone(), member.index));
-        let PairReport { path, rtt_us, .. } = state.report(key.peer, 0, 0);
-        let reason = observe::reason(&state, path);
-        let (mesh, peer) = (key.mesh, key.peer);
-        self.observe(|| Observed::Path { mesh, peer, member, path, rtt_us, reason });
-    }
-
-    /// How the pairs of a mesh stand, with the bytes counted so far.
-    pub(super) fn pairs(&self, id: MeshId) -> Vec<PairReport> {
-        let mesh = self.mesh_slots.get(&id).and_then(|slot| self.meshes.get(*slot));
-        let Some(mesh) = mesh else { return Vec::new() };
-        let detour = self.net.socket.detour();
-        let is_open = detour.is_open();
-        let report = |(peer, pair): (&NodeId, &Pair)| {
-            let key = SessionKey { mesh: id, peer: *peer };
-            let session = self.session_slots.get(&key).and_then(|slot| self.sessions.get(*slot));
-            let counts = session.map(|session| &session.counts).or_else(|| self.away.counts(key));
-            let (sent, received) = counts.map_or((0, 0), |counts| counts.read());
-            let state = pair.state.as_ref()?;
-            let sent = pair.sent_before + sent;
-            let mut report = state.report(*peer, sent, pair.received_before + received);
-            if is_open
-                && let PathReport::Relayed { relay } = report.path
-                && let Some(rung) = detour.leads_to(relay)
-            {
-                report.explain = explain_way(rung, &report.explain);
-            }
-            Some(report)
-        };
-        mesh.pairs.iter().filter_map(report).collect()
-    }
-
-    /// Puts the reports that changed on the board.
-    pub(super) fn publish(&mut self, now: Instant) {
-        let refresh = now.duration_since(self.refreshed) >= REPORT_REFRESH;
-        if refresh {
-            self.refreshed = now;
-        }
-        let stale: Vec<MeshId> =
-            self.meshes.iter().filter(|(_, m)| m.changed || refresh).map(|(_, m)| m.id).collect();
-        for id in stale {
-            self.publish_mesh(id);
-        }
-    }
-
-    /// Puts a mesh's report on the board, and returns it.
-    pub(super) fn publish_mesh(&mut self, id: MeshId) -> Vec<PairReport> {
-        let pairs = self.pairs(id);
-        if let Some(mesh) = self.mesh(id) {
-            mesh.changed = false;
-            self.board.update(|board| board.report(id, pairs.clone()));
-        }
-        pairs
-    }
-
-    /// Tells the observer how the pairs stand, if it is time to.
-    fn observe_pairs(&mut self, now: Instant) {
-        if self.observer.is_none() || now.duration_since(self.observed) < OBSERVE_EVERY {
-            return;
-        }
-        let has_many = self.meshes.iter().any(|(_, mesh)| mesh.pairs.len() > MANY_PAIRS);
-        if has_many && now.duration_since(self.observed) < OBSERVE_MANY_EVERY {
-            return;
-        }
-        self.observed = now;
-        let meshes: Vec<MeshId> = self.meshes.iter().map(|(_, mesh)| mesh.id).collect();
-        for mesh in meshes {
-            let pairs = self.pairs(mesh);
-            self.observe(|| Observed::Pairs { mesh, pairs });
-        }
-    }
-
-    /// WireGuard's timers and the reports that were held back; every 100 ms. Where many sessions begin handshakes,
-    /// as when their keys are equally old, the round goes on in the next turns.
-    pub(super) fn tick(&mut self, now: Instant) {
-        if self.tick_from.is_none() {
-            for (_, mesh) in self.meshes.iter_mut() {
-                // It looks at the clock itself and starts anew once a second.
-                mesh.limiter.reset_count();
-            }
-            self.observe_pairs(now);
-        }
-        let mut begun = 0;
-        for slot in self.tick_from.take().unwrap_or(0)..self.sessions.slots() {
-            if begun == handshakes::PER_TURN {
-                self.tick_from = Some(slot);
-                return;
-            }
-            let Some(session) = self.sessions.get_mut(slot) else { continue };
-            match session.tick(&mut self.net, now, &mut self.notices) {
-                Ok(has_begun) => begun += usize::from(has_begun),
-                Err(Expired) => self.renew(slot),
-            }
-        }
-    }
-
-    fn renew(&mut self, slot: usize) {
-        let receiver = self.unused_receiver();
-        let Some(session) = self.sessions.get_mut(slot) else { return };
-        let Some(mesh) = self.meshes.get(session.mesh) else { return };
-        self.receivers.remove(&session.receiver);
-        self.receivers.insert(receiver, slot);
-        session.renew(mesh.secret.inner(), receiver);
-    }
-
     /// A random number below 2^24 that says whose it is: an outsider cannot guess it, a former session's packets miss it.
     fn unused_receiver(&self) -> u32 {
         loop {
             let receiver = self.share.receiver(rand::random());
-            if !self.receivers.contains_key(&receiver) {
+            if self.sessions.of_receiver(receiver).is_none() {
                 return receiver;
             }
         }
@@ -414,15 +274,6 @@ pub(super) struct SessionNames {
     /// The peer's index in the mesh.
     pub(super) index: u16,
     pub(super) role: Role,
-}
-
-/// Why a pair is relayed, and why by that way.
-fn explain_way(rung: Rung, explain: &str) -> String {
-    if rung.is_stream() {
-        // There is no other reason, and nothing else to be done about it.
-        return format!("this node's network lets no UDP through: relayed over {rung}");
-    }
-    format!("{explain} (this node's packets to the relay go in {rung}, since plain UDP does worse)")
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ impl Receiver {
     }
 
     /// Receives one batch and calls `each` for every message in it: datagrams of one sender
-    /// and size, of which the last may be shorter; false when there was none.
+    /// and size, of which the last may be shorter; whether more may be there (asking costs a system call).
     pub(super) fn receive(
         &mut self,
         socket: &Socket,
@@ -43,7 +43,7 @@ impl Receiver {
         for (buffer, meta) in self.buffers.iter().zip(&self.meta).take(count) {
             each(meta, &buffer[..meta.len]);
         }
-        Ok(count > 0)
+        Ok(count == BATCH)
     }
 }
 

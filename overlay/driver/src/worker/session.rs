@@ -18,6 +18,7 @@ use overlay_core::wire::probe::{MESH_MTU, uses_probe_address};
 use overlay_core::{Path, SessionKey, WireGuardKey};
 
 use super::net::Net;
+use super::pace::{Activity, Pace};
 use super::reports::{Notice, Reports};
 use crate::offload::{SEGMENT_BYTES, ecn};
 
@@ -90,6 +91,11 @@ pub(super) struct Session {
     answer: Option<Answer>,
     /// An initiation that a timer asked for was kept back; the next one is sent.
     kept_back: bool,
+    activity: Activity,
+    /// Its timers run seldom or never: it has to be woken before it is used.
+    pub(super) rests: bool,
+    /// When they run next.
+    pub(super) due: Option<Instant>,
 }
 
 struct Answer {
@@ -190,6 +196,9 @@ impl Session {
             waits_since: (!config.role.initiator && !config.role.lazy).then_some(now),
             answer: None,
             kept_back: false,
+            activity: Activity::default(),
+            rests: false,
+            due: None,
         }
     }
 
@@ -199,6 +208,21 @@ impl Session {
         self.receiver = receiver;
         self.keyed = false;
         self.answer = None;
+        self.activity = Activity::default();
+    }
+
+    /// Somebody is about to use it, or has.
+    pub(super) fn note_use(&mut self) {
+        self.activity.note();
+    }
+
+    /// How often its timers have to run from now on.
+    pub(super) fn pace(&mut self, now: Instant) -> Pace {
+        let pace = self.activity.pace(now);
+        let waits = self.held_since.or(self.waits_since).is_some();
+        let pace = if waits { Pace::InUse } else { pace };
+        self.rests = pace != Pace::InUse;
+        pace
     }
 
     /// Whether [`renew`](Self::renew) is needed before the session can be used.
@@ -214,6 +238,7 @@ impl Session {
         packet: &[u8],
         notices: &mut VecDeque<Notice>,
     ) {
+        self.activity.note();
         self.counts.add_sent(packet.len());
         net.stats.tun_sent_packets += 1;
         net.stats.tun_sent_bytes += packet.len() as u64;
@@ -232,6 +257,7 @@ impl Session {
         if !self.keyed || packet.len() > SEGMENT_BYTES {
             return;
         }
+        self.activity.note();
         let mut buffer = [0u8; SEGMENT_BYTES + OVERHEAD];
         if let TunnResult::WriteToNetwork(sealed) = self.tunn.encapsulate(packet, &mut buffer) {
             net.push_whole(via, sealed);
@@ -240,6 +266,7 @@ impl Session {
 
     /// Makes a fresh initiation and sends it on each path.
     pub(super) fn initiate(&mut self, net: &mut Net, via: &[Path]) {
+        self.activity.note();
         let mut buffer = [0u8; 256];
         let result = self.tunn.format_handshake_initiation(&mut buffer, true);
         if let TunnResult::WriteToNetwork(packet) = result {
@@ -265,6 +292,7 @@ impl Session {
         plain: &mut [u8],
         notices: &mut VecDeque<Notice>,
     ) -> Opened {
+        self.activity.note();
         let kind = packet[0];
         if kind == INITIATION && self.answer_again(net, now, via, packet) {
             return Opened::Nothing;
@@ -313,8 +341,8 @@ impl Session {
         opened
     }
 
-    /// Runs WireGuard's timers; to be called at least every 250 ms, since boringtun's clock only
-    /// advances here. Whether a handshake was begun, which is costly.
+    /// Runs WireGuard's timers; to be called at least every 250 ms while the session is in use, and before that,
+    /// since boringtun's clock only advances here. Whether a handshake was begun, which is costly.
     pub(super) fn tick(
         &mut self,
         net: &mut Net,
@@ -355,6 +383,9 @@ impl Session {
             push_sealed(net, selected, packet);
         }
         self.reports.tick(now, notices);
+        if has_begun {
+            self.activity.note();
+        }
         Ok(has_begun)
     }
 

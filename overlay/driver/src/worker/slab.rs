@@ -3,15 +3,17 @@
 /// Entries by number. The number of a removed entry is used again.
 pub(super) struct Slab<T> {
     entries: Vec<Option<T>>,
+    /// The holes.
+    free: Vec<usize>,
 }
 
 impl<T> Slab<T> {
     pub(super) fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self { entries: Vec::new(), free: Vec::new() }
     }
 
     pub(super) fn insert(&mut self, entry: T) -> usize {
-        match self.entries.iter().position(Option::is_none) {
+        match self.free.pop() {
             Some(slot) => {
                 self.entries[slot] = Some(entry);
                 slot
@@ -24,12 +26,13 @@ impl<T> Slab<T> {
     }
 
     pub(super) fn remove(&mut self, slot: usize) -> Option<T> {
-        self.entries.get_mut(slot)?.take()
+        let entry = self.entries.get_mut(slot)?.take()?;
+        self.free.push(slot);
+        Some(entry)
     }
 
-    /// All numbers in use are below this.
-    pub(super) fn slots(&self) -> usize {
-        self.entries.len()
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.len() == self.entries.len()
     }
 
     pub(super) fn get(&self, slot: usize) -> Option<&T> {
@@ -42,12 +45,5 @@ impl<T> Slab<T> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         self.entries.iter().enumerate().filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)))
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
-        self.entries
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(slot, entry)| Some((slot, entry.as_mut()?)))
     }
 }

@@ -208,6 +208,7 @@ impl Coordinator {
             port_mapping: None,
             birthday_probing: false,
             workers: NonZeroU16::MIN,
+            limit: Arc::default(),
         }
     }
 

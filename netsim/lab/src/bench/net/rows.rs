@@ -163,11 +163,12 @@ pub(super) fn figures(plan: &Plan, gathered: Gathered<'_>) -> Vec<Figure> {
             Load::Tcp,
             speed,
         ));
-        let name = "inner-source check and byte counters, of the receive path without them";
+        let name =
+            "inner-source check, rate limit and byte counters, of the receive path without them";
         rows.push(
             Figure::new(name, "x", Better::Lower, checks.to_vec())
                 .hold(0.03)
-                .note("tunnels check members by address; they limit no rates"),
+                .note("members are told apart by address, which is also the job's ACL; a limit is set that nothing reaches"),
         );
         let packets = |m: &Measured| m.packets_per_second.unwrap_or(f64::NAN);
         rows.push(

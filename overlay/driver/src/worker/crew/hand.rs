@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
 
+use super::super::LONGEST_SLEEP;
 use super::super::effects::carry_out;
 use super::super::plane::Plane;
 use super::super::poll_set::PollSet;
-use super::super::{LONGEST_SLEEP, TICK};
 use super::Order;
 use super::inbox::Inbox;
 use super::parcel::{Item, Parcel};
@@ -24,19 +24,17 @@ pub(super) struct Hand {
     plane: Plane,
     orders: VecDeque<Order>,
     parcels: VecDeque<Parcel>,
-    next_tick: Instant,
     polled: PollSet,
 }
 
 impl Hand {
-    pub(super) fn new(inbox: Arc<Inbox>, woken: UnixStream, plane: Plane, now: Instant) -> Self {
+    pub(super) fn new(inbox: Arc<Inbox>, woken: UnixStream, plane: Plane) -> Self {
         Self {
             inbox,
             woken,
             plane,
             orders: VecDeque::new(),
             parcels: VecDeque::new(),
-            next_tick: now,
             polled: PollSet::default(),
         }
     }
@@ -73,8 +71,7 @@ impl Hand {
         }
         self.plane.shake_hands();
         let now = Instant::now();
-        if self.next_tick <= now {
-            self.next_tick = now + TICK;
+        if self.plane.next_tick().is_some_and(|due| due <= now) {
             self.plane.tick(now);
         }
         self.plane.flush_devices();
@@ -85,11 +82,9 @@ impl Hand {
 
     /// Sleeps until something waits or a timer is due; whether a port beside the socket has something.
     fn wait(&mut self) -> io::Result<bool> {
-        let patience = if self.plane.has_sessions() {
-            self.next_tick.saturating_duration_since(Instant::now())
-        } else {
-            LONGEST_SLEEP
-        };
+        let due = self.plane.next_tick();
+        let patience =
+            due.map_or(LONGEST_SLEEP, |due| due.saturating_duration_since(Instant::now()));
         let timeout = if !self.plane.has_handshakes() && self.inbox.may_sleep() {
             PollTimeout::try_from(patience + Duration::from_micros(999))
         } else {

@@ -69,7 +69,7 @@ impl Handshakes {
 impl Plane {
     /// Whether handshakes wait, or sessions whose timers may begin one.
     pub(in crate::worker) fn has_handshakes(&self) -> bool {
-        !self.handshakes.is_empty() || self.tick_from.is_some()
+        !self.handshakes.is_empty() || self.is_ticking
     }
 
     pub(super) fn put_initiation(&mut self, via: Path, packet: &[u8]) {
@@ -103,7 +103,7 @@ impl Plane {
 
     /// Does a turn's share of the handshakes that wait.
     pub(in crate::worker) fn shake_hands(&mut self) {
-        if self.tick_from.is_some() {
+        if self.is_ticking {
             self.tick(Instant::now());
         }
         let mut done = 0;
@@ -137,10 +137,10 @@ impl Plane {
                 (self.mesh(mesh).and_then(|mesh| mesh.session_of_key(&key)), via, packet)
             }
             Waiting::Response(via, receiver, packet) => {
-                (self.receivers.get(&receiver).copied().map(Place::Here), via, packet)
+                (self.sessions.of_receiver(receiver).map(Place::Here), via, packet)
             }
             Waiting::Begin(key, via) => {
-                self.begin(key, &via);
+                self.begin(now, key, &via);
                 return true;
             }
         };
@@ -151,8 +151,9 @@ impl Plane {
         true
     }
 
-    fn begin(&mut self, key: SessionKey, via: &[Path]) {
-        let Some(&slot) = self.session_slots.get(&key) else { return };
+    fn begin(&mut self, now: Instant, key: SessionKey, via: &[Path]) {
+        let Some(slot) = self.sessions.slot(key) else { return };
+        self.wake(now, slot);
         if self.sessions.get(slot).is_some_and(Session::is_expired) {
             self.renew(slot);
         }
@@ -167,6 +168,8 @@ impl Plane {
         let mut cookie = [0u8; COOKIE_BYTES];
         for (_, mesh) in self.meshes.iter() {
             let from = Some(via.endpoint().ip());
+            // It looks at the clock itself and starts anew once a second.
+            mesh.limiter.reset_count();
             match mesh.limiter.verify_packet(from, packet, &mut cookie) {
                 Ok(Packet::HandshakeInit(initiation)) => {
                     let half = parse_handshake_anon(mesh.secret.inner(), &mesh.public, &initiation);

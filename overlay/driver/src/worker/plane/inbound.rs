@@ -8,11 +8,15 @@ use overlay_core::wire::{Class, Demux};
 use quinn_udp::EcnCodepoint;
 
 use super::super::crew::Item;
+use super::super::net::Net;
 use super::super::reports::Notice;
 use super::super::session::Opened;
 use super::super::sides;
+use super::super::slab::Slab;
 use super::{MeshPort, Plane};
+use crate::limit::RateLimit;
 use crate::offload::{HEADER_BYTES, addresses, ecn};
+use crate::stats::Stats;
 
 impl Plane {
     /// Handles a WireGuard packet that arrived on `via` with that congestion mark.
@@ -48,9 +52,9 @@ impl Plane {
         if !self.share.is_own(owner) {
             return self.crew.hand_over(owner, Item::Datagram(via, ecn), packet);
         }
-        match self.receivers.get(&receiver) {
+        match self.sessions.of_receiver(receiver) {
             Some(_) if kind == 2 => self.put_response(via, receiver, packet),
-            Some(slot) => self.open::<CHECKED>(now, *slot, (via, ecn), packet),
+            Some(slot) => self.open::<CHECKED>(now, slot, (via, ecn), packet),
             None => self.net.stats.unknown_sessions += 1,
         }
     }
@@ -63,6 +67,9 @@ impl Plane {
         (via, ecn): (Path, Option<EcnCodepoint>),
         packet: &[u8],
     ) {
+        if self.sessions.get(slot).is_some_and(|session| session.rests) {
+            self.wake(now, slot);
+        }
         let Some(session) = self.sessions.get_mut(slot) else {
             self.net.stats.unknown_sessions += 1;
             return;
@@ -99,13 +106,11 @@ impl Plane {
             self.net.stats.tun_received_bytes += len as u64;
         }
         head.fill(0);
-        let (meshes, stats) = (&mut self.meshes, &mut self.net.stats);
+        let (meshes, Net { stats, limit, .. }) = (&mut self.meshes, &mut self.net);
         let device = session.mesh;
         let Some(joins) = meshes.get(device).map(MeshPort::joins) else { return };
         self.merger.push((device, joins), &self.plain[..HEADER_BYTES + len], |device, frame| {
-            if let Some(mesh) = meshes.get_mut(device) {
-                mesh.write(frame, stats);
-            }
+            deliver(meshes, (limit, stats), device, frame);
         });
     }
 
@@ -134,11 +139,21 @@ impl Plane {
     /// Writes what was gathered for the devices, and hands over what was gathered for other workers.
     pub(in crate::worker) fn flush_devices(&mut self) {
         self.crew.flush();
-        let (meshes, stats) = (&mut self.meshes, &mut self.net.stats);
-        self.merger.flush(|device, frame| {
-            if let Some(mesh) = meshes.get_mut(device) {
-                mesh.write(frame, stats);
-            }
-        });
+        let (meshes, Net { stats, limit, .. }) = (&mut self.meshes, &mut self.net);
+        self.merger.flush(|device, frame| deliver(meshes, (limit, stats), device, frame));
+    }
+}
+
+/// Writes a frame to its device, if the owner grants it: what came cannot wait.
+fn deliver(
+    meshes: &mut Slab<MeshPort>,
+    (limit, stats): (&RateLimit, &mut Stats),
+    device: usize,
+    frame: &[u8],
+) {
+    if !limit.try_take(frame.len() - HEADER_BYTES) {
+        stats.limited_frames += 1;
+    } else if let Some(mesh) = meshes.get_mut(device) {
+        mesh.write(frame, stats);
     }
 }

@@ -26,9 +26,10 @@ impl Plane {
         for _ in 0..TURN_FRAMES {
             let mesh = self.meshes.get_mut(slot);
             let Some(len) = mesh.and_then(|mesh| mesh.read(&mut frame)) else { break };
+            self.net.limit.take(len.saturating_sub(HEADER_BYTES));
             self.on_frame(now, slot, &mut frame[..len]);
             bytes += len;
-            if bytes >= TURN_BYTES {
+            if bytes >= TURN_BYTES || !self.net.limit.wait().is_zero() {
                 break;
             }
         }
@@ -67,16 +68,19 @@ impl Plane {
         let Some(mesh) = self.meshes.get(slot) else { return };
         let allowed = mesh.is_own(source) && !uses_probe_address(packet);
         let session = match mesh.session_of_address(destination).filter(|_| allowed) {
-            Some(Place::Here(session)) => self.sessions.get_mut(session),
+            Some(Place::Here(session)) => session,
             Some(Place::There { number, .. }) => {
                 return self.crew.hand_over(number, Item::Frame(mesh.id), frame);
             }
-            None => None,
+            None => {
+                stats.unroutable_packets += 1;
+                return;
+            }
         };
-        let Some(session) = session else {
-            stats.unroutable_packets += 1;
-            return;
-        };
+        if self.sessions.get(session).is_some_and(|session| session.rests) {
+            self.wake(now, session);
+        }
+        let Some(session) = self.sessions.get_mut(session) else { return };
         let (net, notices) = (&mut self.net, &mut self.notices);
         let cut = split(&header, packet, &mut self.scratch, |segment| {
             session.send(net, now, segment, notices);

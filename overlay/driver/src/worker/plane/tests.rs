@@ -4,20 +4,25 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use boringtun::noise::{Tunn, TunnResult};
-use boringtun::x25519::PublicKey;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use overlay_core::PairState;
 use overlay_core::wire::relay;
 use quinn_udp::{EcnCodepoint, RecvMeta};
 use std::os::fd::AsFd;
 use tokio::sync::mpsc;
 
+use super::sessions::TICK;
 use super::*;
 use crate::WireGuardSecret;
 use crate::offload::ecn;
 use crate::offload::samples::{cut, mend, packet, pattern, payload, plain_frame, superpacket};
 use crate::socket::{Socket, plain};
 use crate::worker::receive::{Receiver, datagrams};
+
+mod handshakes;
+mod limit;
+mod members;
+mod timers;
 
 const MESH: MeshId = MeshId { job: 1, generation: 1 };
 const TCP: u8 = 6;
@@ -37,7 +42,7 @@ struct Side {
 
 fn side(index: u16) -> Side {
     let socket = Arc::new(Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap());
-    let net = Net::new(Arc::clone(&socket));
+    let net = Net::new(Arc::clone(&socket), Arc::default());
     let mut plane =
         Plane::new(net, Arc::default(), Instant::now(), Share::whole(), Crew::default());
     let (tun, job) = UnixDatagram::pair().unwrap();
@@ -106,6 +111,30 @@ impl Side {
             packets.extend(cut(&buffer[..len]));
         }
         packets
+    }
+}
+
+/// Where datagrams go that the test looks at.
+struct Sink(std::net::UdpSocket);
+
+impl Sink {
+    fn new() -> Self {
+        Self(std::net::UdpSocket::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn path(&self) -> Path {
+        Path::Direct(self.0.local_addr().unwrap())
+    }
+
+    fn channel(&self) -> Path {
+        Path::Relayed { relay: self.0.local_addr().unwrap(), channel: 1 }
+    }
+
+    fn receive(&self) -> Vec<u8> {
+        self.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut buffer = [0u8; 2048];
+        let len = self.0.recv(&mut buffer).unwrap();
+        buffer[..len].to_vec()
     }
 }
 
@@ -197,7 +226,7 @@ fn packets_that_wait_for_keys_are_delivered_once_they_exist() {
     a.job_sends(&plain_frame(&packet((v4(0), v4(1)), UDP, 0, 0, b"early")));
     a.plane.use_path(b.node, b.path(), None);
     // The initiator's timers see the waiting packet and start the handshake.
-    a.plane.tick(Instant::now());
+    a.plane.tick(Instant::now() + TICK);
     a.plane.net.flush();
     b.receive_until(|plane| plane.net.stats.udp_sent_datagrams == 1);
     a.receive_until(saw_authenticated);
@@ -355,271 +384,4 @@ fn a_job_uses_only_its_own_addresses_and_reaches_only_members() {
         a.job_sends(rubbish);
     }
     assert_eq!(a.plane.net.stats.udp_sent_datagrams, sent);
-}
-
-/// A member that may seal what it likes.
-struct Attacker {
-    tunn: Tunn,
-    path: Path,
-}
-
-impl Attacker {
-    /// Becomes a member of the victim's mesh and shakes hands.
-    fn join(victim: &mut Side) -> Self {
-        let secret = WireGuardSecret::generate();
-        let key = SessionKey { mesh: MESH, peer: NodeId([9; 32]) };
-        let role = Role { initiator: false, lazy: false };
-        let names = SessionNames { key, peer_key: secret.public(), index: INDEX[1], role };
-        victim.plane.add_session(Instant::now(), names, Arc::default());
-        let victim_key = PublicKey::from(victim.secret.public().0);
-        let tunn = Tunn::new(secret.inner().clone(), victim_key, None, None, 77, None);
-        let receiver = Sink::new();
-        let via = receiver.path();
-        let mut attacker = Self { tunn, path: via };
-        let mut buffer = [0u8; 256];
-        let TunnResult::WriteToNetwork(packet) =
-            attacker.tunn.format_handshake_initiation(&mut buffer, true)
-        else {
-            panic!("no initiation")
-        };
-        victim.plane.on_wireguard(Instant::now(), via, None, packet);
-        victim.plane.shake_hands();
-        victim.plane.net.flush();
-        let response = receiver.receive();
-        let TunnResult::WriteToNetwork(keepalive) =
-            attacker.tunn.decapsulate(None, &response, &mut buffer)
-        else {
-            panic!("no keys")
-        };
-        victim.plane.on_wireguard(Instant::now(), via, None, keepalive);
-        attacker
-    }
-
-    fn sends(&mut self, victim: &mut Side, inner: &[u8]) {
-        let mut buffer = [0u8; 2048];
-        let TunnResult::WriteToNetwork(packet) = self.tunn.encapsulate(inner, &mut buffer) else {
-            panic!("not sealed")
-        };
-        victim.plane.on_wireguard(Instant::now(), self.path, None, packet);
-        victim.plane.flush_devices();
-    }
-}
-
-/// Where the victim's answers go.
-struct Sink(std::net::UdpSocket);
-
-impl Sink {
-    fn new() -> Self {
-        Self(std::net::UdpSocket::bind("127.0.0.1:0").unwrap())
-    }
-
-    fn path(&self) -> Path {
-        Path::Direct(self.0.local_addr().unwrap())
-    }
-
-    fn channel(&self) -> Path {
-        Path::Relayed { relay: self.0.local_addr().unwrap(), channel: 1 }
-    }
-
-    fn receive(&self) -> Vec<u8> {
-        self.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut buffer = [0u8; 2048];
-        let len = self.0.recv(&mut buffer).unwrap();
-        buffer[..len].to_vec()
-    }
-}
-
-#[test]
-fn a_member_cannot_speak_for_another_or_to_another() {
-    let mut victim = side(INDEX[0]);
-    let mut attacker = Attacker::join(&mut victim);
-    attacker.sends(&mut victim, &packet((v4(1), v4(0)), UDP, 0, 0, b"genuine"));
-    assert_eq!(victim.job_receives().len(), 1);
-
-    for (source, destination) in [(v4(2), v4(0)), (v6(2), v6(0)), (v4(0), v4(0)), (v4(1), v4(2))] {
-        attacker.sends(&mut victim, &packet((source, destination), UDP, 0, 0, b"spoofed"));
-    }
-    assert_eq!(victim.plane.net.stats.spoofed_packets, 4);
-    assert!(victim.job_receives().is_empty());
-}
-
-#[test]
-fn probes_go_to_the_core_and_never_to_the_job() {
-    let mut victim = side(INDEX[0]);
-    let mut attacker = Attacker::join(&mut victim);
-    victim.plane.notices.clear();
-    let probe = overlay_core::wire::Probe::Ping { transaction: [1; 8], size: 100 }.encode();
-    attacker.sends(&mut victim, &probe);
-    assert!(victim.job_receives().is_empty());
-    assert_eq!(victim.plane.net.stats.tun_received_packets, 0);
-    let got = victim.plane.notices.iter().any(
-        |notice| matches!(notice, Notice::Probe { bytes, via, .. } if *bytes == probe && *via == attacker.path),
-    );
-    assert!(got);
-}
-
-#[test]
-fn packets_for_no_session_and_foreign_handshakes_are_counted() {
-    let [mut a, b] = connected();
-    let mut unknown = vec![0u8; 64];
-    unknown[0] = 4;
-    a.plane.on_wireguard(Instant::now(), b.path(), None, &unknown);
-    assert_eq!(a.plane.net.stats.unknown_sessions, 1);
-
-    // Made with the right public key of this node, by a stranger to the mesh.
-    let to = PublicKey::from(a.secret.public().0);
-    let stranger = WireGuardSecret::generate();
-    let mut tunn = Tunn::new(stranger.inner().clone(), to, None, None, 5, None);
-    let mut buffer = [0u8; 256];
-    let TunnResult::WriteToNetwork(initiation) =
-        tunn.format_handshake_initiation(&mut buffer, true)
-    else {
-        panic!("no initiation")
-    };
-    a.plane.on_wireguard(Instant::now(), b.path(), None, initiation);
-    initiation[140] ^= 1;
-    a.plane.on_wireguard(Instant::now(), b.path(), None, initiation);
-    a.plane.shake_hands();
-    assert_eq!(a.plane.net.stats.unknown_sessions, 3);
-}
-
-/// Members beside the one that has data, as when a large job begins.
-const CROWD: u16 = 80;
-
-#[test]
-fn data_goes_on_between_the_handshakes_of_a_large_jobs_start() {
-    let [mut a, mut b] = connected();
-    let early = Instant::now();
-    // All of them want a handshake at once, and this side wants one with as many others.
-    let mut buffer = [0u8; 256];
-    for index in 0..CROWD {
-        let secret = WireGuardSecret::generate();
-        let member = |first| NodeId([first, index as u8, 7, 7].repeat(8).try_into().unwrap());
-        let meet = |b: &mut Side, peer, index, initiator, peer_key| {
-            let (key, role) = (SessionKey { mesh: MESH, peer }, Role { initiator, lazy: false });
-            b.plane.add_session(early, SessionNames { key, peer_key, index, role }, Arc::default());
-            key
-        };
-        meet(&mut b, member(1), 100 + index, false, secret.public());
-        let key = meet(&mut b, member(2), 300 + index, true, WireGuardSecret::generate().public());
-        b.plane.initiate(key, vec![a.path()]);
-        let to = PublicKey::from(b.secret.public().0);
-        let mut tunn = Tunn::new(secret.inner().clone(), to, None, None, u32::from(index), None);
-        let TunnResult::WriteToNetwork(initiation) =
-            tunn.format_handshake_initiation(&mut buffer, true)
-        else {
-            panic!("no initiation")
-        };
-        b.plane.on_wireguard(early, a.path(), None, initiation);
-    }
-    let sent = b.plane.net.stats.udp_sent_datagrams;
-    let mut turns = 0;
-    while b.plane.has_handshakes() {
-        // A packet in each turn is delivered in that turn, whatever waits.
-        a.job_sends(&plain_frame(&packet((v4(0), v4(1)), UDP, 0, 0, b"goes on")));
-        wait_readable(&b.socket.as_fd());
-        let Side { plane, socket, receiver, .. } = &mut b;
-        let each = |meta: &RecvMeta, message: &[u8]| {
-            for datagram in datagrams(meta, message) {
-                let via = Path::Direct(plain(meta.addr));
-                plane.on_wireguard(Instant::now(), via, meta.ecn, datagram);
-            }
-        };
-        receiver.receive(socket, each).unwrap();
-        plane.flush_devices();
-        assert_eq!(payload(&b.job_receives()[0]), b"goes on");
-        let before = b.plane.net.stats.udp_sent_datagrams;
-        b.plane.shake_hands();
-        b.plane.net.flush();
-        let shaken = b.plane.net.stats.udp_sent_datagrams - before;
-        assert!((1..=2).contains(&shaken), "{shaken} handshakes in one turn");
-        turns += 1;
-    }
-    assert_eq!(b.plane.net.stats.udp_sent_datagrams - sent, 2 * u64::from(CROWD));
-    assert_eq!(turns, CROWD);
-}
-
-#[test]
-fn sessions_whose_keys_are_equally_old_renew_them_one_after_the_other() {
-    let [mut a, b] = connected();
-    for index in 0..CROWD {
-        let peer = NodeId([2, index as u8, 7, 7].repeat(8).try_into().unwrap());
-        let (key, index) = (SessionKey { mesh: MESH, peer }, 100 + index);
-        let role = Role { initiator: true, lazy: false };
-        let peer_key = WireGuardSecret::generate().public();
-        let names = SessionNames { key, peer_key, index, role };
-        a.plane.add_session(Instant::now(), names, Arc::default());
-        a.plane.use_path(peer, b.path(), None);
-        a.job_sends(&plain_frame(&packet((v4(0), v4(index)), UDP, 0, 0, b"waits")));
-    }
-    let (sent, now) = (a.plane.net.stats.udp_sent_datagrams, Instant::now());
-    let mut begun = Vec::new();
-    a.plane.tick(now);
-    loop {
-        a.plane.net.flush();
-        begun.push(a.plane.net.stats.udp_sent_datagrams - sent - begun.iter().sum::<u64>());
-        if !a.plane.has_handshakes() {
-            break;
-        }
-        a.plane.shake_hands();
-    }
-    assert!(begun.iter().all(|count| *count <= 2), "{begun:?}");
-    assert_eq!(begun.iter().sum::<u64>(), u64::from(CROWD));
-}
-
-#[test]
-fn handshakes_that_nobody_makes_cost_the_others_no_turn() {
-    let [mut a, b] = connected();
-    let mut junk = [0u8; 148];
-    junk[0] = 1;
-    for _ in 0..2000 {
-        a.plane.on_wireguard(Instant::now(), b.path(), None, &junk);
-    }
-    assert!(a.plane.net.stats.refused_packets > 0, "the queue is bounded");
-    let mut turns = 0;
-    while a.plane.has_handshakes() {
-        a.plane.shake_hands();
-        turns += 1;
-    }
-    assert!(turns < 20, "{turns}");
-}
-
-#[test]
-fn an_observer_hears_of_each_change_of_a_path_once() {
-    let mut side = side(0);
-    let peer = NodeId([1; 32]);
-    let key = SessionKey { mesh: MESH, peer };
-    let (to, heard) = std::sync::mpsc::channel();
-    side.plane.observer = Some(Box::new(move |observed| to.send(observed.clone()).unwrap()));
-    let (endpoint, relay) = ("192.0.2.1:9".parse().unwrap(), "192.0.2.2:9".parse().unwrap());
-    let state = |path, rtt_us, explain: &str| PairState {
-        established: true,
-        settled: false,
-        path: Some(path),
-        rtt_us,
-        established_after_ms: None,
-        explain: explain.to_owned(),
-    };
-    let relayed = |rtt_us, explain| state(Path::Relayed { relay, channel: 1 }, rtt_us, explain);
-
-    side.plane.pair_changed(key, relayed(Some(5), "the search goes on (1 probes so far)"));
-    side.plane.pair_changed(key, relayed(Some(9), "the search goes on (20 probes so far)"));
-    side.plane.pair_changed(key, state(Path::Direct(endpoint), Some(2), ""));
-    let report = side.plane.pairs(MESH);
-    side.plane.remove_mesh(MESH, report.clone());
-
-    let path = |path, rtt_us, reason: &str| {
-        let reason = reason.to_owned();
-        Observed::Path { mesh: MESH, peer, member: None, path, rtt_us: Some(rtt_us), reason }
-    };
-    let answered = "the peer answered a full-size probe at this endpoint";
-    assert_eq!(
-        heard.try_iter().collect::<Vec<_>>(),
-        [
-            path(PathReport::Relayed { relay }, 5, "the search goes on (1 probes so far)"),
-            path(PathReport::Direct { endpoint }, 2, answered),
-            Observed::Pairs { mesh: MESH, pairs: report },
-            Observed::Left(MESH),
-        ]
-    );
 }

@@ -19,17 +19,16 @@ impl Plane {
 
     /// What relays have brought.
     pub(in crate::worker) fn flows(&self) -> Vec<Flow> {
-        let flow = |key: &SessionKey| {
+        let flow = |key: SessionKey| {
             let Path::Relayed { relay, .. } = self.paths.get(&key.peer)?.primary else {
                 return None;
             };
-            let slot = self.session_slots.get(key);
-            let own = slot.and_then(|slot| self.sessions.get(*slot)).map(|own| &own.counts);
-            let counts = own.or_else(|| self.away.counts(*key))?;
+            let own = self.sessions.of_key(key).map(|own| &own.counts);
+            let counts = own.or_else(|| self.away.counts(key))?;
             let (sent_bytes, _) = counts.read();
-            Some(Flow { session: *key, relay, arrivals: counts.relayed(), sent_bytes })
+            Some(Flow { session: key, relay, arrivals: counts.relayed(), sent_bytes })
         };
-        self.session_slots.keys().chain(self.away.keys()).filter_map(flow).collect()
+        self.sessions.keys().chain(self.away.keys().copied()).filter_map(flow).collect()
     }
 
     /// A session with that peer, whichever mesh it belongs to, and a path to it.
@@ -38,9 +37,8 @@ impl Plane {
         peer: NodeId,
         via: Via,
     ) -> Result<(SessionKey, Path), PingError> {
-        let session =
-            self.session_slots.keys().chain(self.away.keys()).filter(|key| key.peer == peer).min();
-        let session = *session.ok_or(PingError::NoSession)?;
+        let away = || self.away.keys().filter(|key| key.peer == peer).min().copied();
+        let session = self.sessions.with_peer(peer).or_else(away).ok_or(PingError::NoSession)?;
         let path = match via {
             Via::Current => self.paths.get(&peer).map(|selected| selected.primary),
             Via::Relay => self.channels.get(&peer).copied(),

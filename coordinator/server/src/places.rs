@@ -27,11 +27,6 @@ impl Places {
         Self { taken: Arc::default(), in_all, of_address }
     }
 
-    /// How many are taken.
-    pub(crate) fn taken(&self) -> usize {
-        lock(&self.taken).in_all
-    }
-
     /// A place for a connection from that address, if there is one.
     pub(crate) fn take(&self, remote: IpAddr) -> Option<Place> {
         let address = network(remote);

@@ -315,8 +315,8 @@ struct Doors {
 async fn accept(endpoint: Endpoint, shared: Arc<Shared>, doors: Doors) {
     let handshakes = Places::new(MAX_HANDSHAKES, MAX_HANDSHAKES_OF_ADDRESS);
     while let Some(incoming) = endpoint.accept().await {
-        let is_busy = handshakes.taken() > MAX_HANDSHAKES / 2;
-        if is_busy && !incoming.remote_address_validated() && incoming.may_retry() {
+        // Before an address is proved, no answer is longer than the question: the certificate would be three times that.
+        if !incoming.remote_address_validated() && incoming.may_retry() {
             // It fails only where a retry is not due.
             let _ = incoming.retry();
             continue;

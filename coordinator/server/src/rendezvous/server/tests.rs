@@ -1,5 +1,7 @@
 //! Real QUIC clients over loopback.
 
+mod unproved;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -115,10 +115,6 @@ impl Session {
         self.answer = None;
     }
 
-    pub(crate) fn is_expired(&self) -> bool {
-        self.tunnel.is_expired()
-    }
-
     /// Sends a packet of the job, or holds it until there are keys and a path.
     pub(crate) fn send(&mut self, now: Duration, inner: Inner, wants: &mut Wants) {
         self.reports.sent(now, wants);
@@ -195,11 +191,9 @@ impl Session {
         inner
     }
 
-    /// Does what is due. Whether the tunnel is dead: it must be renewed.
-    #[must_use]
-    pub(crate) fn tick(&mut self, now: Duration, wants: &mut Wants) -> bool {
+    /// Does what is due.
+    pub(crate) fn tick(&mut self, now: Duration, wants: &mut Wants) {
         match self.tunnel.tick(now) {
-            Tick::Expired => return true,
             Tick::Send(message) => {
                 let out_of_role = message.is_initiation() && !self.initiator;
                 let keep_back = out_of_role && !mem::replace(&mut self.kept_back, true);
@@ -207,7 +201,8 @@ impl Session {
                     push(selected, message, wants);
                 }
             }
-            Tick::Nothing => {}
+            // Its keys are gone. It goes on with the next handshake, and knows which of the peer's are old.
+            Tick::Expired | Tick::Nothing => {}
         }
         self.look_at_keys(now);
         if self.begins_at().is_some_and(|at| at <= now)
@@ -217,7 +212,6 @@ impl Session {
             push(selected, message, wants);
         }
         self.reports.tick(now, wants);
-        false
     }
 
     /// When [`Session::tick`] has something to do, at the earliest.

@@ -46,9 +46,6 @@ impl World {
             Output::Initiate { session, via } => {
                 assert!(!via.is_empty(), "an initiation goes somewhere");
                 *self.nodes[index].initiated.entry(session).or_default() += 1;
-                if self.session(index, session).is_expired() {
-                    self.renew(index, session);
-                }
                 self.with_session(index, session, |session, now, wants| {
                     session.initiate(now, &via, wants);
                 });
@@ -160,11 +157,7 @@ impl World {
         if self.net.state(self.nodes[index].host) != HostState::Running {
             return;
         }
-        let mut is_dead = false;
-        self.with_session(index, key, |session, now, wants| is_dead = session.tick(now, wants));
-        if is_dead {
-            self.renew(index, key);
-        }
+        self.with_session(index, key, Session::tick);
     }
 
     fn session(&self, index: usize, key: SessionKey) -> &Session {

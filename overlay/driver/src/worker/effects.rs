@@ -154,11 +154,16 @@ impl Brain {
     ) {
         match self.plane.path_to(peer, via) {
             Ok((session, path)) => {
-                if let Some(packet) = self.pings.begin(now, path, size, reply) {
-                    let probe = Output::Probe { session, via: path, bytes: packet };
-                    carry_out(now, &mut self.plane, probe);
-                    self.plane.net.flush();
+                let Some(packet) = self.pings.begin(now, path, size, reply) else { return };
+                if self.plane.lacks_keys(session) {
+                    // The pair may sleep, and wakes for what a job sends.
+                    self.feed(now, Input::Sent(session));
                 }
+                let probe = Output::Probe { session, via: path, bytes: packet };
+                if let Some(Output::Probe { session, via, bytes }) = self.plane.delegate(probe) {
+                    self.plane.ask(now, session, via, &bytes);
+                }
+                self.plane.net.flush();
             }
             Err(error) => {
                 let _ = reply.send(Err(error));

@@ -247,6 +247,21 @@ impl Plane {
         }
     }
 
+    /// Whether a session of this worker's has no keys.
+    pub(super) fn lacks_keys(&self, key: SessionKey) -> bool {
+        self.sessions.of_key(key).is_some_and(|session| !session.has_keys())
+    }
+
+    /// Sends the owner's ping, once there are keys.
+    pub(super) fn ask(&mut self, now: Instant, key: SessionKey, via: Path, packet: &[u8]) {
+        let Some(slot) = self.sessions.slot(key) else { return };
+        self.wake(now, slot);
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.ask(&mut self.net, now, via, packet);
+        }
+        self.sessions.schedule(now, slot);
+    }
+
     pub(super) fn announce_candidates(&mut self, candidates: NodeCandidates) {
         self.board.update(|board| board.candidates = Some(candidates));
     }

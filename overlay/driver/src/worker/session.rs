@@ -37,6 +37,9 @@ const ANSWERER_PATIENCE: Duration = Duration::from_secs(2);
 /// side, which may have something to send at the same moment.
 const RENEWER_PATIENCE: Duration = Duration::from_millis(300);
 
+/// The owner's pings that wait for keys. Chosen: whoever asks more often is answered from then on.
+const MAX_ASKED: usize = 8;
+
 /// How long a repeated initiation is answered with the same response. Copies of one initiation arrive
 /// on several paths at about the same time.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(10);
@@ -85,6 +88,8 @@ pub(super) struct Session {
     keyed: bool,
     held: VecDeque<Vec<u8>>,
     held_since: Option<Instant>,
+    /// The owner's pings that wait for keys.
+    asked: Vec<(Path, Vec<u8>)>,
     /// When the session was made; none once it has had keys, and for the initiator, whose first
     /// handshakes the core times.
     waits_since: Option<Instant>,
@@ -193,6 +198,7 @@ impl Session {
             keyed: false,
             held: VecDeque::new(),
             held_since: None,
+            asked: Vec::new(),
             waits_since: (!config.role.initiator && !config.role.lazy).then_some(now),
             answer: None,
             kept_back: false,
@@ -200,15 +206,6 @@ impl Session {
             rests: false,
             due: None,
         }
-    }
-
-    /// Starts over with empty keys: boringtun's expiry is final.
-    pub(super) fn renew(&mut self, secret: &StaticSecret, receiver: u32) {
-        self.tunn = tunnel(secret, self.peer_key, receiver);
-        self.receiver = receiver;
-        self.keyed = false;
-        self.answer = None;
-        self.activity = Activity::default();
     }
 
     /// Somebody is about to use it, or has.
@@ -223,11 +220,6 @@ impl Session {
         let pace = if waits { Pace::InUse } else { pace };
         self.rests = pace != Pace::InUse;
         pace
-    }
-
-    /// Whether [`renew`](Self::renew) is needed before the session can be used.
-    pub(super) fn is_expired(&self) -> bool {
-        self.tunn.is_expired()
     }
 
     /// Sends a packet of the job, or holds it until there are keys and a path.
@@ -261,6 +253,21 @@ impl Session {
         let mut buffer = [0u8; SEGMENT_BYTES + OVERHEAD];
         if let TunnResult::WriteToNetwork(sealed) = self.tunn.encapsulate(packet, &mut buffer) {
             net.push_whole(via, sealed);
+        }
+    }
+
+    /// Whether packets can be sealed, as far as the timers know.
+    pub(super) fn has_keys(&self) -> bool {
+        self.keyed
+    }
+
+    /// The same for the owner's ping, which waits for keys as a packet of the job does.
+    pub(super) fn ask(&mut self, net: &mut Net, now: Instant, via: Path, packet: &[u8]) {
+        if self.keyed {
+            self.probe(net, via, packet);
+        } else if self.asked.len() < MAX_ASKED {
+            self.asked.push((via, packet.to_vec()));
+            self.held_since.get_or_insert(now);
         }
     }
 
@@ -348,10 +355,9 @@ impl Session {
         net: &mut Net,
         now: Instant,
         notices: &mut VecDeque<Notice>,
-    ) -> Result<bool, Expired> {
+    ) -> bool {
         let (mut buffer, mut has_begun) = ([0u8; 256], false);
         match self.tunn.update_timers(&mut buffer) {
-            TunnResult::Err(WireGuardError::ConnectionExpired) => return Err(Expired),
             TunnResult::WriteToNetwork(packet) => {
                 has_begun = packet[0] == INITIATION;
                 let out_of_role = has_begun && !self.initiator;
@@ -360,7 +366,10 @@ impl Session {
                     push_sealed(net, selected, packet);
                 }
             }
-            TunnResult::Done
+            // Its keys are gone. It goes on with the next handshake: one made anew would not know which of the
+            // peer's initiations are old, and answer whoever has kept some.
+            TunnResult::Err(WireGuardError::ConnectionExpired)
+            | TunnResult::Done
             | TunnResult::Err(_)
             | TunnResult::WriteToTunnelV4(..)
             | TunnResult::WriteToTunnelV6(..) => {}
@@ -386,7 +395,7 @@ impl Session {
         if has_begun {
             self.activity.note();
         }
-        Ok(has_begun)
+        has_begun
     }
 
     /// Answers a copy of the last initiation, which boringtun would refuse as a replay.
@@ -450,6 +459,9 @@ impl Session {
             let selected = self.wide_enough(selected, packet.len());
             self.seal(net, selected, &packet);
         }
+        for (via, packet) in mem::take(&mut self.asked) {
+            self.probe(net, via, &packet);
+        }
     }
 
     fn refresh_keys(&mut self) {
@@ -459,10 +471,6 @@ impl Session {
         }
     }
 }
-
-/// The session's keys are gone for good, see [`Session::renew`].
-#[derive(Debug)]
-pub(super) struct Expired;
 
 fn push_sealed(net: &mut Net, selected: Selected, packet: &[u8]) {
     net.push_copy(selected.primary, packet);

@@ -36,6 +36,7 @@ macro_rules! held_to_the_suite {
                 packets_on_their_way_survive_new_keys,
                 keys_are_not_used_after_three_minutes,
                 idle_tunnel_says_nothing_and_is_dead_after_nine_minutes,
+                dead_tunnel_knows_old_initiations_and_shakes_hands_with_either_side,
                 initiations_that_nobody_answers_end_after_ninety_seconds,
                 who_has_received_and_says_nothing_sends_a_keepalive_after_ten_seconds,
                 who_sends_and_hears_nothing_begins_a_handshake_after_fifteen_seconds,

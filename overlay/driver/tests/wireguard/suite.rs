@@ -286,6 +286,29 @@ pub(crate) fn idle_tunnel_says_nothing_and_is_dead_after_nine_minutes<E: End>() 
     }
 }
 
+/// It goes on where it was: made anew, it would not know which of the peer's initiations are old.
+pub(crate) fn dead_tunnel_knows_old_initiations_and_shakes_hands_with_either_side<E: End>() {
+    for a_begins in [true, false] {
+        let (mut a, mut b) = ends::<E>();
+        let old = a.initiate(false).unwrap();
+        let response = reply(&mut b, &old);
+        let confirmation = reply(&mut a, &response);
+        assert_eq!(b.open(&confirmation), Got::Nothing);
+        idle(&mut a, &mut b, seconds(539));
+        for end in [&mut a, &mut b] {
+            assert_eq!(first_due(end, seconds(3)).unwrap().1, Due::Expired);
+        }
+        assert_eq!(b.open(&old), Got::Refused);
+        let (one, other) = if a_begins { (&mut a, &mut b) } else { (&mut b, &mut a) };
+        let initiation = one.initiate(false).unwrap();
+        let response = reply(other, &initiation);
+        let confirmation = reply(one, &response);
+        assert_eq!(other.open(&confirmation), Got::Nothing);
+        assert!(passes(one, other, BYTES) && passes(other, one, BYTES));
+        assert_eq!((one.tick(), other.tick()), (Due::Nothing, Due::Nothing));
+    }
+}
+
 pub(crate) fn initiations_that_nobody_answers_end_after_ninety_seconds<E: End>() {
     let (mut a, _) = ends::<E>();
     let start = clock::now();

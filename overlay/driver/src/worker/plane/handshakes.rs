@@ -10,7 +10,6 @@ use overlay_core::{MeshId, Path, SessionKey};
 
 use super::super::crew::Item;
 use super::super::mesh::Place;
-use super::super::session::Session;
 use super::Plane;
 
 /// Handshakes of one turn. Each is two to six X25519 operations, about 0.3 ms, so that data waits for less than
@@ -154,9 +153,6 @@ impl Plane {
     fn begin(&mut self, now: Instant, key: SessionKey, via: &[Path]) {
         let Some(slot) = self.sessions.slot(key) else { return };
         self.wake(now, slot);
-        if self.sessions.get(slot).is_some_and(Session::is_expired) {
-            self.renew(slot);
-        }
         if let Some(session) = self.sessions.get_mut(slot) {
             session.initiate(&mut self.net, via);
         }

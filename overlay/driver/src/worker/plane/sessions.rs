@@ -82,12 +82,6 @@ impl Sessions {
         self.receivers.get(&receiver).copied()
     }
 
-    /// The session hands that index out from now on, in place of the former one.
-    pub(super) fn replace_receiver(&mut self, former: u32, receiver: u32, slot: usize) {
-        self.receivers.remove(&former);
-        self.receivers.insert(receiver, slot);
-    }
-
     pub(super) fn keys(&self) -> impl Iterator<Item = SessionKey> {
         self.slots.keys().map(|(peer, mesh)| SessionKey { mesh: *mesh, peer: *peer })
     }

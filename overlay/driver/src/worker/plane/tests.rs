@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use overlay_core::PairState;
-use overlay_core::wire::relay;
+use overlay_core::wire::{Probe, relay};
 use quinn_udp::{EcnCodepoint, RecvMeta};
 use std::os::fd::AsFd;
 use tokio::sync::mpsc;
@@ -266,6 +266,29 @@ fn packets_that_wait_for_keys_leave_through_the_relay_that_the_keys_came_by() {
 }
 
 #[test]
+fn an_owners_ping_waits_for_keys_and_has_them_made() {
+    let (mut a, mut b) = (side(INDEX[0]), side(INDEX[1]));
+    a.meet(&b);
+    b.meet(&a);
+    a.plane.use_path(b.node, b.path(), None);
+    let (key, ping) = (a.key_of(&b), Probe::Ping { transaction: [5; 8], size: 56 }.encode());
+    assert!(a.plane.lacks_keys(key));
+    a.plane.ask(Instant::now(), key, b.path(), &ping);
+    let due = a.plane.next_tick().expect("a handshake");
+    a.plane.tick(due);
+    a.plane.net.flush();
+    b.receive_until(|plane| plane.net.stats.udp_sent_datagrams == 1);
+    a.receive_until(saw_authenticated);
+    let asked = |plane: &mut Plane| {
+        let is_asked =
+            |notice: &Notice| matches!(notice, Notice::Probe { bytes, .. } if *bytes == ping);
+        plane.notices.iter().any(is_asked)
+    };
+    b.receive_until(asked);
+    assert!(!a.plane.lacks_keys(key));
+}
+
+#[test]
 fn copies_of_an_initiation_get_the_same_answer() {
     let (mut a, mut b) = (side(INDEX[0]), side(INDEX[1]));
     a.meet(&b);
@@ -374,7 +397,7 @@ fn a_job_uses_only_its_own_addresses_and_reaches_only_members() {
     for addresses in unroutable {
         a.job_sends(&plain_frame(&packet(addresses, UDP, 0, 0, b"no")));
     }
-    let probe = overlay_core::wire::Probe::Ping { transaction: [1; 8], size: 100 };
+    let probe = Probe::Ping { transaction: [1; 8], size: 100 };
     a.job_sends(&plain_frame(&probe.encode()));
     assert_eq!(a.plane.net.stats.unroutable_packets, 4);
     a.job_sends(&plain_frame(&packet((v6(0), "ff02::1".parse().unwrap()), UDP, 0, 0, b"noise")));

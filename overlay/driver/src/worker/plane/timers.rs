@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::super::session::Expired;
 use super::Plane;
 use super::handshakes::PER_TURN;
 
@@ -40,23 +39,8 @@ impl Plane {
     /// Whether a handshake was begun.
     fn run_timers(&mut self, now: Instant, slot: usize) -> bool {
         let Some(session) = self.sessions.get_mut(slot) else { return false };
-        let has_begun = match session.tick(&mut self.net, now, &mut self.notices) {
-            Ok(has_begun) => has_begun,
-            Err(Expired) => {
-                self.renew(slot);
-                false
-            }
-        };
+        let has_begun = session.tick(&mut self.net, now, &mut self.notices);
         self.sessions.schedule(now, slot);
         has_begun
-    }
-
-    pub(super) fn renew(&mut self, slot: usize) {
-        let receiver = self.unused_receiver();
-        let Some(session) = self.sessions.get_mut(slot) else { return };
-        let Some(mesh) = self.meshes.get(session.mesh) else { return };
-        let former = session.receiver;
-        session.renew(mesh.secret.inner(), receiver);
-        self.sessions.replace_receiver(former, receiver, slot);
     }
 }

@@ -72,7 +72,7 @@ fn probes_go_to_the_core_and_never_to_the_job() {
     let mut victim = side(INDEX[0]);
     let mut attacker = Attacker::join(&mut victim);
     victim.plane.notices.clear();
-    let probe = overlay_core::wire::Probe::Ping { transaction: [1; 8], size: 100 }.encode();
+    let probe = Probe::Ping { transaction: [1; 8], size: 100 }.encode();
     attacker.sends(&mut victim, &probe);
     assert!(victim.job_receives().is_empty());
     assert_eq!(victim.plane.net.stats.tun_received_packets, 0);

@@ -7,6 +7,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Descriptors that are kept for everything but connections: database, archives, sockets.
+const RESERVED: u64 = 128;
+
 /// Hands out places to connections, and takes them back when they end.
 #[derive(Clone)]
 pub(crate) struct Places {
@@ -58,6 +63,20 @@ impl Drop for Place {
             }
         }
     }
+}
+
+/// How many descriptors there are for connections, after the limit was raised to what the system allows. Shells and
+/// service managers start programs with 1024, which is one for each of a thousand volunteers.
+pub(crate) fn free_descriptors() -> usize {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((RESERVED, RESERVED));
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(errno) => {
+            tracing::warn!(%errno, soft, "cannot raise the limit of open files");
+            soft
+        }
+    };
+    usize::try_from(limit.saturating_sub(RESERVED).max(RESERVED)).unwrap_or(usize::MAX)
 }
 
 fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {

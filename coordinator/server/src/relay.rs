@@ -10,6 +10,7 @@
 //! run while the coordinator is away, also after a start of its own.
 
 mod datagrams;
+mod door;
 mod place;
 mod session;
 mod tunnels;
@@ -26,13 +27,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::datagrams::Datagrams;
+use self::door::Door;
 use self::place::{Membership, Place};
 use self::session::{Ended, Reached, Session};
-use self::tunnels::{IN_ALL, OF_ADDRESS, Tunnels};
+use self::tunnels::Tunnels;
 use crate::args;
 use crate::commands::print_lines;
 use crate::metrics::MetricsPort;
-use crate::places::Places;
 use crate::serve::sockets;
 
 /// First and longest pause between two attempts to reach the coordinator. Chosen: nodes are told of a relay
@@ -59,10 +60,10 @@ pub async fn run(arguments: args::Relay) -> anyhow::Result<()> {
         None => None,
     };
     let at = arguments.tunnel.unwrap_or(arguments.listen);
-    let places = Places::new(IN_ALL, OF_ADDRESS);
-    let tunnels = Tunnels::open(at, place.identity()?, serving.address, places.clone())?;
+    let door = Door::by_descriptors();
+    let tunnels = Tunnels::open(at, place.identity()?, serving.address, door.clone())?;
     let at = tunnels.address();
-    let datagrams = Datagrams::open(at, place.identity()?, serving.address, places)?;
+    let datagrams = Datagrams::open(at, place.identity()?, serving.address, door)?;
     serving.reached.tunnel = at.port();
     print_lines([
         format!("relay: {}", place.id()),

@@ -6,7 +6,6 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use coordinator_client::Identity;
@@ -20,19 +19,17 @@ use quinn::{
 use tokio::time::timeout;
 
 use super::Never;
-use crate::places::{Place, Places};
+use super::door::{Door, PATIENCE};
+use crate::places::Place;
 
 /// A connection without a packet for so long has ended: a node sends one every 10 s.
 const IDLE_TIMEOUT: VarInt = VarInt::from_u32(30_000);
-
-/// How long a handshake may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(super) struct Datagrams {
     endpoint: Endpoint,
     gateway: Gateway,
-    places: Places,
+    door: Door,
 }
 
 impl Datagrams {
@@ -41,7 +38,7 @@ impl Datagrams {
         at: SocketAddr,
         identity: Identity,
         relay: SocketAddr,
-        places: Places,
+        door: Door,
     ) -> anyhow::Result<Option<Self>> {
         if at.port() == relay.port() {
             return Ok(None);
@@ -59,7 +56,7 @@ impl Datagrams {
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)
             .context("cannot use the UDP socket of --tunnel")?;
-        Ok(Some(Self { endpoint, gateway: Gateway::of_relay(relay), places }))
+        Ok(Some(Self { endpoint, gateway: Gateway::of_relay(relay), door }))
     }
 
     /// Serves for ever.
@@ -70,20 +67,26 @@ impl Datagrams {
                 let _ = incoming.retry();
                 continue;
             }
-            let Some(place) = self.places.take(incoming.remote_address().ip()) else {
+            let Some(place) = self.door.knock(incoming.remote_address().ip()) else {
                 incoming.refuse();
                 continue;
             };
-            tokio::spawn(carry(incoming, self.gateway, place));
+            tokio::spawn(carry(incoming, self.gateway, (place, self.door.clone())));
         }
         // Nobody closes the endpoint.
         std::future::pending().await
     }
 }
 
-async fn carry(incoming: Incoming, gateway: Gateway, _place: Place) {
+async fn carry(incoming: Incoming, gateway: Gateway, (stranger, door): (Place, Door)) {
+    let remote = incoming.remote_address().ip();
     let Ok(connecting) = incoming.accept() else { return };
     let Ok(Ok(connection)) = timeout(PATIENCE, connecting).await else { return };
+    let Some(_inside) = door.enter(remote) else {
+        tracing::debug!(%remote, "too many tunnels");
+        return;
+    };
+    drop(stranger);
     let ended = gateway.serve_datagrams(connection).await;
     tracing::debug!(?ended, "a tunnel of QUIC datagrams has ended");
 }

@@ -17,16 +17,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Never;
-use crate::places::{Place, Places};
+use super::door::{Door, PATIENCE};
+use crate::places::Place;
 use crate::serve::sockets;
-
-/// Tunnels at a time, and from one address or IPv6 /64. Chosen: below the descriptors that a process has
-/// anywhere, two for each; a campus behind one address.
-pub(super) const IN_ALL: usize = 256;
-pub(super) const OF_ADDRESS: usize = 128;
-
-/// How long a handshake may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// After the system could not accept: there are no descriptors, for example.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -37,7 +30,7 @@ pub(super) struct Tunnels {
     address: SocketAddr,
     tls: TlsAcceptor,
     gateway: Gateway,
-    places: Places,
+    door: Door,
 }
 
 impl Tunnels {
@@ -46,7 +39,7 @@ impl Tunnels {
         at: SocketAddr,
         identity: Identity,
         relay: SocketAddr,
-        places: Places,
+        door: Door,
     ) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = ServerConfig::builder_with_provider(provider)
@@ -64,7 +57,7 @@ impl Tunnels {
             address,
             tls: TlsAcceptor::from(Arc::new(tls)),
             gateway: Gateway::of_relay(relay),
-            places,
+            door,
         })
     }
 
@@ -84,13 +77,13 @@ impl Tunnels {
                     continue;
                 }
             };
-            let Some(place) = self.places.take(remote.ip()) else {
-                tracing::debug!(%remote, "too many tunnels");
+            let Some(place) = self.door.knock(remote.ip()) else {
+                tracing::debug!(%remote, "too many handshakes of tunnels");
                 continue;
             };
-            let (tls, gateway) = (self.tls.clone(), self.gateway);
+            let (tls, gateway, door) = (self.tls.clone(), self.gateway, self.door.clone());
             tokio::spawn(async move {
-                if let Err(error) = carry(stream, &tls, gateway, place).await {
+                if let Err(error) = carry((stream, remote), &tls, gateway, (place, door)).await {
                     tracing::debug!(%error, "a tunnel has ended");
                 }
             });
@@ -99,10 +92,10 @@ impl Tunnels {
 }
 
 async fn carry(
-    stream: TcpStream,
+    (stream, remote): (TcpStream, SocketAddr),
     tls: &TlsAcceptor,
     gateway: Gateway,
-    _place: Place,
+    (stranger, door): (Place, Door),
 ) -> io::Result<()> {
     // Small packets, keep-alives and handshakes, shall not wait for more.
     stream.set_nodelay(true)?;
@@ -111,5 +104,7 @@ async fn carry(
     if stream.get_ref().1.alpn_protocol() != Some(tunnel::ALPN) {
         return Err(io::Error::other("it asks for no tunnel"));
     }
+    let _inside = door.enter(remote.ip()).ok_or_else(|| io::Error::other("too many tunnels"))?;
+    drop(stranger);
     gateway.serve(stream).await
 }

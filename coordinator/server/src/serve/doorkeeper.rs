@@ -6,21 +6,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum_server::accept::Accept;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::places::{Place, Places};
+use crate::places::{Place, Places, free_descriptors};
 
 /// Connections from one address, or from one IPv6 /64. Chosen: a laboratory's volunteers behind one NAT,
 /// each with a connection or two.
 const OF_ADDRESS: usize = 512;
 
-/// Descriptors that are kept for everything but connections: database, archives, sockets.
-const RESERVED: u64 = 128;
-
 /// The most connections in all. Chosen: above the largest cluster that one coordinator is meant for.
-const IN_ALL: u64 = 32_768;
+const IN_ALL: usize = 32_768;
 
 /// Gives accepted connections their places, and ends those that get none.
 #[derive(Clone)]
@@ -29,8 +25,7 @@ pub(super) struct Doorkeeper(Places);
 impl Doorkeeper {
     /// For as many connections as the system has descriptors for.
     pub(super) fn by_descriptors() -> Self {
-        let places = raise_descriptors().saturating_sub(RESERVED).clamp(RESERVED, IN_ALL);
-        Self(Places::new(usize::try_from(places).unwrap_or(usize::MAX), OF_ADDRESS))
+        Self(Places::new(free_descriptors().min(IN_ALL), OF_ADDRESS))
     }
 }
 
@@ -93,18 +88,5 @@ impl AsyncWrite for Placed {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
-    }
-}
-
-/// Raises the limit of descriptors to what the system allows; answers the limit. Shells and service
-/// managers start programs with 1024, which is one for each of a thousand volunteers.
-fn raise_descriptors() -> u64 {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((RESERVED, RESERVED));
-    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(errno) => {
-            tracing::warn!(%errno, soft, "cannot raise the limit of open files");
-            soft
-        }
     }
 }

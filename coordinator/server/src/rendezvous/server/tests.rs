@@ -8,6 +8,7 @@ use std::time::Duration;
 use overlay_core::control::codec::{FrameReader, encode};
 use overlay_core::control::relays::{FromRelay, ToRelay};
 use overlay_core::control::{MAX_MESSAGE, PairReport, PathReport, ToCoordinator, ToNode};
+use overlay_core::wire::tunnel::{self, Target};
 use overlay_core::{MeshId, Pattern, WireGuardKey};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
@@ -505,18 +506,23 @@ async fn datagrams_of_enrolled_nodes_reach_the_relay_and_those_of_strangers_nobo
     let mut buffer = [0; 64];
     let arrived = async {
         // The sockets of the gateway are made while the first ones are on the way.
-        loop {
-            connection.send_datagram(b"\x01frame".to_vec().into()).unwrap();
+        for number in 0u32.. {
+            // Number, no rest of the one before, and a frame.
+            let mut packed = [&number.to_be_bytes()[..], &[0, 0]].concat();
+            tunnel::encode(Target::Relay, b"frame", &mut packed);
+            connection.send_datagram(packed.into()).unwrap();
             let patience = Duration::from_millis(100);
             if let Ok(received) = tokio::time::timeout(patience, relay.recv_from(&mut buffer)).await
             {
-                break received.unwrap();
+                return received.unwrap();
             }
         }
+        unreachable!("somebody lost patience before")
     };
     let (len, from) = tokio::time::timeout(PATIENCE, arrived).await.unwrap();
     assert_eq!(&buffer[..len], b"frame");
     relay.send_to(b"answer", from).await.unwrap();
     let back = tokio::time::timeout(PATIENCE, connection.read_datagram()).await.unwrap().unwrap();
-    assert_eq!(&back[..], b"\x01answer");
+    let frame = tunnel::decode(&back[6..]).unwrap().unwrap();
+    assert_eq!((frame.target, frame.datagram), (Target::Relay, &b"answer"[..]));
 }

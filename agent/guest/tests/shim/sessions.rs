@@ -106,7 +106,8 @@ async fn a_terminal_has_its_size_and_its_keys() {
     let job = node(
         "export TERM=vt100; script -qec 'stty rows 33 cols 77; ssh -tt node-1 \"tty; stty size; echo \\$TERM\"' \
          /dev/null < /dev/null | tr -d '\\r'; \
-         (sleep 2; printf '\\003') | ssh -tt node-1 'echo begun; sleep 98762' > /dev/null; echo $?",
+         mkfifo keys said; ssh -tt node-1 'echo begun; sleep 98762' < keys > said & exec 3> keys 4< said; \
+         head -n 1 <&4 > /dev/null; printf '\\003' >&3; cat <&4 > /dev/null; wait $!; echo $?",
     );
     let (_, said) = run(&job).await;
     let lines: Vec<&str> = said.lines().collect();

@@ -118,6 +118,11 @@ impl PairReport {
         self.ends().any(|end| end.path == "relayed")
     }
 
+    /// Whether the relay holds it because nobody sends.
+    pub fn is_idle(&self) -> bool {
+        self.is_relayed() && self.ends().any(|end| end.explain.starts_with("idle"))
+    }
+
     /// Both ends' reports.
     pub fn ends(&self) -> impl Iterator<Item = &MeshPair> {
         self.forth.iter().chain(&self.back)

@@ -103,6 +103,8 @@ pub(super) fn wrongly_relayed(report: &JobReport, pair: &PairReport) -> Option<S
     let is_relayed = pair.is_relayed();
     match (pair.predicted.allows(!is_relayed), is_relayed) {
         (true, _) => None,
+        // It was silent for so long that its relay holds it: its path says nothing.
+        (false, true) if pair.is_idle() => None,
         (false, true) => Some(format!("{names} is relayed, although a direct path is possible")),
         (false, false) => {
             Some(format!("{names} is not relayed, although no direct path is possible"))

@@ -84,7 +84,7 @@ pub struct Outages {
     #[arg(long, value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
-    /// A shorter silence: pairs rest, but their keys still stand.
+    /// A shorter silence: it is listened to for half as long.
     #[arg(long)]
     short: bool,
     /// Writes the figures there; in a file that has others, those stay.

@@ -127,6 +127,12 @@ pub(super) fn figures(short: bool, measured: &Measured) -> Vec<Figure> {
             ms(&m.late_ended, 0.5),
         ),
     ]);
+    // Fewer agents say nothing of that many.
+    let asked_for = if short { 1_000 } else { 20_000 };
+    let of_crowd = format!("{crowd} agents");
+    for figure in figures.iter_mut().filter(|figure| figure.name.starts_with(&of_crowd)) {
+        figure.met = figure.met.map(|met| met && m.crowd_size >= asked_for);
+    }
     let largest = m.passes.last().copied();
     figures.push(
         once(

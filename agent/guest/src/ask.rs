@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use coordinator_client::client::Wanted;
+use coordinator_client::proxy::{api_address, proxy_of, useless_proxy, without_password};
 use coordinator_client::{Client, ClientError};
 use overlay_driver::Overlay;
 use overlay_driver::netcheck::{LIFETIMES, NetReport};
@@ -20,7 +21,6 @@ use crate::local::client::ask;
 use crate::local::protocol::{Answer, Ask, Over, Pong};
 use crate::mesh::overlay_config;
 use crate::owner::{Change, Owner, Wishes};
-use crate::proxy::{api_address, proxy_of, useless_proxy, without_password};
 use crate::state_dir::{OpenStateError, StateDir, read_json, unreadable};
 use crate::status::network::{NetworkStatus, PairStatus, milliseconds};
 

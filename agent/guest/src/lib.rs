@@ -26,7 +26,6 @@ pub mod mesh;
 pub mod metrics;
 pub mod owner;
 pub mod poll;
-pub mod proxy;
 pub mod reconcile;
 pub mod retry;
 pub mod run;

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use coordinator_client::pinned_tls_with_identity;
+use coordinator_client::proxy::{api_address, proxy_of};
 use coordinator_client::token::host_of;
 use data_encoding::HEXLOWER;
 use overlay_core::ids::MeshId;
@@ -22,7 +23,6 @@ use zeroize::Zeroizing;
 use crate::enrol::Membership;
 use crate::events::Events;
 use crate::identity::{Identity, IdentityError};
-use crate::proxy::{api_address, proxy_of};
 use crate::state_dir::write_private;
 
 pub use overlay_driver::tun::MeshDevice;

@@ -10,6 +10,7 @@
 pub mod archive;
 pub mod client;
 pub mod pin;
+pub mod proxy;
 pub mod tls;
 pub mod token;
 pub mod transfer;

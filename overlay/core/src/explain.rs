@@ -31,7 +31,8 @@ pub(crate) fn explain(evidence: &Evidence) -> String {
     use ObservedMapping::EndpointDependent;
     let Evidence { endpoints, pings, small_only, .. } = *evidence;
     if evidence.own_nat.filtering == ObservedFiltering::Nobody {
-        return "this node's network lets no UDP through".into();
+        return "UDP between this node and its relays does not get through, so that it cannot know its own endpoint"
+            .into();
     }
     if !evidence.own_known {
         return "this node does not know its own endpoint yet".into();
@@ -40,7 +41,7 @@ pub(crate) fn explain(evidence: &Evidence) -> String {
         return "the peer has announced no endpoints yet".into();
     }
     if evidence.peer_nat.filtering == ObservedFiltering::Nobody {
-        return "the peer's network lets no UDP through".into();
+        return "UDP between the peer and its relays does not get through, so that it cannot know its own endpoint".into();
     }
     let own = (evidence.own_mapping, evidence.own_nat);
     let peer = (evidence.peer_mapping, evidence.peer_nat);
@@ -161,11 +162,11 @@ mod tests {
             (Evidence { own_known: false, ..SEARCHED }, "does not know its own endpoint"),
             (
                 Evidence { own_known: false, own_nat: BLOCKED, ..SEARCHED },
-                "this node's network lets no UDP through",
+                "UDP between this node and its relays",
             ),
             (
                 Evidence { own_mapping: hard, peer_nat: BLOCKED, ..SEARCHED },
-                "the peer's network lets no UDP through",
+                "UDP between the peer and its relays",
             ),
             (Evidence { fell_silent: true, ..SEARCHED }, "fell silent"),
             (Evidence { resting: true, ..SEARCHED }, "idle"),

@@ -46,7 +46,7 @@ use crate::io::{Input, Output, Path};
 use crate::keeper::Keeper;
 use crate::mesh::Mesh;
 use crate::nat::NatProbe;
-use crate::netmap::{Candidate, CandidateKind, NodeCandidates};
+use crate::netmap::{Candidate, CandidateKind, NodeCandidates, ObservedMapping};
 use crate::path::KEEPALIVE;
 use crate::peer::Peer;
 use crate::wire::Probe;
@@ -348,12 +348,23 @@ impl Node {
     }
 }
 
-/// What a node's paths depend on: its own addresses, and what its NAT makes of them.
+/// What a node's paths depend on: its own addresses, and what its NAT makes of them. Where each destination has
+/// a port of its own, a further one says nothing of the others.
 fn whereabouts(announced: &NodeCandidates) -> Vec<Candidate> {
-    let is_own = |candidate: &&Candidate| {
-        matches!(candidate.kind, CandidateKind::Host | CandidateKind::Reflexive)
+    let is_symmetric = announced.mapping == ObservedMapping::EndpointDependent;
+    let place = |candidate: &Candidate| match candidate.kind {
+        CandidateKind::Host => Some(*candidate),
+        CandidateKind::Reflexive => {
+            let port = if is_symmetric { 0 } else { candidate.endpoint.port() };
+            let endpoint = SocketAddr::new(candidate.endpoint.ip(), port);
+            Some(Candidate { endpoint, ..*candidate })
+        }
+        CandidateKind::PortMapped
+        | CandidateKind::OperatorSet
+        | CandidateKind::PeerReported
+        | CandidateKind::Other => None,
     };
-    announced.candidates.iter().filter(is_own).copied().collect()
+    announced.candidates.iter().filter_map(place).collect()
 }
 
 /// The public addresses of a peer.
@@ -368,4 +379,32 @@ fn keeper_stream(seed: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(u64::MAX);
     rng
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netmap::NatTraits;
+
+    #[test]
+    fn a_further_port_of_a_symmetric_nat_is_no_move() {
+        let seen_at = |mapping, endpoint: &str| {
+            let (kind, endpoint) = (CandidateKind::Reflexive, endpoint.parse().unwrap());
+            whereabouts(&NodeCandidates {
+                node: NodeId([1; 32]),
+                sequence: 1,
+                mapping,
+                nat: NatTraits::default(),
+                candidates: vec![Candidate { endpoint, kind }],
+            })
+        };
+        let (here, port, there) = ("198.51.100.1:4000", "198.51.100.1:4001", "198.51.100.2:4000");
+        for (mapping, is_move) in [
+            (ObservedMapping::EndpointDependent, false),
+            (ObservedMapping::EndpointIndependent, true),
+        ] {
+            assert_eq!(seen_at(mapping, here) != seen_at(mapping, port), is_move, "{mapping:?}");
+            assert_ne!(seen_at(mapping, here), seen_at(mapping, there), "{mapping:?}");
+        }
+    }
 }

@@ -132,6 +132,21 @@ fn nobody_there_is_said() {
 }
 
 #[test]
+fn a_dead_proxy_is_named_and_its_password_is_not() {
+    let server = Server::start();
+    let desk = Desk::logged_in(&server);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let mut oarstat = desk.tool("oarstat");
+    let proxy = format!("http://me:secret@127.0.0.1:{port}");
+    let said = oarstat.env("NO_PROXY", "").env("HTTPS_PROXY", proxy).output().unwrap();
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert!(text.contains(&format!("through the proxy http://127.0.0.1:{port}: ")), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[test]
 fn submission_carries_oarsubs_options() {
     let server = Server::start();
     let desk = Desk::logged_in(&server);

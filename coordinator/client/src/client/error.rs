@@ -5,6 +5,7 @@ use std::io;
 
 use reqwest::Url;
 
+use crate::proxy::{proxy_of, without_password};
 use crate::tls::ForeignRoot;
 
 /// A request that brought no usable answer.
@@ -34,7 +35,7 @@ pub enum ClientError {
         "cannot reach {host}: {reason}; check the network, and HTTPS_PROXY if a proxy is needed"
     )]
     Unreachable {
-        /// Host and port.
+        /// Host and port, and the proxy that is asked for them.
         host: String,
         /// What the system says.
         reason: String,
@@ -94,7 +95,14 @@ impl ClientError {
         }
         let reason =
             if error.is_timeout() { "no answer in time".to_owned() } else { root_cause(&error) };
-        Self::Unreachable { host, reason }
+        // Whoever was asked to connect: the coordinator may be well.
+        match proxy_of(base.as_str()).filter(|_| error.is_connect()) {
+            Some(proxy) => {
+                let host = format!("{host} through the proxy {}", without_password(&proxy));
+                Self::Unreachable { host, reason }
+            }
+            None => Self::Unreachable { host, reason },
+        }
     }
 
     pub(crate) fn unreachable(base: &Url, reason: impl Into<String>) -> Self {

@@ -172,7 +172,9 @@ impl Plane {
 fn explain_way(rung: Rung, explain: &str) -> String {
     if rung.is_stream() {
         // There is no other reason, and nothing else to be done about it.
-        return format!("this node's network lets no UDP through: relayed over {rung}");
+        return format!(
+            "UDP between this node and its relays does not get through: relayed over {rung}"
+        );
     }
     format!("{explain} (this node's packets to the relay go in {rung}, since plain UDP does worse)")
 }

@@ -4,12 +4,10 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use overlay_core::wire::tunnel::{MAX_DATAGRAM, Target};
-use overlay_tunnel::Queue;
-use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use overlay_tunnel::{Batches, Queue, widen};
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-
-use crate::kernel::Batches;
 
 /// What the kernel joins into one message at most.
 const MESSAGE_LEN: usize = 65_536;
@@ -17,32 +15,12 @@ const MESSAGE_LEN: usize = 65_536;
 /// What one system call sends at most (IPv4's limit, the smaller one).
 const MAX_BURST: usize = 65_507;
 
-/// Kernel buffer wished for, each way: what the relay lets go at a time, with the kernel's own share.
-const SOCKET_BUFFER: usize = 4 << 20;
-
 /// See the module.
 pub(crate) struct BatchSocket {
     socket: UdpSocket,
     udp: UdpSocketState,
     target: SocketAddr,
     batches: Batches,
-}
-
-/// Gives a socket that many tunnels come to room for their bursts: with the kernel's usual 200 kB a millisecond in
-/// which its thread does not run costs packets.
-///
-/// # Errors
-///
-/// When it is no socket to receive from.
-pub fn make_roomy(socket: &std::net::UdpSocket) -> io::Result<()> {
-    let udp = UdpSocketState::new(socket.into())?;
-    widen(&udp, socket.into());
-    Ok(())
-}
-
-/// Best effort: what the kernel grants is what there is.
-fn widen(udp: &UdpSocketState, socket: UdpSockRef<'_>) {
-    let _ = udp.set_recv_buffer_size(socket, SOCKET_BUFFER);
 }
 
 impl BatchSocket {
@@ -55,8 +33,7 @@ impl BatchSocket {
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
         socket.connect(target).await?;
         let udp = UdpSocketState::new((&socket).into())?;
-        widen(&udp, (&socket).into());
-        let _ = udp.set_send_buffer_size((&socket).into(), SOCKET_BUFFER);
+        widen(&udp, &socket);
         Ok(Self { socket, udp, target, batches: Batches::here() })
     }
 
@@ -71,7 +48,7 @@ impl BatchSocket {
             segment = datagram.len();
             burst.extend_from_slice(datagram);
         }
-        let segments = self.batches.max_segments(&self.udp);
+        let segments = self.batches.limit(self.udp.max_gso_segments());
         let segments = segments.min(MAX_BURST / segment.max(1)).max(1);
         for contents in burst.chunks((segments * segment).max(1)) {
             let transmit = Transmit {

@@ -10,7 +10,6 @@ mod batch_socket;
 mod exposition;
 pub mod gateway;
 mod holders;
-mod kernel;
 mod keys;
 mod limits;
 mod moment;
@@ -19,7 +18,6 @@ mod sockets;
 mod state;
 mod stats;
 
-pub use batch_socket::make_roomy;
 pub use exposition::{CONTENT_TYPE, exposition};
 pub use keys::{
     RelayKeys, TicketError, issue_ticket, reflector_token, verify_reflector_token, verify_ticket,

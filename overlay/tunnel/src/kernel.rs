@@ -1,5 +1,35 @@
 //! What is known of kernels' faults.
 
+/// How many datagrams of one size one call may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Batches {
+    single: bool,
+}
+
+impl Batches {
+    /// Of the running kernel.
+    pub fn here() -> Self {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self::of(release.trim())
+    }
+
+    /// Of the kernel of that release.
+    pub fn of(release: &str) -> Self {
+        let single = mangles_batches(release);
+        if single {
+            tracing::warn!(
+                "this kernel damages batches of datagrams (Linux 7.0 to 7.1.4): they go one by one"
+            );
+        }
+        Self { single }
+    }
+
+    /// The most that may go at a time, of what the socket offers.
+    pub fn limit(self, offered: usize) -> usize {
+        if self.single { 1 } else { offered.max(1) }
+    }
+}
+
 /// Whether a kernel of that release (as `uname -r` gives it) is known to damage batches of UDP datagrams of
 /// equal length (`UDP_SEGMENT`): Linux 7.0 to 7.1.4 write wrong UDP lengths and checksums, depending on the
 /// network device. Single datagrams are safe, and slower.

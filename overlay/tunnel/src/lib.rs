@@ -7,6 +7,7 @@
 
 mod congestion;
 mod datagrams;
+mod gather;
 pub mod identity;
 mod kernel;
 mod own_thread;
@@ -21,7 +22,8 @@ use overlay_core::wire::tunnel::Target;
 
 pub use congestion::prepare;
 pub use datagrams::carry_datagrams;
-pub use kernel::mangles_batches;
+pub use gather::{endpoint, widen};
+pub use kernel::{Batches, mangles_batches};
 pub use own_thread::OwnThread;
 pub use queue::{Offered, Queue, Queued, queue};
 pub use stream::carry_stream;

@@ -11,7 +11,6 @@ use anyhow::Context;
 use coordinator_client::Identity;
 use overlay_core::wire::tunnel::DATAGRAM_ALPN;
 use overlay_relay::gateway::Gateway;
-use overlay_relay::make_roomy;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt,
@@ -51,10 +50,8 @@ impl Datagrams {
                 return Ok(None);
             }
         };
-        make_roomy(&socket).context("cannot use the UDP socket of --tunnel")?;
         let server = server_config(identity)?;
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)
+        let endpoint = overlay_tunnel::endpoint(EndpointConfig::default(), Some(server), socket)
             .context("cannot use the UDP socket of --tunnel")?;
         Ok(Some(Self { endpoint, gateway: Gateway::of_relay(relay), door }))
     }

@@ -17,7 +17,7 @@ use overlay_core::control::relays::RELAY_ALPN;
 use overlay_core::wire::tunnel::DATAGRAM_ALPN;
 use overlay_core::{MeshId, NodeId, Pattern};
 use overlay_relay::gateway::Gateway;
-use overlay_relay::{Moment, RelayKeys, make_roomy};
+use overlay_relay::{Moment, RelayKeys};
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, TransportConfig,
@@ -139,9 +139,7 @@ impl Rendezvous {
         let mut endpoint_config = endpoint_config(config.reset_secret);
         // Agents tell the protocols on their socket apart by that bit.
         endpoint_config.grease_quic_bit(false);
-        make_roomy(&config.socket).map_err(StartError::Socket)?;
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = Endpoint::new(endpoint_config, Some(server), config.socket, runtime)
+        let endpoint = overlay_tunnel::endpoint(endpoint_config, Some(server), config.socket)
             .map_err(StartError::Socket)?;
         let relay = RelaySite {
             keys: config.relay_keys,

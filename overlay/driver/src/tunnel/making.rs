@@ -134,7 +134,7 @@ fn plain_endpoint(local: SocketAddr, to: SocketAddr) -> io::Result<Endpoint> {
         (_, SocketAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let socket = std::net::UdpSocket::bind(SocketAddr::new(ip, 0))?;
-    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(quinn::TokioRuntime))
+    overlay_tunnel::endpoint(EndpointConfig::default(), None, socket)
 }
 
 async fn wait_for(seen: &mut watch::Receiver<Option<Seen>>) -> Seen {

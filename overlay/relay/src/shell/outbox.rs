@@ -5,9 +5,9 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use overlay_tunnel::Batches;
 use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 
-use crate::kernel::Batches;
 use crate::state::Route;
 use crate::stats::IoStats;
 
@@ -166,7 +166,8 @@ impl Outbox {
 
     /// Sends in as few calls as the kernel allows; queues what does not fit its buffer.
     pub(super) fn send(&mut self, burst: Burst<'_>) {
-        let segments = self.batches.max_segments(&self.udp).min(MAX_BURST / burst.segment).max(1);
+        let segments =
+            self.batches.limit(self.udp.max_gso_segments()).min(MAX_BURST / burst.segment).max(1);
         for bytes in burst.bytes.chunks(segments * burst.segment) {
             let piece = Burst { bytes, ..burst };
             // What already waits goes first, or packets would be reordered.

@@ -10,13 +10,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use overlay_tunnel::Batches;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 
 use super::Shared;
 use super::held::Held;
 use super::outbox::{Burst, Outbox};
 use super::run::{Run, Timed};
-use crate::kernel::Batches;
 use crate::moment::Moment;
 use crate::state::{Action, Route, canonical};
 

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use nix::poll::PollTimeout;
 use overlay_core::wire::{Class, Demux, relay};
 use overlay_core::{Input, Node, NodeConfig, NodeId, Path};
@@ -266,7 +267,7 @@ impl Worker {
     }
 
     /// What came through the tunnel, as if the socket had received it.
-    fn take_tunnelled(&mut self, now: Instant, datagrams: Vec<(SocketAddr, Vec<u8>)>) {
+    fn take_tunnelled(&mut self, now: Instant, datagrams: Vec<(SocketAddr, Bytes)>) {
         for (from, datagram) in datagrams {
             let meta = RecvMeta {
                 addr: self.socket.to_wire(from),

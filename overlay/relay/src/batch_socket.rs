@@ -40,12 +40,14 @@ impl BatchSocket {
     /// Sends datagrams of one length.
     pub(crate) async fn send<'a>(
         &self,
-        datagrams: impl Iterator<Item = &'a [u8]>,
+        datagrams: impl ExactSizeIterator<Item = &'a [u8]>,
     ) -> io::Result<()> {
-        let mut burst = Vec::new();
-        let mut segment = 0;
+        let (mut burst, mut segment, count) = (Vec::new(), 0, datagrams.len());
         for datagram in datagrams {
             segment = datagram.len();
+            if burst.is_empty() {
+                burst.reserve_exact(count * segment);
+            }
             burst.extend_from_slice(datagram);
         }
         let segments = self.batches.limit(self.udp.max_gso_segments());
@@ -79,8 +81,7 @@ impl BatchSocket {
             }
             let [RecvMeta { len, stride, .. }] = meta;
             // Longer ones fit no tunnel.
-            let datagrams = buffer[..len].chunks(stride.max(1)).filter(|d| d.len() <= MAX_DATAGRAM);
-            if !queue.extend(datagrams.map(|datagram| (target, datagram.to_vec()))) {
+            if stride <= MAX_DATAGRAM && !queue.extend_from_slice(target, &buffer[..len], stride) {
                 return Ok(());
             }
         }

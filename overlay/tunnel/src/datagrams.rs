@@ -63,7 +63,7 @@ async fn write(connection: &Connection, mut queued: Queued) -> io::Result<()> {
             }
             while let Some(full) = packed.pop_front() {
                 // Where QUIC has no room this waits, and the oldest of the queue go meanwhile.
-                match connection.send_datagram_wait(full.into()).await {
+                match connection.send_datagram_wait(full).await {
                     Ok(()) | Err(SendDatagramError::TooLarge) => {}
                     Err(error) => return Err(io::Error::other(error)),
                 }

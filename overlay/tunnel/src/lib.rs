@@ -18,6 +18,7 @@ mod stream;
 use std::future::Future;
 use std::io;
 
+use bytes::Bytes;
 use overlay_core::wire::tunnel::Target;
 
 pub use congestion::prepare;
@@ -28,8 +29,8 @@ pub use own_thread::OwnThread;
 pub use queue::{Offered, Queue, Queued, queue};
 pub use stream::carry_stream;
 
-/// A datagram, and whom it is for or from.
-pub type Datagram = (Target, Vec<u8>);
+/// A datagram, and whom it is for or from. Those that came together share their memory.
+pub type Datagram = (Target, Bytes);
 
 /// Takes what comes out of a tunnel.
 pub trait Deliver: Send {

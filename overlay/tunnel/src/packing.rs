@@ -15,6 +15,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::{Bytes, BytesMut};
 use overlay_core::wire::tunnel::{self, MAX_DATAGRAM, Target};
 
 use crate::Datagram;
@@ -25,11 +26,15 @@ const HEADER_LEN: usize = 6;
 /// Beginnings, and ends, that wait for their other parts. Chosen: networks that change the order do so by a few.
 const MAX_WAITING: usize = 16;
 
+/// QUIC datagrams that share a piece of memory. Chosen: what one system call sends.
+const TOGETHER: usize = 44;
+
 /// Writes. What it has begun goes out with [`flush`](Self::flush).
 #[derive(Debug, Default)]
 pub(crate) struct Packer {
     number: u32,
-    open: Vec<u8>,
+    /// With room for some more, so that many share one piece of memory.
+    open: BytesMut,
     frame: Vec<u8>,
 }
 
@@ -40,45 +45,52 @@ impl Packer {
         &mut self,
         (target, datagram): (Target, &[u8]),
         longest: usize,
-        mut out: impl FnMut(Vec<u8>),
+        mut out: impl FnMut(Bytes),
     ) {
-        self.frame.clear();
-        tunnel::encode(target, datagram, &mut self.frame);
-        let Some(body) = longest.checked_sub(HEADER_LEN).filter(|_| !self.frame.is_empty()) else {
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.clear();
+        tunnel::encode(target, datagram, &mut frame);
+        self.push_frame(&frame, longest, &mut out);
+        self.frame = frame;
+    }
+
+    fn push_frame(&mut self, frame: &[u8], longest: usize, mut out: impl FnMut(Bytes)) {
+        let Some(body) = longest.checked_sub(HEADER_LEN).filter(|_| !frame.is_empty()) else {
             return;
         };
-        if self.frame.len() > 2 * body {
+        if frame.len() > 2 * body {
             return;
         }
         let room = longest.saturating_sub(self.open.len());
         // A few bytes are not worth a cut, and the end has to fit the next one.
-        if !self.open.is_empty() && (room < HEADER_LEN || self.frame.len() > room + body) {
+        if !self.open.is_empty() && (room < HEADER_LEN || frame.len() > room + body) {
             self.flush(&mut out);
         }
         if self.open.is_empty() {
             self.begin(0, longest);
         }
         let room = longest.saturating_sub(self.open.len());
-        let (beginning, end) = self.frame.split_at(room.min(self.frame.len()));
+        let (beginning, end) = frame.split_at(room.min(frame.len()));
         self.open.extend_from_slice(beginning);
         if !end.is_empty() {
-            let end = end.to_vec();
             self.flush(&mut out);
             self.begin(end.len(), longest);
-            self.open.extend_from_slice(&end);
+            self.open.extend_from_slice(end);
         }
     }
 
     /// Gives what is not full.
-    pub(crate) fn flush(&mut self, mut out: impl FnMut(Vec<u8>)) {
+    pub(crate) fn flush(&mut self, mut out: impl FnMut(Bytes)) {
         if !self.open.is_empty() {
             self.number = self.number.wrapping_add(1);
-            out(std::mem::take(&mut self.open));
+            out(self.open.split().freeze());
         }
     }
 
     fn begin(&mut self, rest: usize, longest: usize) {
-        self.open.reserve_exact(longest);
+        if self.open.capacity() < longest {
+            self.open.reserve(TOGETHER * longest);
+        }
         self.open.extend_from_slice(&self.number.to_be_bytes());
         self.open.extend_from_slice(&u16::try_from(rest).unwrap_or_default().to_be_bytes());
     }
@@ -88,26 +100,26 @@ impl Packer {
 #[derive(Debug, Default)]
 pub(crate) struct Unpacker {
     /// By the number that the end has.
-    beginnings: VecDeque<(u32, Vec<u8>)>,
-    ends: VecDeque<(u32, Vec<u8>)>,
+    beginnings: VecDeque<(u32, Bytes)>,
+    ends: VecDeque<(u32, Bytes)>,
 }
 
 impl Unpacker {
     /// Takes a QUIC datagram, and gives what is complete with it. Anybody may send anything: what cannot be read is
     /// left out.
-    pub(crate) fn take(&mut self, bytes: &[u8], mut out: impl FnMut(Datagram)) {
-        let Some((number, bytes)) = bytes.split_first_chunk::<4>() else { return };
+    pub(crate) fn take(&mut self, whole: &Bytes, mut out: impl FnMut(Datagram)) {
+        let Some((number, bytes)) = whole.split_first_chunk::<4>() else { return };
         let Some((rest, bytes)) = bytes.split_first_chunk::<2>() else { return };
         let (number, rest) = (u32::from_be_bytes(*number), usize::from(u16::from_be_bytes(*rest)));
         let Some((end, mut bytes)) = bytes.split_at_checked(rest) else { return };
         if !end.is_empty() {
             match find(&mut self.beginnings, number) {
                 Some(beginning) => give([&beginning, end].concat(), &mut out),
-                None => keep(&mut self.ends, number, end),
+                None => keep(&mut self.ends, number, whole.slice_ref(end)),
             }
         }
         while let Ok(Some(frame)) = tunnel::decode(bytes) {
-            out((frame.target, frame.datagram.to_vec()));
+            out((frame.target, whole.slice_ref(frame.datagram)));
             bytes = &bytes[frame.len..];
         }
         // What is left begins a frame that is not all there; or it makes no sense, nor will its other part.
@@ -115,30 +127,31 @@ impl Unpacker {
             let next = number.wrapping_add(1);
             match find(&mut self.ends, next) {
                 Some(end) => give([bytes, &end].concat(), &mut out),
-                None => keep(&mut self.beginnings, next, bytes),
+                None => keep(&mut self.beginnings, next, whole.slice_ref(bytes)),
             }
         }
     }
 }
 
 fn give(frame: Vec<u8>, out: &mut impl FnMut(Datagram)) {
+    let frame = Bytes::from(frame);
     if let Ok(Some(whole)) = tunnel::decode(&frame)
         && whole.len == frame.len()
     {
-        out((whole.target, whole.datagram.to_vec()));
+        out((whole.target, frame.slice_ref(whole.datagram)));
     }
 }
 
-fn find(waiting: &mut VecDeque<(u32, Vec<u8>)>, number: u32) -> Option<Vec<u8>> {
+fn find(waiting: &mut VecDeque<(u32, Bytes)>, number: u32) -> Option<Bytes> {
     let index = waiting.iter().position(|(other, _)| *other == number)?;
     waiting.remove(index).map(|(_, part)| part)
 }
 
-fn keep(waiting: &mut VecDeque<(u32, Vec<u8>)>, number: u32, part: &[u8]) {
+fn keep(waiting: &mut VecDeque<(u32, Bytes)>, number: u32, part: Bytes) {
     if waiting.len() >= MAX_WAITING {
         waiting.pop_front();
     }
-    waiting.push_back((number, part.to_vec()));
+    waiting.push_back((number, part));
 }
 
 #[cfg(test)]
@@ -150,12 +163,12 @@ mod tests {
     fn datagrams(lens: impl IntoIterator<Item = usize>) -> Vec<Datagram> {
         let datagram = |(index, len)| {
             let target = if index % 2 == 0 { Target::Relay } else { Target::Control };
-            (target, (0..len).map(|byte| (byte * 7 + index) as u8).collect())
+            (target, (0..len).map(|byte| (byte * 7 + index) as u8).collect::<Bytes>())
         };
         lens.into_iter().enumerate().map(datagram).collect()
     }
 
-    fn packed(datagrams: &[Datagram], longest: usize) -> Vec<Vec<u8>> {
+    fn packed(datagrams: &[Datagram], longest: usize) -> Vec<Bytes> {
         let (mut packer, mut all) = (Packer::default(), Vec::new());
         for (target, datagram) in datagrams {
             packer.push((*target, datagram), longest, |full| all.push(full));
@@ -165,7 +178,7 @@ mod tests {
         all
     }
 
-    fn unpacked<'a>(packed: impl IntoIterator<Item = &'a Vec<u8>>) -> Vec<Datagram> {
+    fn unpacked<'a>(packed: impl IntoIterator<Item = &'a Bytes>) -> Vec<Datagram> {
         let (mut unpacker, mut all) = (Unpacker::default(), Vec::new());
         packed.into_iter().for_each(|packed| unpacker.take(packed, |datagram| all.push(datagram)));
         all
@@ -218,18 +231,18 @@ mod tests {
         let packed = packed(&datagrams([1300, 20]), LONGEST);
         for packed in &packed {
             for len in 0..packed.len() {
-                Unpacker::default().take(&packed[..len], |datagram| panic!("{datagram:?}"));
+                Unpacker::default().take(&packed.slice(..len), |datagram| panic!("{datagram:?}"));
             }
         }
         for len in 0..40 {
             for byte in [0, 1, 0xff] {
-                unpacker.take(&vec![byte; len], |datagram| assert!(datagram.1.len() < 40));
+                unpacker.take(&vec![byte; len].into(), |datagram| assert!(datagram.1.len() < 40));
             }
         }
         for number in 0..1000u32 {
             // An end without a beginning, and a beginning without an end.
             let bytes = [&number.to_be_bytes()[..], &[0, 3, 1, 2, 3, 0, 99, 1]].concat();
-            unpacker.take(&bytes, |datagram| panic!("{datagram:?}"));
+            unpacker.take(&bytes.into(), |datagram| panic!("{datagram:?}"));
         }
         assert!(unpacker.beginnings.len() <= MAX_WAITING && unpacker.ends.len() <= MAX_WAITING);
     }

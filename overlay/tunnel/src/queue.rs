@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::Datagram;
@@ -61,8 +62,16 @@ impl Shared {
 
 impl Queue {
     /// Queues a datagram; the oldest goes where there is no room. False: the tunnel has ended.
-    pub fn push(&self, target: Target, datagram: Vec<u8>) -> bool {
-        self.extend([(target, datagram)])
+    pub fn push(&self, target: Target, datagram: impl Into<Bytes>) -> bool {
+        self.extend([(target, datagram.into())])
+    }
+
+    /// Queues a copy of what came together: datagrams of `segment` bytes each, the last may be shorter.
+    pub fn extend_from_slice(&self, target: Target, contents: &[u8], segment: usize) -> bool {
+        let all = Bytes::copy_from_slice(contents);
+        let starts = (0..all.len()).step_by(segment.max(1));
+        let cut = |start: usize| all.slice(start..all.len().min(start + segment));
+        self.extend(starts.map(|start| (target, cut(start))))
     }
 
     /// Queues datagrams in their order, which wakes the tunnel once.
@@ -141,7 +150,7 @@ mod tests {
     use super::*;
 
     fn numbered(numbers: std::ops::Range<u16>) -> impl Iterator<Item = Datagram> {
-        numbers.map(|number| (Target::Relay, number.to_be_bytes().to_vec()))
+        numbers.map(|number| (Target::Relay, number.to_be_bytes().to_vec().into()))
     }
 
     #[tokio::test]

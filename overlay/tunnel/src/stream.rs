@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use overlay_core::wire::tunnel::{self, Frame, HEADER_LEN, MAX_DATAGRAM};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -38,16 +39,18 @@ async fn read(
 ) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(CHUNK);
     loop {
-        let (mut taken, mut arrived) = (0, Vec::new());
+        let (mut taken, mut places) = (0, Vec::new());
         while let Some(Frame { target, datagram, len }) = tunnel::decode(&buffer[taken..])
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
         {
             taken += len;
-            arrived.push((target, datagram.to_vec()));
+            places.push((target, taken - datagram.len()..taken));
         }
-        buffer.drain(..taken);
-        if !arrived.is_empty() {
-            deliver.deliver(arrived).await?;
+        if !places.is_empty() {
+            let all = Bytes::copy_from_slice(&buffer[..taken]);
+            buffer.drain(..taken);
+            let cut = |(target, place)| (target, all.slice(place));
+            deliver.deliver(places.into_iter().map(cut).collect()).await?;
         }
         // What is left is less than a frame, so the buffer does not grow beyond a frame and a chunk.
         let mut limited = (&mut reader).take(CHUNK as u64);

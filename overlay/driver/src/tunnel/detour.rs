@@ -180,7 +180,7 @@ mod tests {
         assert!(detour.is_open() && !detour.is_stream(), "the coordinator is reached by UDP");
         assert!(detour.take(lone, b"frame", None) && !detour.take(relay, b"x", None));
         assert!(!detour.take(peer, b"x", None) && !detour.take(control, b"x", None));
-        assert_eq!(queued.try_next(), Some((Target::Relay, b"frame".to_vec())));
+        assert_eq!(queued.try_next(), Some((Target::Relay, bytes::Bytes::from_static(b"frame"))));
         assert_eq!((detour.leads_to(lone), detour.leads_to(relay)), (Some(Rung::Tls), None));
 
         let (entrance, _queued) = queue();

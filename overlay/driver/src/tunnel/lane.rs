@@ -124,20 +124,17 @@ impl Lane {
         } else {
             return false;
         };
-        let datagrams = || {
-            let datagrams = contents.chunks(segment.unwrap_or(contents.len()).max(1));
-            datagrams.map(|datagram| (target, datagram.to_vec()))
-        };
+        let segment_len = segment.unwrap_or(contents.len());
         let is_frame = target == Target::Relay && relay::is_frame(contents);
         if is_frame && let Former::Tunnel(queue) = &routes.former {
-            queue.extend(datagrams());
+            queue.extend_from_slice(target, contents, segment_len);
         }
         let Some((rung, queue)) = &routes.carrier else { return false };
         if target == Target::Control && !rung.is_stream() {
             return false;
         }
         // It fails when the tunnel has ended, which is being noticed.
-        queue.extend(datagrams());
+        queue.extend_from_slice(target, contents, segment_len);
         // Through a tunnel a reflector tells how far the relay is, but not where this node is: where UDP gets through
         // to others, it is asked by UDP, too.
         let asks_reflector = segment.is_none() && is_reflection(contents) && !rung.is_stream();
@@ -181,6 +178,7 @@ fn is_reflection(datagram: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use overlay_tunnel::{Datagram, Queued, queue};
 
     use super::*;
@@ -207,11 +205,11 @@ mod tests {
         let reflect = ControlFrame::ReflectRequest { token: [0; 16], nonce: [0; 8] }.encode();
         assert!(lane.take(relay, &reflect, None));
         let expected: Vec<Datagram> = vec![
-            (Target::Control, b"quic".to_vec()),
-            (Target::Relay, b"aa".to_vec()),
-            (Target::Relay, b"bb".to_vec()),
-            (Target::Relay, b"c".to_vec()),
-            (Target::Relay, reflect),
+            (Target::Control, Bytes::from_static(b"quic")),
+            (Target::Relay, Bytes::from_static(b"aa")),
+            (Target::Relay, Bytes::from_static(b"bb")),
+            (Target::Relay, Bytes::from_static(b"c")),
+            (Target::Relay, reflect.into()),
         ];
         assert_eq!(taken(&mut queued), expected);
         lane.lead(None, false);
@@ -230,7 +228,8 @@ mod tests {
         assert!(lane.take(relay, b"frame", None));
         let reflect = ControlFrame::ReflectRequest { token: [0; 16], nonce: [0; 8] }.encode();
         assert!(!lane.take(relay, &reflect, None), "it is asked by UDP, too");
-        let expected = [(Target::Relay, b"frame".to_vec()), (Target::Relay, reflect)];
+        let expected =
+            [(Target::Relay, Bytes::from_static(b"frame")), (Target::Relay, reflect.into())];
         assert_eq!(taken(&mut queued), expected);
     }
 
@@ -250,7 +249,7 @@ mod tests {
 
         lane.lead(None, true);
         assert!(lane.is_open() && !lane.take(at, &frame, None) && !lane.take(at, &asked, None));
-        let frames = vec![(Target::Relay, frame.clone()); 2];
+        let frames = vec![(Target::Relay, Bytes::from(frame.clone())); 2];
         assert_eq!(taken(&mut by_quic), frames, "the one before, and a copy");
         let (tls, mut by_tls) = queue();
         lane.forget_former();

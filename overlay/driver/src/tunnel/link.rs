@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use overlay_core::wire::ControlFrame;
 use overlay_tunnel::{Datagram, Deliver, Queue, carry_datagrams, carry_stream, queue};
 use quinn::Connection;
@@ -83,7 +84,7 @@ struct Arrivals {
 impl Deliver for Arrivals {
     async fn deliver(&mut self, arrived: Vec<Datagram>) -> io::Result<()> {
         let now = Instant::now();
-        let mut datagrams: Vec<(SocketAddr, Vec<u8>)> = Vec::with_capacity(arrived.len());
+        let mut datagrams: Vec<(SocketAddr, Bytes)> = Vec::with_capacity(arrived.len());
         for (target, mut datagram) in arrived {
             if self.detour.on_control(now, &datagram) {
                 continue;
@@ -102,7 +103,7 @@ impl Deliver for Arrivals {
 }
 
 /// Where the other end sees a tunnelled packet come from says nothing about this node.
-fn hide_place(datagram: &mut Vec<u8>) {
+fn hide_place(datagram: &mut Bytes) {
     let hidden = match ControlFrame::decode(datagram) {
         Ok(ControlFrame::ReflectResponse { nonce, .. }) => {
             ControlFrame::ReflectResponse { nonce, observed: NOWHERE }
@@ -112,7 +113,7 @@ fn hide_place(datagram: &mut Vec<u8>) {
         }
         Ok(_) | Err(_) => return,
     };
-    *datagram = hidden.encode();
+    *datagram = hidden.encode().into();
 }
 
 #[cfg(test)]
@@ -128,11 +129,11 @@ mod tests {
             channels: 2,
             lifetime_s: 9,
         };
-        let mut datagram = frame(observed).encode();
+        let mut datagram = Bytes::from(frame(observed).encode());
         hide_place(&mut datagram);
         assert_eq!(ControlFrame::decode(&datagram), Ok(frame(NOWHERE)));
-        let mut other = vec![5, 0x52, 0x4c, 0x59, 0, 0, 0, 1, 9];
+        let mut other = Bytes::from_static(&[5, 0x52, 0x4c, 0x59, 0, 0, 0, 1, 9]);
         hide_place(&mut other);
-        assert_eq!(other, [5, 0x52, 0x4c, 0x59, 0, 0, 0, 1, 9]);
+        assert_eq!(other[..], [5, 0x52, 0x4c, 0x59, 0, 0, 0, 1, 9]);
     }
 }

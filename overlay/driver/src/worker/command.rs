@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use overlay_core::control::{PairReport, ToNode};
 use overlay_core::{MeshId, NodeId};
 use tokio::sync::{mpsc, oneshot};
@@ -58,7 +59,7 @@ pub(crate) enum Command {
     /// See [`Input::BirthdayProbing`](overlay_core::Input::BirthdayProbing).
     BirthdayProbing(bool),
     /// Datagrams that came through the tunnel, with the sources that they had.
-    Tunnelled(Vec<(SocketAddr, Vec<u8>)>),
+    Tunnelled(Vec<(SocketAddr, Bytes)>),
     /// End the thread.
     Stop,
 }

@@ -20,7 +20,7 @@ use crate::job::directory::JobDirectory;
 use crate::local::client::ask;
 use crate::local::protocol::{Answer, Ask, Over, Pong};
 use crate::mesh::overlay_config;
-use crate::owner::{Change, Owner, Wishes};
+use crate::owner::{Change, NetworkGrant, Owner, Wishes};
 use crate::state_dir::{OpenStateError, StateDir, read_json, unreadable};
 use crate::status::network::{NetworkStatus, PairStatus, milliseconds};
 
@@ -159,7 +159,8 @@ pub async fn change(state: &Path, change: Change) -> anyhow::Result<Wishes> {
     match StateDir::open(state) {
         Ok(_lock) => {
             // What was offered has no part in what was said.
-            let owner = Owner::load(state, Offer { cores: 1, memory_mib: 0 });
+            let offer = Offer { cores: 1, memory_mib: 0 };
+            let owner = Owner::load(state, offer, NetworkGrant::default());
             Ok(owner.and_then(|owner| owner.change(&change)).with_context(|| unreadable(state))?)
         }
         Err(OpenStateError::InUse { .. }) => {

@@ -1,26 +1,30 @@
 //! The command line.
 
+mod values;
+
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use coordinator_client::JoinToken;
+use overlay_driver::keep_heap_small;
 
+use self::values::{local, parse_token, per_day, per_second, reachable};
 use crate::ask::PingOptions;
 use crate::confine::files;
 use crate::confine::limits::OwnLimits;
 use crate::enrol::Offer;
 use crate::mesh::SocketOptions;
-use crate::owner::Change;
+use crate::owner::{Change, NetworkGrant};
 use crate::run::{self, RunOptions};
-use crate::{ask, doctor, inside, metrics, shim, state_dir, status};
+use crate::{ask, doctor, inside, shim, state_dir, status};
 
 /// The agent of a volunteer's machine: takes jobs, runs them shut in, joins their networks.
 #[derive(Parser)]
@@ -41,6 +45,8 @@ enum Command {
         state: StateArgument,
         #[command(flatten)]
         offer: OfferArguments,
+        #[command(flatten)]
+        network: NetworkArguments,
         /// Where the UDP socket of the jobs' networks is bound; port 0: any.
         #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:0")]
         bind: SocketAddr,
@@ -165,6 +171,8 @@ enum Command {
         /// Disk, MiB; the same. For jobs that begin after this.
         #[arg(long, value_name = "MIB")]
         disk: Option<u64>,
+        #[command(flatten)]
+        network: NetworkArguments,
         /// When jobs may run, by this machine's clock, as in 22:00-07:00; they are paused for the rest of the day.
         /// `all` takes it away.
         #[arg(long, value_name = "FROM-TO")]
@@ -250,6 +258,27 @@ impl OfferArguments {
     }
 }
 
+#[derive(Args)]
+struct NetworkArguments {
+    /// How fast jobs' networks and archives may go, both ways together, as in 2MB/s or 16Mbit/s; as fast as the line when
+    /// not given.
+    #[arg(long, value_name = "RATE", value_parser = per_second)]
+    network_rate: Option<u64>,
+    /// What they may carry from midnight to midnight, as in 20GB. When it is used up, no new jobs are taken, and those
+    /// that run go on with 8 kB/s of network (at most 0.7 GB more).
+    #[arg(long, value_name = "BYTES", value_parser = per_day)]
+    network_per_day: Option<u64>,
+}
+
+impl NetworkArguments {
+    fn grant(&self) -> NetworkGrant {
+        NetworkGrant {
+            bytes_per_second: self.network_rate.and_then(NonZeroU64::new),
+            bytes_per_day: self.network_per_day.and_then(NonZeroU64::new),
+        }
+    }
+}
+
 /// Does what was asked.
 ///
 /// # Errors
@@ -260,6 +289,7 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             join,
             state,
             offer,
+            network,
             bind,
             advertise,
             no_port_mapping,
@@ -268,13 +298,22 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             events,
             metrics,
         } => {
+            keep_heap_small();
             let token = join.as_deref().map(parse_token).transpose()?;
             let port_mapping = !no_port_mapping;
             let workers = workers.and_then(NonZeroU16::new);
             let options = RunOptions {
                 token,
                 offer: offer.offer(),
-                socket: SocketOptions { bind, advertise, port_mapping, birthday_probing, workers },
+                network: network.grant(),
+                socket: SocketOptions {
+                    bind,
+                    advertise,
+                    port_mapping,
+                    birthday_probing,
+                    workers,
+                    limit: Arc::default(),
+                },
                 events,
                 metrics,
             };
@@ -327,13 +366,15 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let go_on = Change { paused: Some(false), draining: Some(false), ..Change::default() };
             runtime()?.block_on(ask::change(&state.path()?, go_on))?;
         }
-        Command::Limits { state, cores, memory, disk, hours, json } => {
+        Command::Limits { state, cores, memory, disk, network, hours, json } => {
             let all_hours = hours.as_deref() == Some("all");
             let hours = hours.filter(|_| !all_hours).map(|text| text.parse()).transpose()?;
             let change = Change {
                 cores,
                 memory_mib: memory,
                 disk_mib: disk,
+                network_rate: network.network_rate,
+                network_per_day: network.network_per_day,
                 hours,
                 all_hours,
                 ..Change::default()
@@ -387,34 +428,6 @@ fn say(text: &str) -> anyhow::Result<()> {
 fn unless_nobody_reads(error: anyhow::Error) -> anyhow::Result<()> {
     let broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
     if error.downcast_ref().is_some_and(broken) { Ok(()) } else { Err(error) }
-}
-
-/// Done here because clap would quote a damaged token, which is a secret, in its message.
-fn parse_token(text: &str) -> anyhow::Result<JoinToken> {
-    Ok(text.parse()?)
-}
-
-/// An endpoint that others can send to.
-fn reachable(text: &str) -> Result<SocketAddr, String> {
-    let endpoint: SocketAddr =
-        text.parse().map_err(|_| "write an address and a port, as in 203.0.113.7:41641")?;
-    let ip = endpoint.ip();
-    if endpoint.port() == 0 || ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
-        return Err(
-            "nobody can send there: write the address that leads here from outside".to_owned()
-        );
-    }
-    Ok(endpoint)
-}
-
-/// An endpoint that only this machine's users reach.
-fn local(text: &str) -> Result<SocketAddr, String> {
-    let endpoint: SocketAddr =
-        text.parse().map_err(|_| "write an address and a port, as in 127.0.0.1:9464")?;
-    if !metrics::is_local(endpoint) {
-        return Err("others could read there: write 127.0.0.1 or [::1]".to_owned());
-    }
-    Ok(endpoint)
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

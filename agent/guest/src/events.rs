@@ -421,6 +421,7 @@ mod tests {
             received_bytes: 0,
             established_after_ms: None,
             explain: String::new(),
+            activity: Default::default(),
         };
         let pairs = |sent| Observed::Pairs { mesh, pairs: vec![report(sent)] };
 

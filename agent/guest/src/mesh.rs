@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use coordinator_client::pinned_tls_with_identity;
 use coordinator_client::proxy::{api_address, proxy_of};
@@ -15,14 +16,16 @@ use coordinator_client::token::host_of;
 use data_encoding::HEXLOWER;
 use overlay_core::ids::MeshId;
 use overlay_driver::{
-    ControlConfig, JoinError, Leases, Overlay, OverlayConfig, StartError, TunnelConfig,
+    ControlConfig, JoinError, Leases, Overlay, OverlayConfig, RateLimit, StartError, TunnelConfig,
     default_workers,
 };
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::enrol::Membership;
 use crate::events::Events;
 use crate::identity::{Identity, IdentityError};
+use crate::owner::Will;
 use crate::state_dir::write_private;
 
 pub use overlay_driver::tun::MeshDevice;
@@ -68,6 +71,8 @@ pub struct SocketOptions {
     pub birthday_probing: bool,
     /// Threads that carry the packets; none: as many as suit the machine.
     pub workers: Option<NonZeroU16>,
+    /// What the owner grants all of it.
+    pub limit: Arc<RateLimit>,
 }
 
 impl MeshNetwork {
@@ -96,7 +101,7 @@ impl MeshNetwork {
                 port_mapping,
                 birthday_probing,
                 workers: options.workers.unwrap_or_else(default_workers),
-                limit: std::sync::Arc::default(),
+                limit: Arc::clone(&options.limit),
                 observer,
                 ..config
             })
@@ -120,6 +125,17 @@ impl MeshNetwork {
     /// The overlay itself, for the owner's questions.
     pub fn overlay(&self) -> &Overlay {
         &self.overlay
+    }
+
+    /// Tells the jobs' peers, for ever, what the owner lets jobs do.
+    pub async fn tell_activity(&self, mut will: watch::Receiver<Will>) {
+        loop {
+            let activity = will.borrow_and_update().activity();
+            self.overlay.set_activity(activity).await;
+            if will.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Joins the mesh of a job with its device's descriptor and its keys.
@@ -171,7 +187,7 @@ pub fn overlay_config(
         port_mapping,
         birthday_probing: false,
         workers: NonZeroU16::MIN,
-        limit: std::sync::Arc::default(),
+        limit: Arc::default(),
     })
 }
 

@@ -119,6 +119,11 @@ fn text(connected: bool, tunnelled: bool, view: &View) -> String {
         ("job_received_bytes", "Bytes of those.", data.tun_received_bytes),
         ("job_unroutable_packets", "Jobs' packets to nobody in the job.", data.unroutable_packets),
         ("job_dropped_packets", "Jobs' packets that waited too long.", data.dropped_packets),
+        (
+            "job_limited_frames",
+            "Packets from peers, perhaps dozens as one, dropped above the owner's limit.",
+            data.limited_frames,
+        ),
         ("promotions", "Times that a direct path was taken into use.", core.promotions),
         ("demotions", "Times that a direct path was given up.", core.demotions),
         ("pings", "Pings sent inside sessions.", core.pings_sent),
@@ -221,6 +226,7 @@ mod tests {
             received_bytes: 0,
             established_after_ms: None,
             explain: String::new(),
+            activity: Default::default(),
         };
         let relay = "198.51.100.1:6444".parse().unwrap();
         let pairs = vec![pair(PathReport::Relayed { relay }), pair(PathReport::None)];

@@ -1,6 +1,7 @@
 //! What the owner gives to jobs, and when. Changed while the agent runs, and kept on the disk.
 
 mod hours;
+mod traffic;
 mod wishes;
 
 use std::io;
@@ -8,14 +9,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coordinator_api::agent::Assignment;
+use coordinator_client::transfer::Pace;
+use jiff::civil::Date;
 use nix::sys::statvfs::statvfs;
+use overlay_core::Activity;
+use overlay_driver::RateLimit;
 use tokio::sync::watch;
 
+use self::traffic::{ArchivePace, Traffic};
 use crate::confine::limits::{JobLimits, MAX_TASKS};
 use crate::enrol::Offer;
 use crate::state_dir::{read_json, write_private};
 
 pub use hours::{BadHours, Hours};
+pub use traffic::{NetworkGrant, NetworkUse};
 pub use wishes::{Change, Wishes};
 
 /// The file of the wishes.
@@ -29,6 +36,9 @@ const DISK_SHARE: u64 = 2;
 pub struct Owner {
     state: PathBuf,
     offer: Offer,
+    /// Granted at the start.
+    network: NetworkGrant,
+    traffic: Arc<Traffic>,
     will: Arc<watch::Sender<Will>>,
     /// Cores of the launches that have begun.
     used: Arc<watch::Sender<u32>>,
@@ -41,12 +51,23 @@ pub struct Will {
     pub wishes: Wishes,
     /// It is one of the hours for jobs.
     pub is_time: bool,
+    /// Something is left of what the network may carry today.
+    pub has_volume: bool,
 }
 
 impl Will {
     /// New jobs are taken.
     pub fn takes_jobs(&self) -> bool {
-        self.is_time && !self.wishes.draining && !self.wishes.paused
+        self.is_time && self.has_volume && !self.wishes.draining && !self.wishes.paused
+    }
+
+    /// What the jobs' peers are told.
+    pub fn activity(&self) -> Activity {
+        match (self.is_paused(), self.has_volume) {
+            (true, _) => Activity::Paused,
+            (false, false) => Activity::Throttled,
+            (false, true) => Activity::Working,
+        }
     }
 
     /// Jobs stand still.
@@ -55,22 +76,39 @@ impl Will {
     }
 }
 
+/// What was said in this state directory, whether or not an agent runs.
+///
+/// # Errors
+/// When the file is damaged.
+pub fn said(state: &Path) -> io::Result<Wishes> {
+    Ok(read_json(&state.join(FILE))?.unwrap_or_default())
+}
+
 impl Owner {
-    /// What was said before, in this state directory.
+    /// What was said, and how much the network has carried today, before, in this state directory.
     ///
     /// # Errors
     /// When the file is damaged.
-    pub fn load(state: &Path, offer: Offer) -> io::Result<Self> {
-        let wishes: Wishes = read_json(&state.join(FILE))?.unwrap_or_default();
-        let is_time = wishes.is_time(hours::now());
-        let (will, _) = watch::channel(Will { wishes, is_time });
-        let (used, _) = watch::channel(0);
-        Ok(Self { state: state.to_owned(), offer, will: Arc::new(will), used: Arc::new(used) })
+    pub fn load(state: &Path, offer: Offer, network: NetworkGrant) -> io::Result<Self> {
+        let wishes = said(state)?;
+        let (today, minute) = hours::now();
+        let is_time = wishes.is_time(minute);
+        let (will, _) = watch::channel(Will { wishes, is_time, has_volume: true });
+        let owner = Self {
+            state: state.to_owned(),
+            offer,
+            network,
+            traffic: Arc::new(Traffic::load(state, today)),
+            will: Arc::new(will),
+            used: Arc::new(watch::channel(0).0),
+        };
+        owner.look(today, minute);
+        Ok(owner)
     }
 
     /// What holds now.
     pub fn will(&self) -> Will {
-        self.will.borrow().clone()
+        Will { has_volume: !self.traffic.is_used_up(), ..self.will.borrow().clone() }
     }
 
     /// Told of every change.
@@ -85,8 +123,9 @@ impl Owner {
     pub fn change(&self, change: &Change) -> io::Result<Wishes> {
         let wishes = change.applied(self.will().wishes);
         write_private(&self.state.join(FILE), &serde_json::to_vec(&wishes)?)?;
-        let is_time = wishes.is_time(hours::now());
-        self.will.send_replace(Will { wishes: wishes.clone(), is_time });
+        self.will.send_modify(|will| will.wishes = wishes.clone());
+        let (today, minute) = hours::now();
+        self.look(today, minute);
         Ok(wishes)
     }
 
@@ -94,16 +133,52 @@ impl Owner {
     pub async fn watch_the_clock(&self) {
         loop {
             tokio::time::sleep(hours::LOOK).await;
-            let now = hours::now();
-            self.will.send_if_modified(|will| {
-                let before = will.is_time;
-                will.is_time = will.wishes.is_time(now);
-                before != will.is_time
-            });
+            let (today, minute) = hours::now();
+            self.look(today, minute);
         }
     }
 
-    fn cores(&self) -> u16 {
+    /// What the clock, and the day's traffic, make of the wishes.
+    fn look(&self, today: Date, minute: u16) {
+        let grant = self.will.borrow().wishes.network(self.network);
+        if let Err(error) = self.traffic.look(today, grant) {
+            tracing::warn!(%error, "today's traffic could not be written down");
+        }
+        let has_volume = !self.traffic.is_used_up();
+        let has_changed = self.will.send_if_modified(|will| {
+            let before = (will.is_time, will.has_volume);
+            (will.is_time, will.has_volume) = (will.wishes.is_time(minute), has_volume);
+            before != (will.is_time, will.has_volume)
+        });
+        if has_changed && !has_volume {
+            tracing::warn!(network = %self.network_use(), "no more jobs today");
+        }
+    }
+
+    /// Writes today's traffic down; to be called at the end.
+    pub fn close(&self) {
+        if let Err(error) = self.traffic.close(hours::now().0) {
+            tracing::warn!(%error, "today's traffic could not be written down");
+        }
+    }
+
+    /// What the network may carry, and has.
+    pub fn network_use(&self) -> NetworkUse {
+        self.traffic.used()
+    }
+
+    /// From which the jobs' networks take their bytes.
+    pub fn limit(&self) -> Arc<RateLimit> {
+        self.traffic.limit()
+    }
+
+    /// From which archives take theirs: the same.
+    pub fn pace(&self) -> Arc<dyn Pace> {
+        Arc::new(ArchivePace(self.traffic.limit()))
+    }
+
+    /// How many all jobs together have.
+    pub fn cores(&self) -> u16 {
         self.will.borrow().wishes.cores.unwrap_or(self.offer.cores).max(1)
     }
 

@@ -17,7 +17,7 @@ use crate::job;
 use crate::local::server::LocalServer;
 use crate::mesh::{MeshNetwork, SocketOptions};
 use crate::metrics::MetricsServer;
-use crate::owner::Owner;
+use crate::owner::{NetworkGrant, Owner};
 use crate::poll::Launches;
 use crate::retry::Reach;
 use crate::state_dir::StateDir;
@@ -28,6 +28,8 @@ pub struct RunOptions {
     pub token: Option<JoinToken>,
     /// What the volunteer gives.
     pub offer: Offer,
+    /// What the network may carry of jobs.
+    pub network: NetworkGrant,
     /// The overlay's UDP socket.
     pub socket: SocketOptions,
     /// Where everything that happens to jobs and their networks is written.
@@ -76,10 +78,14 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
         joined = enrolling => joined?,
         () = &mut stop => return Ok(()),
     };
-    let client =
-        Client::new(&membership.url, membership.root)?.with_credential(&membership.credential)?;
+    let owner =
+        Owner::load(state.path(), options.offer, options.network).context("the owner's limits")?;
+    let client = Client::new(&membership.url, membership.root)?
+        .with_credential(&membership.credential)?
+        .with_pace(owner.pace());
+    let socket = SocketOptions { limit: owner.limit(), ..options.socket };
     let network =
-        MeshNetwork::start(&identity, &membership, &options.socket, state.path(), &events).await?;
+        MeshNetwork::start(&identity, &membership, &socket, state.path(), &events).await?;
     let _metrics = match options.metrics {
         Some(at) => {
             let server = MetricsServer::start(at, network.overlay().clone()).await;
@@ -91,12 +97,13 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let owner = Owner::load(state.path(), options.offer).context("the owner's limits")?;
     let _local = LocalServer::start(state.path(), network.overlay().clone(), owner.clone())
         .context("making the socket for the owner's questions failed")?;
+    let cages = Cages::find();
+    cages.sweep();
     let context = Arc::new(job::Context {
         owner: owner.clone(),
-        cages: Cages::find(),
+        cages,
         client,
         reach,
         network: network.clone(),
@@ -112,11 +119,13 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
     tokio::select! {
         () = launches.poll(Duration::from_millis(membership.poll_interval_ms)) => {}
         () = owner.watch_the_clock() => {}
+        () = network.tell_activity(owner.changes()) => {}
         () = &mut stop => tracing::info!("stopping"),
     }
     // In this order: a mesh that is dropped while the overlay lives is left.
     network.shutdown().await;
     launches.release_ended().await;
+    owner.close();
     events.finish();
     Ok(())
 }

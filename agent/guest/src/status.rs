@@ -13,6 +13,7 @@ use crate::enrol::{MEMBERSHIP_FILE, Membership};
 use crate::job::directory::JobDirectory;
 use crate::local::client::ask;
 use crate::local::protocol::{Answer, Ask};
+use crate::owner::{self, Wishes};
 use crate::state_dir::{is_in_use, read_json};
 
 /// What is known.
@@ -24,6 +25,8 @@ pub struct Status {
     pub hostname: Option<String>,
     /// Its coordinator.
     pub url: Option<String>,
+    /// What its owner has said: limits, and whether jobs are taken or paused.
+    pub owner: Wishes,
     /// The launches that it has.
     pub jobs: Vec<JobStatus>,
     /// Its network, when the agent runs and says so.
@@ -70,6 +73,7 @@ pub fn read(state: &Path) -> io::Result<Status> {
         running: is_in_use(state),
         hostname: membership.as_ref().map(|found| found.hostname.clone()),
         url: membership.map(|found| found.url),
+        owner: owner::said(state)?,
         jobs,
         network: None,
         network_error: None,
@@ -105,6 +109,14 @@ impl fmt::Display for Status {
             (true, _) => writeln!(f, "the agent runs")?,
             (false, Some(_)) => writeln!(f, "the agent does not run: `agent run`")?,
             (false, None) => writeln!(f, "the agent does not run")?,
+        }
+        if self.owner.paused {
+            writeln!(
+                f,
+                "its jobs are paused, and it takes no new ones: `agent continue` ends this"
+            )?;
+        } else if self.owner.draining {
+            writeln!(f, "it takes no new jobs: `agent continue` ends this")?;
         }
         if self.jobs.is_empty() && self.hostname.is_some() {
             writeln!(f, "no jobs")?;

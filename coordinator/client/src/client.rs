@@ -6,6 +6,7 @@ mod error;
 mod jobs;
 mod resources;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -14,6 +15,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use crate::pin::RootPin;
 use crate::tls::pinned_tls;
 use crate::token::{JoinToken, Login};
+use crate::transfer::Pace;
 
 pub use self::agents::Wanted;
 pub use self::error::ClientError;
@@ -41,6 +43,7 @@ pub struct Client {
     pub(crate) http: reqwest::Client,
     base: Url,
     authorization: Option<HeaderValue>,
+    pub(crate) pace: Option<Arc<dyn Pace>>,
 }
 
 impl Client {
@@ -72,7 +75,7 @@ impl Client {
             .tcp_user_timeout(SILENCE_TIMEOUT)
             .build()
             .map_err(|error| ClientError::of_request(&base, error))?;
-        Ok(Self { http, base, authorization: None })
+        Ok(Self { http, base, authorization: None, pace: None })
     }
 
     /// A client for enrolment with a join token.
@@ -104,6 +107,13 @@ impl Client {
         value.set_sensitive(true);
         self.authorization = Some(value);
         Ok(self)
+    }
+
+    /// The same client, whose archives come and go as fast as that grants.
+    #[must_use]
+    pub fn with_pace(mut self, pace: Arc<dyn Pace>) -> Self {
+        self.pace = Some(pace);
+        self
     }
 
     /// The API's address.

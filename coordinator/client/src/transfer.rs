@@ -1,6 +1,7 @@
 //! Archives: stage-in and stage-out, up and down, resumed after a cut.
 
 mod download;
+mod pace;
 mod upload;
 
 use std::io;
@@ -13,6 +14,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::client::ClientError;
 
+pub use self::pace::Pace;
 pub use self::upload::StageinState;
 
 /// No byte in this time: the connection is dead. Longer than the 30 s that a phone's radio may need.

@@ -258,6 +258,7 @@ impl Run<'_> {
                     sequence: b.into(),
                     mapping: ObservedMapping::EndpointDependent,
                     nat: Default::default(),
+                    activity: Default::default(),
                     candidates: candidates.collect(),
                 }));
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::NodeId;
 use crate::netmap::{
-    Candidate, CandidateKind, MAX_CANDIDATES, NatTraits, NodeCandidates, ObservedMapping,
+    Activity, Candidate, CandidateKind, MAX_CANDIDATES, NatTraits, NodeCandidates, ObservedMapping,
 };
 use crate::tier::is_private;
 
@@ -37,6 +37,7 @@ pub(crate) struct OwnCandidates {
     reflexive: Vec<SocketAddr>,
     mapping: ObservedMapping,
     nat: NatTraits,
+    activity: Activity,
     announced: Option<NodeCandidates>,
 }
 
@@ -61,6 +62,7 @@ impl OwnCandidates {
             reflexive: Vec::new(),
             mapping: ObservedMapping::Unknown,
             nat: NatTraits::default(),
+            activity: Activity::default(),
             announced: None,
         }
     }
@@ -78,6 +80,11 @@ impl OwnCandidates {
     /// Endpoints that the operator named.
     pub(crate) fn on_operator_set(&mut self, endpoints: Vec<SocketAddr>) {
         self.operator_set = few(endpoints, MAX_OF_KIND);
+    }
+
+    /// What the owner lets jobs do.
+    pub(crate) fn on_activity(&mut self, activity: Activity) {
+        self.activity = activity;
     }
 
     /// What the reflectors make of it.
@@ -131,18 +138,22 @@ impl OwnCandidates {
     /// The candidates to announce, none when nothing has changed since.
     pub(crate) fn take_announcement(&mut self) -> Option<NodeCandidates> {
         let candidates = self.candidates();
-        let (mapping, nat) = (self.mapping, self.nat);
-        let sequence = match &self.announced {
-            Some(last)
-                if (&last.candidates, last.mapping, last.nat) == (&candidates, mapping, nat) =>
-            {
-                return None;
-            }
-            Some(last) => last.sequence + 1,
-            None if candidates.is_empty() => return None,
-            None => 1,
+        if candidates.is_empty() && self.announced.is_none() {
+            return None;
+        }
+        let last = self.announced.as_ref().map_or(0, |last| last.sequence);
+        let announcement = NodeCandidates {
+            node: self.id,
+            sequence: last + 1,
+            mapping: self.mapping,
+            nat: self.nat,
+            candidates,
+            activity: self.activity,
         };
-        let announcement = NodeCandidates { node: self.id, sequence, mapping, nat, candidates };
+        let again = NodeCandidates { sequence: last, ..announcement.clone() };
+        if self.announced.as_ref() == Some(&again) {
+            return None;
+        }
         self.announced = Some(announcement.clone());
         Some(announcement)
     }

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{HostKey, MeshId, NodeId, WireGuardKey};
-use crate::netmap::{MeasuredRelay, Netmap, NodeCandidates, RelayOffer, RelayTicket};
+use crate::netmap::{Activity, MeasuredRelay, Netmap, NodeCandidates, RelayOffer, RelayTicket};
 use crate::rtt::RttTable;
 
 /// The ALPN of the control protocol, version 1.
@@ -147,6 +147,9 @@ pub struct PairReport {
     /// One sentence for people that says why the pair is relayed; empty when it is direct.
     #[serde(default)]
     pub explain: String,
+    /// What the peer's owner lets its jobs do there, as this node was told.
+    #[serde(default, skip_serializing_if = "Activity::is_working")]
+    pub activity: Activity,
 }
 
 /// The path of a [`PairReport`].

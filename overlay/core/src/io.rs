@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::NodeId;
 use crate::control::PairReport;
 use crate::ids::{MeshId, SessionKey, WireGuardKey};
-use crate::netmap::{MeasuredRelay, Netmap, NodeCandidates, RelayOffer, RelayTicket};
+use crate::netmap::{Activity, MeasuredRelay, Netmap, NodeCandidates, RelayOffer, RelayTicket};
 
 /// Where a packet goes, or where it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +64,8 @@ pub enum Input<'a> {
     /// Packets to that relay go another way from now on, which it sees under another address: what was bound
     /// there is of the past.
     RelayWay(SocketAddr),
+    /// What this node's owner lets its jobs do: told to the peers. Before, they work.
+    Activity(Activity),
     /// Whether the volunteer allows to look for a path by trying many ports; not before this says so.
     BirthdayProbing(bool),
     /// The machine was suspended and goes on. A clock that runs on meanwhile tells the node by itself.
@@ -236,6 +238,8 @@ pub struct PairState {
     pub established_after_ms: Option<u64>,
     /// See [`PairReport::explain`].
     pub explain: String,
+    /// See [`PairReport::activity`].
+    pub activity: Activity,
 }
 
 impl PairState {
@@ -256,6 +260,7 @@ impl PairState {
             received_bytes,
             established_after_ms: self.established_after_ms,
             explain: self.explain.clone(),
+            activity: self.activity,
         }
     }
 }

@@ -48,7 +48,7 @@ mod trial;
 pub use ids::{HostKey, MemberKeys, MeshId, NodeId, SessionKey, WireGuardKey};
 pub use io::{Input, Output, PairState, Path};
 pub use netmap::{
-    Candidate, CandidateKind, MeasuredRelay, Member, Netmap, NodeCandidates, RelayOffer,
+    Activity, Candidate, CandidateKind, MeasuredRelay, Member, Netmap, NodeCandidates, RelayOffer,
     RelayTicket,
 };
 pub use node::{MAX_PEERS, Node, NodeConfig, NodeView, Outputs, Stats};

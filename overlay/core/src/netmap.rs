@@ -202,6 +202,39 @@ impl NatTraits {
     }
 }
 
+/// What a node's owner lets its jobs do, and so what its peers may expect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activity {
+    /// They stand still until the owner, or the hour, lets them go on.
+    Paused,
+    /// They run, and have a trickle of the network until midnight there: the volume that the owner grants a day is used
+    /// up.
+    Throttled,
+    /// They run. Also whatever a later version has words for.
+    #[default]
+    #[serde(other)]
+    Working,
+}
+
+impl Activity {
+    /// Nothing out of the ordinary.
+    pub fn is_working(&self) -> bool {
+        *self == Self::Working
+    }
+
+    /// A sentence for the users of a peer, of a node that is not working as usual.
+    pub(crate) fn sentence(self) -> Option<&'static str> {
+        match self {
+            Self::Working => None,
+            Self::Paused => Some("the peer's owner has paused its jobs"),
+            Self::Throttled => Some(
+                "the peer has used up the traffic that its owner grants a day, and goes on with a trickle",
+            ),
+        }
+    }
+}
+
 /// All the candidates of one node. A newer sequence replaces an older one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeCandidates {
@@ -216,6 +249,9 @@ pub struct NodeCandidates {
     pub nat: NatTraits,
     /// At most [`MAX_CANDIDATES`].
     pub candidates: Vec<Candidate>,
+    /// What its owner lets its jobs do.
+    #[serde(default, skip_serializing_if = "Activity::is_working")]
+    pub activity: Activity,
 }
 
 /// The right of one node to exchange packets with one other through a relay.

@@ -205,6 +205,10 @@ impl Node {
                 self.homes.check_now(self.now);
                 self.with_all_peers(|peer, ctx| peer.on_relay_way(ctx, relay));
             }
+            Input::Activity(activity) => {
+                self.own.on_activity(activity);
+                self.on_own_candidates();
+            }
             Input::BirthdayProbing(allowed) => self.may_chance = allowed,
             Input::Resumed => self.on_resumed(),
             Input::JoinMesh(mesh) => self.on_join(mesh),
@@ -395,6 +399,7 @@ mod tests {
                 sequence: 1,
                 mapping,
                 nat: NatTraits::default(),
+                activity: Default::default(),
                 candidates: vec![Candidate { endpoint, kind }],
             })
         };

@@ -108,11 +108,13 @@ impl Peer {
     }
 
     pub(crate) fn on_candidates(&mut self, ctx: &Context<'_>, candidates: &NodeCandidates) {
+        let stood = self.search.activity();
         let changed = self.search.on_candidates(ctx.now, candidates, ctx.own, &mut self.rng);
         if changed && self.relays.best().is_none() {
             self.on_path_available(ctx.now);
         }
-        if self.is_asleep() {
+        let only_word = !changed && self.search.activity() != stood;
+        if self.is_asleep() || only_word {
             return;
         }
         // A peer that announces itself may have moved, or may have started again without keys.

@@ -21,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::candidates::OwnCandidates;
 use crate::context::{Context, earlier, jittered, rung};
 use crate::explain::Evidence;
-use crate::netmap::{Candidate, CandidateKind, MAX_CANDIDATES, NodeCandidates};
+use crate::netmap::{Activity, Candidate, CandidateKind, MAX_CANDIDATES, NodeCandidates};
 use crate::tier::{Standing, Tier};
 use crate::trial::{Origin, Trial};
 use plan::Known;
@@ -126,6 +126,11 @@ impl Search {
         });
         self.renew(now, own, rng);
         true
+    }
+
+    /// What the peer's owner lets its jobs do.
+    pub(crate) fn activity(&self) -> Activity {
+        self.known.activity()
     }
 
     /// The peer itself, or another peer, names endpoints: each is worth a trial, nothing more.

@@ -11,6 +11,7 @@
 //! core's node; tokio does the control session only. What the core decides is in `overlay-core`.
 
 mod control;
+mod heap;
 mod interfaces;
 mod kernel;
 mod limit;
@@ -30,7 +31,8 @@ mod view;
 mod worker;
 
 pub use control::ControlConfig;
-pub use limit::RateLimit;
+pub use heap::keep_heap_small;
+pub use limit::{RateLimit, Volume};
 pub use observe::{Observed, Observer};
 pub use overlay::{
     JoinError, Mesh, MeshEvent, Overlay, OverlayConfig, StartError, default_workers,

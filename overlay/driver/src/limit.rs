@@ -1,9 +1,10 @@
-//! What the owner grants the network: bytes per second, in one bucket over everything that takes from it.
+//! What the owner grants the network: bytes per second, and a volume, in one bucket over everything that takes from it.
 //!
 //! The bucket is one number, the moment at which all that was taken is paid for (the virtual scheduling of ATM's
 //! cells, ITU-T I.371, with integers): a take moves it on by the time that its bytes cost. It may lie ahead of the
 //! clock by [`SLACK`]; what wants more then waits, or is dropped where it cannot. Data is taken by superpackets,
-//! so that the cost is one atomic operation for dozens of packets, and one load where there is no limit.
+//! so that the cost is a few atomic operations for dozens of packets, and one addition where there is no limit.
+//! What is taken counts always; when it has reached the volume's end, a trickle is all that passes.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +16,35 @@ const SLACK: Duration = Duration::from_millis(100);
 
 const NANOS: u128 = 1_000_000_000;
 
-/// See the module. Shared by all that it limits; the rate may change at any time.
+/// The longest packet of a job, bytes: the MTU of the agent's meshes.
+const PACKET: usize = 1412;
+
+/// What the way adds to each: IPv6 (40), UDP (8), the relay's frame (8), WireGuard (32).
+const HEADERS: usize = 88;
+
+/// What so many bytes of a job's packets are on the owner's line, about: the kernel hands over dozens as one.
+pub(crate) fn on_the_line(bytes: usize) -> usize {
+    bytes + HEADERS * bytes.div_ceil(PACKET).max(1)
+}
+
+/// Bytes that pass at the full rate, and what passes afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Bytes, from now on.
+    pub bytes: u64,
+    /// Bytes per second when they are used up.
+    pub trickle: NonZeroU64,
+}
+
+/// See the module. Shared by all that it limits; rate and volume may change at any time.
 #[derive(Debug)]
 pub struct RateLimit {
     /// Bytes per second; 0: no limit.
     rate: AtomicU64,
+    /// How much may be taken in all before only the trickle passes; `u64::MAX`: without an end.
+    volume_end: AtomicU64,
+    /// Bytes per second then.
+    trickle: AtomicU64,
     /// When all that was taken is paid for, in nanoseconds since `started`.
     paid_at: AtomicU64,
     taken: AtomicU64,
@@ -37,24 +62,44 @@ impl RateLimit {
     pub fn new(bytes_per_second: Option<NonZeroU64>) -> Self {
         Self {
             rate: AtomicU64::new(bytes_per_second.map_or(0, NonZeroU64::get)),
+            volume_end: AtomicU64::new(u64::MAX),
+            trickle: AtomicU64::new(0),
             paid_at: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             started: Instant::now(),
         }
     }
 
-    /// Another limit from now on. What was taken before is forgiven.
+    /// Another rate from now on. What was taken before is forgiven.
     pub fn set(&self, bytes_per_second: Option<NonZeroU64>) {
         self.rate.store(bytes_per_second.map_or(0, NonZeroU64::get), Ordering::Relaxed);
         self.paid_at.store(0, Ordering::Relaxed);
     }
 
-    /// Bytes per second; none: everything passes.
-    pub fn bytes_per_second(&self) -> Option<NonZeroU64> {
-        NonZeroU64::new(self.rate.load(Ordering::Relaxed))
+    /// Another volume from now on; none: without an end. What was taken before is forgiven.
+    pub fn set_volume(&self, volume: Option<Volume>) {
+        let end = volume.map_or(u64::MAX, |volume| self.taken().saturating_add(volume.bytes));
+        self.trickle.store(volume.map_or(0, |volume| volume.trickle.get()), Ordering::Relaxed);
+        self.volume_end.store(end, Ordering::Relaxed);
+        self.paid_at.store(0, Ordering::Relaxed);
     }
 
-    /// Bytes taken since the start, while there was a limit.
+    /// Bytes per second that pass now; none: everything passes.
+    pub fn bytes_per_second(&self) -> Option<NonZeroU64> {
+        let rate = NonZeroU64::new(self.rate.load(Ordering::Relaxed));
+        if !self.is_used_up() {
+            return rate;
+        }
+        let trickle = NonZeroU64::new(self.trickle.load(Ordering::Relaxed));
+        rate.into_iter().chain(trickle).min()
+    }
+
+    /// The volume has come to its end.
+    pub fn is_used_up(&self) -> bool {
+        self.taken() >= self.volume_end.load(Ordering::Relaxed)
+    }
+
+    /// Bytes taken since the start.
     pub fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
@@ -62,14 +107,18 @@ impl RateLimit {
     /// Takes bytes that go in any case, such as what was read already; whoever asks waits for
     /// [`wait`](Self::wait) before the next.
     pub fn take(&self, bytes: usize) {
-        if let Some(rate) = self.bytes_per_second() {
-            self.take_at(self.now(), rate, bytes);
+        match self.bytes_per_second() {
+            Some(rate) => self.take_at(self.now(), rate, bytes),
+            None => self.count(bytes),
         }
     }
 
     /// Takes bytes unless too many were taken; false: they must not go.
     pub fn try_take(&self, bytes: usize) -> bool {
-        let Some(rate) = self.bytes_per_second() else { return true };
+        let Some(rate) = self.bytes_per_second() else {
+            self.count(bytes);
+            return true;
+        };
         let now = self.now();
         let may = self.wait_at(now) == 0;
         if may {
@@ -92,6 +141,10 @@ impl RateLimit {
         let moved = |paid_at: u64| Some(paid_at.max(now).saturating_add(cost));
         // It never refuses.
         let _ = self.paid_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, moved);
+        self.count(bytes);
+    }
+
+    fn count(&self, bytes: usize) {
         self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
@@ -164,7 +217,7 @@ mod tests {
     fn without_a_limit_everything_passes_and_one_may_come_and_go() {
         let limit = RateLimit::default();
         assert!((0..1000).all(|_| limit.try_take(FRAME)));
-        assert_eq!((limit.wait(), limit.taken()), (Duration::ZERO, 0));
+        assert_eq!((limit.wait(), limit.taken()), (Duration::ZERO, 1000 * FRAME as u64));
 
         limit.set(Some(rate(1000)));
         assert!(limit.try_take(FRAME), "the first is taken whole");
@@ -178,6 +231,38 @@ mod tests {
     }
 
     #[test]
+    fn the_line_carries_headers_too() {
+        assert_eq!([0, 1, 1412, 1413].map(on_the_line), [88, 89, 1500, 1589]);
+        assert_eq!(on_the_line(40 * 1412), 40 * 1500);
+    }
+
+    #[test]
+    fn a_volume_passes_whole_and_then_a_trickle_until_there_is_another() {
+        let limit = RateLimit::default();
+        limit.take(FRAME);
+        let volume = |frames: usize| Volume { bytes: (frames * FRAME) as u64, trickle: rate(1000) };
+        limit.set_volume(Some(volume(3)));
+        assert!((0..3).all(|_| !limit.is_used_up() && limit.try_take(FRAME)));
+        assert!(limit.is_used_up());
+        assert_eq!(limit.bytes_per_second(), Some(rate(1000)));
+        assert!(limit.try_take(FRAME), "the first of the trickle is taken whole");
+        assert!(!limit.try_take(1) && limit.wait() > Duration::from_secs(50));
+        assert_eq!(limit.taken(), 5 * FRAME as u64, "what must not go is not counted");
+
+        // A rate below the trickle stays.
+        limit.set(Some(rate(10)));
+        assert_eq!(limit.bytes_per_second(), Some(rate(10)));
+        limit.set(Some(rate(5000)));
+        assert_eq!(limit.bytes_per_second(), Some(rate(1000)));
+
+        limit.set_volume(Some(volume(1)));
+        assert_eq!((limit.wait(), limit.bytes_per_second()), (Duration::ZERO, Some(rate(5000))));
+        limit.set_volume(None);
+        limit.set(None);
+        assert!((0..1000).all(|_| limit.try_take(FRAME)) && !limit.is_used_up());
+    }
+
+    #[test]
     fn absurd_figures_wait_for_ever_and_break_nothing() {
         let limit = RateLimit::new(Some(rate(1)));
         limit.take(usize::MAX);
@@ -186,5 +271,7 @@ mod tests {
         let limit = RateLimit::new(Some(rate(u64::MAX)));
         limit.take(1 << 40);
         assert!(limit.try_take(1));
+        limit.set_volume(Some(Volume { bytes: u64::MAX, trickle: rate(1) }));
+        assert!(limit.try_take(1) && !limit.is_used_up());
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use overlay_core::control::PairReport;
-use overlay_core::{MeshId, Netmap, NodeId, RttTable};
+use overlay_core::{Activity, MeshId, Netmap, NodeId, RttTable};
 use overlay_tunnel::OwnThread;
 use quinn::Endpoint;
 use quinn::crypto::rustls::NoInitialCipherSuite;
@@ -62,7 +62,7 @@ pub struct OverlayConfig {
     pub birthday_probing: bool,
     /// Threads of the data plane, among which the peers are divided; see [`default_workers`].
     pub workers: NonZeroU16,
-    /// What the owner grants all meshes together, counted in the jobs' bytes, both ways. May be shared with others
+    /// What the owner grants all meshes together, both ways, with the headers of the line. May be shared with others
     /// that take from the same grant, and changed at any time.
     pub limit: Arc<RateLimit>,
 }
@@ -307,6 +307,12 @@ impl Overlay {
     pub(crate) async fn learned_lifetime(&self, lifetime: Duration) {
         // A stopped overlay keeps nothing alive.
         let _ = self.shared.worker.send(Command::MappingLifetime(lifetime)).await;
+    }
+
+    /// Tells the peers what this node's owner lets its jobs do.
+    pub async fn set_activity(&self, activity: Activity) {
+        // A stopped overlay has no peers.
+        let _ = self.shared.worker.send(Command::Activity(activity)).await;
     }
 
     /// What the node knows and does; none after the shutdown.

@@ -29,6 +29,9 @@ const WEIGHT: [u64; 2] = [200, 20];
 const TRIES: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// The beginning of all groups' names.
+const NAME: &str = "clouds-job-";
+
 /// One directory of a hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
@@ -202,5 +205,5 @@ impl Cage {
 /// The groups' name: other agents may make theirs in the same place.
 fn name_of(folder: &Path) -> String {
     let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
-    format!("clouds-job-{}", data_encoding::HEXLOWER.encode(&digest[..8]))
+    format!("{NAME}{}", data_encoding::HEXLOWER.encode(&digest[..8]))
 }

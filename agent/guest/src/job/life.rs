@@ -101,17 +101,9 @@ async fn outcome(
     orders: &mut watch::Receiver<Order>,
 ) -> (Outcome, Option<Remains>) {
     let lived = async {
-        let (job, assignment) = match prepare::prepare(context, directory, orders).await? {
+        let (job, assignment, place) = match prepare::prepare(context, directory, orders).await? {
             Ok(ready) => ready,
             Err(outcome) => return Ok((outcome, None)),
-        };
-        let place = if directory.has_launch() {
-            context.owner.readmit(&assignment)
-        } else {
-            tokio::select! {
-                place = context.owner.admit(&assignment) => place,
-                () = ordered(orders, Order::Kill) => return Ok((Outcome::Killed, None)),
-            }
         };
         let lived = supervise::supervise(context, directory, &job, &assignment, orders).await;
         drop(place);

@@ -6,7 +6,7 @@
 //! | `$OAR_MESH_EVENTS` | a stream socket: a line of JSON for what is, then one for each change |
 //! | `$OAR_MESH_MATRIX` | CSV without a header: round trip times, milliseconds, as measured when it opened |
 //!
-//! `state` is `self`, `present` or `left`; `path` is `direct`, `relayed` or `none`, as this node sends to that
+//! `state` is `self`, `present`, `paused` or `left`; `path` is `direct`, `relayed` or `none`, as this node sends to that
 //! member. Both lie in a folder that the sandbox shows, and are replaced whole.
 
 mod socket;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use overlay_core::control::{PairReport, PathReport};
 use overlay_core::ids::{MeshId, NodeId};
-use overlay_core::netmap::Netmap;
+use overlay_core::netmap::{Activity, Netmap};
 use serde::Serialize;
 
 use crate::environment::{MEMBERS_SUFFIX, MeshAddresses};
@@ -45,6 +45,8 @@ enum State {
     #[serde(rename = "self")]
     Own,
     Present,
+    /// Its owner lets it stand still.
+    Paused,
     Left,
 }
 
@@ -53,6 +55,7 @@ impl State {
         match self {
             Self::Own => "self",
             Self::Present => "present",
+            Self::Paused => "paused",
             Self::Left => "left",
         }
     }
@@ -68,6 +71,10 @@ enum Event<'a> {
     Joined { rank: u16, name: &'a str },
     /// A member's part of the job has ended.
     Left { rank: u16, name: &'a str },
+    /// A member stands still: its owner has paused it.
+    Paused { rank: u16, name: &'a str },
+    /// And goes on.
+    Resumed { rank: u16, name: &'a str },
     /// What is sent to that member takes another way now.
     Path { rank: u16, name: &'a str, path: &'static str, rtt_ms: Option<f64>, why: &'a str },
 }
@@ -89,7 +96,7 @@ impl Roster {
         let mut lines = Vec::new();
         for member in self.members.values_mut() {
             let is_there = netmap.members.iter().any(|other| other.index == member.rank);
-            if !is_there && member.state == State::Present {
+            if !is_there && matches!(member.state, State::Present | State::Paused) {
                 member.state = State::Left;
                 lines.push(line(&Event::Left { rank: member.rank, name: &member.name }));
             }
@@ -138,6 +145,19 @@ impl Roster {
         for pair in pairs {
             let member = self.members.values_mut().find(|member| member.node == pair.peer);
             let Some(member) = member else { continue };
+            let is_paused = pair.activity == Activity::Paused;
+            let (rank, name) = (member.rank, &*member.name);
+            match member.state {
+                State::Present if is_paused => {
+                    lines.push(line(&Event::Paused { rank, name }));
+                    member.state = State::Paused;
+                }
+                State::Paused if !is_paused => {
+                    lines.push(line(&Event::Resumed { rank, name }));
+                    member.state = State::Present;
+                }
+                State::Own | State::Present | State::Paused | State::Left => {}
+            }
             let path = match pair.path {
                 PathReport::None => "none",
                 PathReport::Direct { .. } => "direct",

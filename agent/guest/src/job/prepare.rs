@@ -1,17 +1,20 @@
 //! Before the command: fetch, acknowledge, stage in.
 
 use std::io;
+use std::time::Duration;
 
 use coordinator_api::agent::{AssignedNode, Assignment, Fault, ReportedState, SetState};
 use coordinator_api::job::Job;
 use coordinator_client::ClientError;
 use coordinator_client::transfer::TransferError;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::directory::JobDirectory;
 use super::ending::Outcome;
 use super::life::{Context, Order, ordered};
 use crate::environment::is_host_name;
+use crate::owner::Place;
 use crate::stage::baseline::Baseline;
 use crate::stage::unpack::{UnpackLimits, unpack};
 
@@ -27,38 +30,43 @@ const DEFAULT_WALLTIME_S: u64 = 7200;
 /// The longest command: the kernel's bound on one argument (MAX_ARG_STRLEN, 128 KiB) with its final zero.
 const MAX_COMMAND_BYTES: usize = (128 << 10) - 1;
 
+/// How long a launch waits for cores before it is given back. Chosen: those of a job that is ending come free within
+/// it, and it is well before the coordinator's launch deadline of 60 s.
+const CORES_PATIENCE: Duration = Duration::from_secs(20);
+
 /// The most lines of a node file.
 const MAX_CORES: u64 = 1_000_000;
 
-/// Brings the folder to the point where the shim can be started. The inner error is the launch's end.
+/// Brings the folder to the point where the shim can be started, and finds a place among the owner's cores. The inner
+/// error is the launch's end.
 pub(super) async fn prepare(
     context: &Context,
     directory: &JobDirectory,
     orders: &mut watch::Receiver<Order>,
-) -> io::Result<Result<(Job, Assignment), Outcome>> {
+) -> io::Result<Result<(Job, Assignment, Place), Outcome>> {
     // Before the shim is started the coordinator is asked again: it may have given the job away while
     // this agent was not there. Afterwards it must not be waited for, since the shim does not wait.
     let known = directory.job()?.filter(|_| directory.has_launch());
-    let job = match known {
-        Some(job) => job,
+    let (job, assignment, place) = match known {
+        Some(job) => match assignment_of(context, &job) {
+            Ok(assignment) => {
+                let place = context.owner.readmit(&assignment);
+                (job, assignment, place)
+            }
+            Err(outcome) => return Ok(Err(outcome)),
+        },
         None => {
-            let fetched = tokio::select! {
-                fetched = fetch_and_acknowledge(context, directory) => fetched,
+            let taken = tokio::select! {
+                taken = take(context, directory) => taken,
                 () = ordered(orders, Order::Kill) => Err(Outcome::Killed),
             };
-            match fetched {
-                Ok(job) => {
-                    directory.set_job(&job)?;
-                    job
+            match taken {
+                Ok(taken) => {
+                    directory.set_job(&taken.0)?;
+                    taken
                 }
                 Err(outcome) => return Ok(Err(outcome)),
             }
-        }
-    };
-    let assignment = match assignment_of(context, &job) {
-        Ok(assignment) => assignment,
-        Err(message) => {
-            return Ok(Err(Outcome::Unusable { fault: Fault::Job, message }));
         }
     };
     if directory.baseline()?.is_none()
@@ -66,13 +74,15 @@ pub(super) async fn prepare(
     {
         return Ok(Err(outcome));
     }
-    Ok(Ok((job, assignment)))
+    Ok(Ok((job, assignment, place)))
 }
 
-async fn fetch_and_acknowledge(
+/// Fetches the job and acknowledges it, when there are cores for it: what is acknowledged runs, to the coordinator, and
+/// its time passes.
+async fn take(
     context: &Context,
     directory: &JobDirectory,
-) -> Result<Job, Outcome> {
+) -> Result<(Job, Assignment, Place), Outcome> {
     let id = directory.id();
     let unwanted = |error: ClientError| {
         tracing::info!(job = %id, %error, "the coordinator has no use for this launch any more");
@@ -84,6 +94,8 @@ async fn fetch_and_acknowledge(
     if generation != id.generation {
         return Err(Outcome::Dropped);
     }
+    let assignment = assignment_of(context, &job)?;
+    let place = place(context, &assignment).await?;
     let acknowledgement = SetState {
         state: ReportedState::Running,
         generation: id.generation,
@@ -94,11 +106,30 @@ async fn fetch_and_acknowledge(
     let told = context.reach.insist(|| context.client.set_state(id.job, &acknowledgement));
     told.await.map_err(unwanted)?;
     tracing::info!(job = %id, "taken");
-    Ok(job)
+    Ok((job, assignment, place))
+}
+
+/// Where jobs run together, each has its cores. A coordinator that counts more of them than the owner gives now is
+/// told, and chooses another node; a plain OAR server would end the job: it waits.
+async fn place(context: &Context, assignment: &Assignment) -> Result<Place, Outcome> {
+    let admitted = context.owner.admit(assignment);
+    if assignment.generation == 0 {
+        return Ok(admitted.await);
+    }
+    timeout(CORES_PATIENCE, admitted).await.map_err(|_| {
+        let cores = context.owner.cores();
+        let message =
+            format!("the node's owner gives {cores} cores to jobs, and other jobs have them");
+        Outcome::Unusable { fault: Fault::Node, message }
+    })
 }
 
 /// The job's assignment, checked; for a plain OAR server, which sends none, this node alone.
-fn assignment_of(context: &Context, job: &Job) -> Result<Assignment, String> {
+fn assignment_of(context: &Context, job: &Job) -> Result<Assignment, Outcome> {
+    assigned(context, job).map_err(|message| Outcome::Unusable { fault: Fault::Job, message })
+}
+
+fn assigned(context: &Context, job: &Job) -> Result<Assignment, String> {
     let assignment = job.assignment.clone().unwrap_or_else(|| Assignment {
         generation: 0,
         rank: 0,

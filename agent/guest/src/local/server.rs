@@ -129,9 +129,9 @@ fn parse(line: &[u8]) -> Result<Ask, String> {
 
 async fn answer(ask: Ask, overlay: &Overlay, owner: &Owner) -> Result<Answer, String> {
     match ask {
-        Ask::Network => Ok(Answer::Network(Box::new(network(overlay).await?))),
+        Ask::Network => Ok(Answer::Network(Box::new(network(overlay, owner).await?))),
         Ask::Ping { node, over, size } => {
-            let id = network(overlay).await?.find(&node)?;
+            let id = network(overlay, owner).await?.find(&node)?;
             let via = match over {
                 Over::Current => Via::Current,
                 Over::Relay => Via::Relay,
@@ -159,9 +159,9 @@ async fn answer(ask: Ask, overlay: &Overlay, owner: &Owner) -> Result<Answer, St
     }
 }
 
-async fn network(overlay: &Overlay) -> Result<NetworkStatus, String> {
+async fn network(overlay: &Overlay, owner: &Owner) -> Result<NetworkStatus, String> {
     let view = overlay.view().await.ok_or("the agent is stopping")?;
-    Ok(NetworkStatus::of(overlay, &view))
+    Ok(NetworkStatus::of(overlay, &view, owner.network_use()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 /// How often the clock is looked at.
@@ -77,9 +78,9 @@ impl fmt::Display for Hours {
     }
 }
 
-/// The minute of the day.
-pub(super) fn now() -> u16 {
+/// The day, and its minute.
+pub(super) fn now() -> (Date, u16) {
     let now = jiff::Zoned::now();
     let of = |number: i8| u16::from(number.unsigned_abs());
-    of(now.hour()) * 60 + of(now.minute())
+    (now.date(), of(now.hour()) * 60 + of(now.minute()))
 }

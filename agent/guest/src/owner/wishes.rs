@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use std::num::NonZeroU64;
+
 use serde::{Deserialize, Serialize};
 
 use super::hours::Hours;
+use super::traffic::{NetworkGrant, in_words};
 
 /// What holds for all jobs together. Nothing: as much as was offered at the start, or all there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +19,10 @@ pub struct Wishes {
     pub memory_mib: Option<u64>,
     /// Disk, MiB.
     pub disk_mib: Option<u64>,
+    /// Of jobs' networks and archives, both ways, bytes per second.
+    pub network_rate: Option<u64>,
+    /// The same, bytes from midnight to midnight.
+    pub network_per_day: Option<u64>,
     /// When jobs may run.
     pub hours: Option<Hours>,
     /// No new jobs.
@@ -34,6 +41,10 @@ pub struct Change {
     pub memory_mib: Option<u64>,
     /// [`Wishes::disk_mib`].
     pub disk_mib: Option<u64>,
+    /// [`Wishes::network_rate`].
+    pub network_rate: Option<u64>,
+    /// [`Wishes::network_per_day`].
+    pub network_per_day: Option<u64>,
     /// [`Wishes::hours`].
     pub hours: Option<Hours>,
     /// Any hour again.
@@ -54,6 +65,8 @@ impl Change {
             cores: new(self.cores, before.cores),
             memory_mib: new(self.memory_mib, before.memory_mib),
             disk_mib: new(self.disk_mib, before.disk_mib),
+            network_rate: new(self.network_rate, before.network_rate),
+            network_per_day: new(self.network_per_day, before.network_per_day),
             hours: self.hours.or(before.hours).filter(|_| !self.all_hours),
             draining: self.draining.unwrap_or(before.draining),
             paused: self.paused.unwrap_or(before.paused),
@@ -65,6 +78,15 @@ impl Wishes {
     /// Whether jobs may run in that minute of the day.
     pub fn is_time(&self, minute: u16) -> bool {
         self.hours.is_none_or(|hours| hours.hold(minute))
+    }
+
+    /// What the network gets, where this was offered at the start.
+    pub fn network(&self, offered: NetworkGrant) -> NetworkGrant {
+        let given = |wish: Option<u64>| wish.and_then(NonZeroU64::new);
+        NetworkGrant {
+            bytes_per_second: given(self.network_rate).or(offered.bytes_per_second),
+            bytes_per_day: given(self.network_per_day).or(offered.bytes_per_day),
+        }
     }
 }
 
@@ -79,6 +101,9 @@ impl fmt::Display for Wishes {
         line(f, "cores", self.cores.map(|cores| cores.to_string()), offered)?;
         line(f, "memory", mib(self.memory_mib), offered)?;
         line(f, "disk", mib(self.disk_mib), "half of what is free")?;
+        let rate = self.network_rate.map(|rate| format!("{}/s", in_words(rate)));
+        line(f, "network", rate, offered)?;
+        line(f, "network per day", self.network_per_day.map(in_words), offered)?;
         line(f, "hours", self.hours.map(|hours| hours.to_string()), "all day")?;
         if self.draining {
             writeln!(f, "no new jobs: `agent continue` ends this")?;

@@ -11,6 +11,8 @@ use overlay_driver::netcheck::ports;
 use overlay_driver::{MeshView, Overlay, View, Way};
 use serde::{Deserialize, Serialize};
 
+use crate::owner::NetworkUse;
+
 /// Nodes that an error names.
 const NAMED: usize = 8;
 
@@ -43,6 +45,9 @@ pub struct NetworkStatus {
     pub candidates: Vec<Candidate>,
     /// Bytes sent and received by the UDP socket.
     pub udp_bytes: (u64, u64),
+    /// What the owner grants to jobs' networks and archives, and what of it is used.
+    #[serde(default)]
+    pub granted: NetworkUse,
     /// The jobs' networks.
     pub meshes: Vec<MeshStatus>,
 }
@@ -73,7 +78,7 @@ pub struct PairStatus {
 
 impl NetworkStatus {
     /// Of a running overlay.
-    pub fn of(overlay: &Overlay, view: &View) -> Self {
+    pub fn of(overlay: &Overlay, view: &View, granted: NetworkUse) -> Self {
         let own = view.node.candidates.as_ref();
         Self {
             node: view.id,
@@ -91,6 +96,7 @@ impl NetworkStatus {
             nat: own.map(|own| own.nat).unwrap_or_default(),
             candidates: own.map(|own| own.candidates.clone()).unwrap_or_default(),
             udp_bytes: (view.stats.udp_sent_bytes, view.stats.udp_received_bytes),
+            granted,
             meshes: view.meshes.iter().map(MeshStatus::of).collect(),
         }
     }
@@ -254,6 +260,7 @@ impl fmt::Display for NetworkStatus {
         let ports =
             if self.tunnelled { String::new() } else { ports(self.mapping, self.nat.ports) };
         writeln!(f, "NAT: {nat}{ports}")?;
+        writeln!(f, "traffic of jobs: {}", self.granted)?;
         for mesh in &self.meshes {
             let state = if mesh.open { "open" } else { "not open yet" };
             writeln!(f, "network of job {} (launch {}): {state}", mesh.job, mesh.generation)?;
@@ -288,6 +295,7 @@ mod tests {
                 received_bytes: 2,
                 established_after_ms: None,
                 explain: explain.into(),
+                activity: Default::default(),
             },
         }
     }
@@ -314,6 +322,7 @@ mod tests {
             nat: NatTraits::default(),
             candidates: Vec::new(),
             udp_bytes: (0, 0),
+            granted: NetworkUse::default(),
             meshes: vec![MeshStatus {
                 job: 7,
                 generation: 1,

@@ -110,3 +110,73 @@ async fn jobs_keep_the_owners_hours() {
     let wrong = run(state.path(), &["limits", "--hours", "9-17"]).await;
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("22:00-07:00"), "{wrong:?}");
 }
+
+/// Bytes that do not become fewer when they are packed.
+fn noise(bytes: usize) -> String {
+    use rand::distr::{Alphanumeric, SampleString as _};
+    use rand::{SeedableRng as _, rngs::StdRng};
+    Alphanumeric.sample_string(&mut StdRng::seed_from_u64(7), bytes)
+}
+
+async fn granted(state: &Path) -> serde_json::Value {
+    let status = run(state, &["status", "--json"]).await;
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    status["network"]["granted"].clone()
+}
+
+#[tokio::test]
+async fn a_day_whose_volume_is_used_up_takes_no_more_jobs() {
+    let fake = Fake::start().await;
+    let state = state();
+    let options = ["--network-rate", "80Mbit/s", "--network-per-day", "100kB"];
+    let mut first = agent_with(state.path(), &fake, &options);
+    // More than the volume comes: its rest by the trickle.
+    fake.submit(7, 1, "wc -c < input > size", Some(archive_of(&[("input", &noise(150_000))])));
+    until("the first has ended", || final_state(&fake.said(7)).is_some()).await;
+    assert_eq!(final_state(&fake.said(7)).unwrap().exit_code, Some(0));
+    let now = granted(state.path()).await;
+    assert_eq!(now["bytes_per_second"], 10_000_000, "{now}");
+    assert_eq!((&now["bytes_per_day"], &now["used_up"]), (&100_000.into(), &true.into()), "{now}");
+    let bytes = now["bytes_today"].as_u64().unwrap();
+    assert!((100_000..200_000).contains(&bytes), "{bytes}");
+    let words = String::from_utf8(run(state.path(), &["status"]).await.stdout).unwrap();
+    assert!(words.contains("today's volume is used up"), "{words}");
+
+    fake.submit(8, 1, "true", None);
+    let is_left_alone = async || {
+        let polls = fake.polls();
+        until("it was asked", || fake.polls() > polls + 4).await;
+        assert!(fake.said(8).is_empty());
+    };
+    is_left_alone().await;
+    // Another start grants nothing anew, and knows the day's count.
+    terminate(&first);
+    assert!(first.wait().await.unwrap().success());
+    let _second = agent_with(state.path(), &fake, &options);
+    is_left_alone().await;
+    assert_eq!(granted(state.path()).await["bytes_today"], bytes);
+
+    let said = run(state.path(), &["limits", "--network-per-day", "1GB"]).await;
+    assert!(String::from_utf8_lossy(&said.stdout).contains("network per day   1.0 GB"), "{said:?}");
+    until("the second has ended", || final_state(&fake.said(8)).is_some()).await;
+    let wrong = run(state.path(), &["limits", "--network-rate", "2"]).await;
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("2MB/s"), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn a_job_is_acknowledged_when_there_are_cores_for_it() {
+    let fake = Fake::start().await;
+    let state = state();
+    let _agent = agent(state.path(), &fake);
+    // Each wants both cores that the agent has.
+    fake.submit(7, 1, "until test -e go; do sleep 0.05; done", None);
+    until("the first is taken", || !fake.said(7).is_empty()).await;
+    fake.submit(8, 1, "true", None);
+    until("the second is looked at", || state.path().join("jobs/8.1").exists()).await;
+    let polls = fake.polls();
+    until("it was asked", || fake.polls() > polls + 4).await;
+    assert!(fake.said(8).is_empty(), "its walltime would pass");
+    fs::write(state.path().join("jobs/7.1/work/go"), "").unwrap();
+    until("the second has ended", || final_state(&fake.said(8)).is_some()).await;
+    assert_eq!(final_state(&fake.said(8)).unwrap().exit_code, Some(0));
+}

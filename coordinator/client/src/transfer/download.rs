@@ -140,6 +140,7 @@ impl Client {
             }
             file.write_all(&chunk).await.map_err(&failed)?;
             done += chunk.len() as u64;
+            self.pace(chunk.len(), || {}).await;
             progress(Progress { done, total: total.max(done) });
         }
         file.flush().await.map_err(&failed)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::StreamExt;
 use reqwest::Method;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap};
 use tokio::fs::File;
@@ -22,6 +22,9 @@ const PIECE: u64 = 4 * 1024 * 1024;
 
 /// Time for one piece: 4 MiB over the slowest uplink worth using, 128 kbit/s, take 262 s.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Bytes of results that are read and sent at once.
+const CHUNK: usize = 64 * 1024;
 
 /// What the coordinator has of a stage-in archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,10 +180,21 @@ impl Client {
 
         let handed_over = Arc::new(AtomicU64::new(0));
         let counter = handed_over.clone();
-        let body =
-            ReaderStream::with_capacity(file.take(length), 64 * 1024).inspect_ok(move |chunk| {
-                counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            });
+        let client = self.clone();
+        let body = ReaderStream::with_capacity(file.take(length), CHUNK).then(move |chunk| {
+            let (client, counter) = (client.clone(), counter.clone());
+            async move {
+                // Who waits for leave to send does not stand still.
+                let tick = || {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                };
+                if let Ok(chunk) = &chunk {
+                    client.pace(chunk.len(), tick).await;
+                    tick();
+                }
+                chunk
+            }
+        });
         let mut url = self.at(&["jobs", &job.to_string(), "stageout.tgz"]);
         url.query_pairs_mut().append_pair("generation", &generation.to_string());
         let request = self

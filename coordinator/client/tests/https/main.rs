@@ -4,9 +4,13 @@
 
 mod server;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use coordinator_api::agent::{ReportedState, SetState};
 use coordinator_client::client::{JobFilter, Wanted};
-use coordinator_client::transfer::TransferError;
+use coordinator_client::transfer::{Pace, TransferError};
 use coordinator_client::{Client, ClientError, RootPin};
 use sha2::{Digest, Sha256};
 
@@ -175,6 +179,45 @@ async fn stage_out_is_sent_whole_with_its_hash() {
     assert!(request.starts_with("post /oarapi/jobs/7/stageout.tgz?generation=2 "), "{request}");
     assert!(request.contains(&format!("x-content-sha256: {}\r\n", hash(b"results"))), "{request}");
     assert!(request.contains("content-length: 7\r\n"), "{request}");
+}
+
+/// Lets each piece wait a little, and counts.
+#[derive(Default)]
+struct Counting {
+    taken: AtomicUsize,
+    waits: AtomicUsize,
+}
+
+impl Pace for Counting {
+    fn take(&self, bytes: usize) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn wait(&self) -> Duration {
+        let is_even = self.waits.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        Duration::from_millis(u64::from(is_even))
+    }
+}
+
+#[tokio::test]
+async fn archives_go_as_fast_as_is_granted() {
+    let archive = vec![7; 200_000];
+    let mut download = head("200 OK", "Content-Length: 200000");
+    download.extend(&archive);
+    let server = Server::start(vec![download, answer("201 Created", "")]);
+    let pace = Arc::new(Counting::default());
+    let client = client(&server).with_pace(pace.clone());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("archive.tgz");
+    client.download_stagein(7, Some(&hash(&archive)), &path, 1 << 20, |_| {}).await.unwrap();
+    assert_eq!(pace.taken.load(Ordering::Relaxed), 200_000);
+    let waits = pace.waits.load(Ordering::Relaxed);
+    assert!(waits > 2, "{waits}");
+    client.upload_stageout(7, 2, &path).await.unwrap();
+    assert_eq!(pace.taken.load(Ordering::Relaxed), 400_000);
+    // Four pieces of at most 64 KiB, each of which waits until it is told that it need not.
+    assert_eq!(pace.waits.load(Ordering::Relaxed), waits + 8);
+    assert!(server.requests()[1].contains("content-length: 200000\r\n"));
 }
 
 #[tokio::test]

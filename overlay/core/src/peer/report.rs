@@ -71,6 +71,11 @@ impl Peer {
             (_, Some(_)) => explain(&self.search.evidence(own)),
             (_, None) => self.explain_silence(),
         };
+        let sentence = match self.search.activity().sentence().filter(|_| !session.part_ended) {
+            None => sentence,
+            Some(word) if sentence.is_empty() => word.into(),
+            Some(word) => format!("{word}; {sentence}"),
+        };
         PairState {
             established,
             settled: established && self.search.is_settled(),
@@ -80,6 +85,7 @@ impl Peer {
                 .established_after()
                 .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
             explain: sentence,
+            activity: self.search.activity(),
         }
     }
 

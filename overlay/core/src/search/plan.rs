@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::is_translated;
 use crate::candidates::OwnCandidates;
 use crate::netmap::{
-    Candidate, CandidateKind, MAX_CANDIDATES, NatTraits, NodeCandidates, ObservedMapping,
+    Activity, Candidate, CandidateKind, MAX_CANDIDATES, NatTraits, NodeCandidates, ObservedMapping,
     ObservedPorts,
 };
 use crate::trial::Origin;
@@ -54,10 +54,11 @@ pub(super) struct Known {
     mapping: ObservedMapping,
     nat: NatTraits,
     candidates: Vec<Candidate>,
+    activity: Activity,
 }
 
 impl Known {
-    /// Takes what the coordinator passes on. Whether anything of it is new.
+    /// Takes what the coordinator passes on. Whether anything of it is new, and is not just the owner's word.
     pub(super) fn take(&mut self, announced: &NodeCandidates) -> bool {
         let few = announced.candidates.iter().take(MAX_CANDIDATES).copied().collect();
         let taken = Self {
@@ -65,15 +66,19 @@ impl Known {
             mapping: announced.mapping,
             nat: announced.nat,
             candidates: few,
+            activity: announced.activity,
         };
-        let is_same = self.sequence == taken.sequence
-            && self.mapping == taken.mapping
+        let is_same = self.mapping == taken.mapping
             && self.nat == taken.nat
-            && self.candidates == taken.candidates;
-        if !is_same {
-            *self = taken;
-        }
+            && self.candidates == taken.candidates
+            && (self.sequence == taken.sequence || self.activity != taken.activity);
+        *self = taken;
         !is_same
+    }
+
+    /// What the peer's owner lets its jobs do.
+    pub(super) fn activity(&self) -> Activity {
+        self.activity
     }
 
     pub(super) fn is_announced(&self) -> bool {
@@ -201,8 +206,15 @@ mod tests {
             Candidate { endpoint: endpoint("10.0.0.2:4000"), kind: CandidateKind::Host },
             Candidate { endpoint: endpoint(outer), kind: CandidateKind::Reflexive },
         ];
-        let node = NodeId([2; 32]);
-        assert!(known.take(&NodeCandidates { node, sequence: 1, mapping, nat, candidates }));
+        let (node, activity) = (NodeId([2; 32]), Activity::Working);
+        assert!(known.take(&NodeCandidates {
+            node,
+            sequence: 1,
+            mapping,
+            nat,
+            candidates,
+            activity
+        }));
         known
     }
 
@@ -261,7 +273,13 @@ mod tests {
             mapping: easy,
             nat: NatTraits::default(),
             candidates: known.candidates.clone(),
+            activity: Activity::Working,
         };
+        assert!(!known.take(&again));
+        again = NodeCandidates { sequence: 2, activity: Activity::Paused, ..again };
+        assert!(!known.take(&again), "the owner's word is no reason to search");
+        assert_eq!(known.activity(), Activity::Paused);
+        again.activity = Activity::Working;
         assert!(!known.take(&again));
         again.sequence = 0;
         assert!(known.take(&again), "a coordinator that has started again counts anew");

@@ -249,6 +249,7 @@ impl Subject {
                     sequence,
                     mapping,
                     nat: Default::default(),
+                    activity: Default::default(),
                     candidates,
                 }));
             }

@@ -98,6 +98,7 @@ fn candidates_that_come_late_are_tried() {
             sequence: 1,
             mapping: ObservedMapping::Unknown,
             nat: Default::default(),
+            activity: Default::default(),
             candidates: vec![],
         };
         world.input(index, Input::Candidates(nowhere));

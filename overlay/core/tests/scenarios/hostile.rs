@@ -141,6 +141,7 @@ fn candidates_of_more_peers_than_there_can_be_are_refused() {
             sequence: 1,
             mapping: ObservedMapping::Unknown,
             nat: Default::default(),
+            activity: Default::default(),
             candidates: vec![
                 Candidate {
                     endpoint: "203.0.113.1:4000".parse().unwrap(),

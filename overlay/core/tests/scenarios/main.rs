@@ -6,6 +6,7 @@ use netsim_sim::{Link, NatProfile};
 use netsim_virtual::World;
 use overlay_core::MeshId;
 
+mod activity;
 mod any_order;
 mod away;
 mod bad_networks;

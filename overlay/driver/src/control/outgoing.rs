@@ -94,6 +94,7 @@ mod tests {
             received_bytes: 0,
             established_after_ms: None,
             explain: String::new(),
+            activity: Default::default(),
         }]
     }
 
@@ -106,6 +107,7 @@ mod tests {
                 sequence: 3,
                 mapping: Default::default(),
                 nat: Default::default(),
+                activity: Default::default(),
                 candidates: Vec::new(),
             }),
             ..Default::default()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use overlay_core::control::{PairReport, ToNode};
-use overlay_core::{MeshId, NodeId};
+use overlay_core::{Activity, MeshId, NodeId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::stats::Stats;
@@ -56,6 +56,8 @@ pub(crate) enum Command {
     OperatorEndpoints(Vec<SocketAddr>),
     /// How long the NAT in front of this node remembers a silent mapping.
     MappingLifetime(Duration),
+    /// See [`Input::Activity`](overlay_core::Input::Activity).
+    Activity(Activity),
     /// See [`Input::BirthdayProbing`](overlay_core::Input::BirthdayProbing).
     BirthdayProbing(bool),
     /// Datagrams that came through the tunnel, with the sources that they had.

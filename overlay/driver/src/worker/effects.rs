@@ -125,6 +125,7 @@ impl Brain {
             Command::OperatorEndpoints(endpoints) => {
                 self.feed(now, Input::OperatorEndpoints(endpoints));
             }
+            Command::Activity(activity) => self.feed(now, Input::Activity(activity)),
             Command::BirthdayProbing(allowed) => {
                 self.feed(now, Input::BirthdayProbing(allowed));
             }

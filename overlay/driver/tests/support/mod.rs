@@ -226,6 +226,7 @@ impl Coordinator {
                 sequence: 1,
                 mapping: ObservedMapping::None,
                 nat: Default::default(),
+                activity: Default::default(),
                 candidates,
             },
         );

@@ -1,16 +1,21 @@
 //! Where this process may make control groups.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::{Cage, Group, name_of};
+use super::{Cage, Group, NAME, name_of};
 
 /// The group that the agent moves itself to: a group of version 2 that limits others holds no processes.
 const OWN: &str = "clouds-agent";
 
 /// The controllers of version 2 that jobs are limited by; the last is a courtesy.
 const WANTED: [&str; 4] = ["memory", "cpu", "pids", "io"];
+
+/// From the making of a group to the first process in it pass milliseconds; a minute is long enough on any machine.
+const YOUNG: Duration = Duration::from_secs(60);
 
 /// The folders in which groups of jobs can be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +64,22 @@ impl Cages {
             cpu: below(&self.cpu),
             tasks: below(&self.tasks),
             freezer: below(&self.freezer),
+        }
+    }
+
+    /// Removes groups of jobs in which nothing is left: of a shim that was killed, and whose folder was deleted.
+    /// Best effort; what holds processes stays, and so does what is young: another agent may be about to use it.
+    pub fn sweep(&self) {
+        let places = [&self.memory, &self.cpu, &self.tasks, &self.freezer];
+        let places: BTreeSet<_> = places.into_iter().flatten().map(|group| &group.path).collect();
+        for item in places.into_iter().filter_map(|path| fs::read_dir(path).ok()).flatten() {
+            let Some(group) = item.ok().filter(is_old_group).map(|item| item.path()) else {
+                continue;
+            };
+            // The kernel refuses where processes are.
+            if fs::remove_dir(&group).is_ok() {
+                tracing::info!(group = %group.display(), "removed what a killed job has left");
+            }
         }
     }
 
@@ -114,6 +135,13 @@ fn folder(own: &str, mounts: &str, controller: Option<&str>) -> Option<PathBuf> 
     folder.is_dir().then_some(folder)
 }
 
+/// A job's group that was made some time ago.
+fn is_old_group(item: &DirEntry) -> bool {
+    let is_ours = item.file_name().to_str().is_some_and(|name| name.starts_with(NAME));
+    let made = item.metadata().and_then(|found| found.modified());
+    is_ours && made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > YOUNG))
+}
+
 fn may_make_groups(folder: &Path) -> bool {
     let probe = folder.join(format!("clouds-probe-{}", std::process::id()));
     fs::create_dir(&probe).is_ok() && fs::remove_dir(&probe).is_ok()
@@ -153,6 +181,8 @@ fn delegate(folder: &Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -171,6 +201,32 @@ mod tests {
         assert_eq!(folder(own, &mounts, Some("memory")), None);
         // The group is not below what is mounted here.
         assert_eq!(folder("0::/elsewhere\n", &mounts, None), None);
+    }
+
+    #[test]
+    fn old_empty_groups_are_swept_and_others_stay() {
+        let mounted = tempfile::tempdir().unwrap();
+        let base = mounted.path();
+        let make = |name: &str, age: Duration| {
+            let path = base.join(name);
+            fs::create_dir_all(&path).unwrap();
+            fs::File::open(&path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+        };
+        let old = 2 * YOUNG;
+        // As little as a group with processes can this one be removed.
+        fs::create_dir_all(base.join("clouds-job-used/child")).unwrap();
+        make("clouds-job-used", old);
+        make("clouds-job-left", old);
+        make("clouds-job-new", Duration::ZERO);
+        make("system.slice", old);
+        let place = Some(Group { v2: true, path: base.to_owned() });
+        let cages =
+            Cages { memory: place.clone(), cpu: None, tasks: place.clone(), freezer: place };
+        cages.sweep();
+        let mut left: Vec<_> =
+            fs::read_dir(base).unwrap().map(|item| item.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["clouds-job-new", "clouds-job-used", "system.slice"]);
     }
 
     #[test]

@@ -36,6 +36,7 @@ fn pair(peer: u16, path: PathReport, rtt_us: u64, explain: &str) -> PairReport {
         received_bytes: 0,
         established_after_ms: Some(1),
         explain: explain.to_owned(),
+        activity: Default::default(),
     }
 }
 
@@ -73,6 +74,24 @@ fn members_come_once_and_go_once() {
     assert_eq!(values(&roster.on_netmap(&netmap(4, &[0, 1]))), [left]);
     assert_eq!(roster.on_member(node(0), true), [""; 0], "a job knows its own end");
     assert_eq!(roster.on_member(node(9), true), [""; 0]);
+}
+
+#[test]
+fn a_pause_is_told_and_its_end() {
+    let mut roster = Roster::new(0);
+    roster.on_netmap(&netmap(1, &[0, 1]));
+    roster.on_pairs(&[pair(1, direct(), 1000, "")]);
+    let paused = PairReport { activity: Activity::Paused, ..pair(1, direct(), 1000, "") };
+    let lines = roster.on_pairs(std::slice::from_ref(&paused));
+    assert_eq!(values(&lines), [json!({"event": "paused", "rank": 1, "name": "vol-2"})]);
+    assert_eq!(roster.on_pairs(std::slice::from_ref(&paused)), [""; 0]);
+    assert!(roster.csv().contains(",paused,direct,"), "{}", roster.csv());
+    assert_eq!(roster.on_netmap(&netmap(2, &[0, 1])), [""; 0], "it is still there");
+    let lines = roster.on_pairs(&[pair(1, direct(), 1000, "")]);
+    assert_eq!(values(&lines), [json!({"event": "resumed", "rank": 1, "name": "vol-2"})]);
+    // Who has left is not paused.
+    roster.on_member(node(1), true);
+    assert_eq!(roster.on_pairs(&[paused]), [""; 0]);
 }
 
 #[test]

@@ -96,15 +96,16 @@ impl Nodes {
         }
         node.received_sequence = Some(received.sequence);
         let candidates: Vec<_> =
-            received.candidates.into_iter().filter(is_usable).take(MAX_CANDIDATES).collect();
+            received.candidates.iter().copied().filter(is_usable).take(MAX_CANDIDATES).collect();
         let known = node.candidates.as_ref();
-        let NodeCandidates { mapping, nat, .. } = received;
-        if known.is_some_and(|k| (&k.candidates, k.mapping, k.nat) == (&candidates, mapping, nat)) {
-            return None;
-        }
         let after_last = known.map_or(0, |known| known.sequence + 1);
         let sequence = now.unix_ms.max(after_last);
-        let news = NodeCandidates { node: id, sequence, mapping, nat, candidates };
+        let news = NodeCandidates { node: id, sequence, candidates, ..received };
+        if known.is_some_and(|known| {
+            *known == NodeCandidates { sequence: known.sequence, ..news.clone() }
+        }) {
+            return None;
+        }
         node.candidates = Some(news.clone());
         Some(news)
     }

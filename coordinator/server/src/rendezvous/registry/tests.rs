@@ -52,6 +52,7 @@ fn candidates(number: u8, sequence: u64, endpoints: &[&str]) -> NodeCandidates {
         sequence,
         mapping: ObservedMapping::Unknown,
         nat: Default::default(),
+        activity: Default::default(),
         candidates: endpoints.iter().map(candidate).collect(),
     }
 }
@@ -67,6 +68,7 @@ fn pair(peer: u8, established: bool, settled: bool) -> PairReport {
         received_bytes: 0,
         established_after_ms: None,
         explain: String::new(),
+        activity: Default::default(),
     }
 }
 

@@ -68,6 +68,7 @@ mod tests {
             sequence: 1,
             mapping: ObservedMapping::Unknown,
             nat: Default::default(),
+            activity: Default::default(),
             candidates: Vec::new(),
         };
         let message = ToCoordinator::Candidates(candidates);

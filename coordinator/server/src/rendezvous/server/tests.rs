@@ -253,6 +253,7 @@ fn settled(peer: &Identity) -> ToCoordinator {
         received_bytes: 0,
         established_after_ms: None,
         explain: String::new(),
+        activity: Default::default(),
     };
     ToCoordinator::Pairs { mesh: MESH, pairs: vec![report] }
 }

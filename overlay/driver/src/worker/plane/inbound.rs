@@ -14,7 +14,7 @@ use super::super::session::Opened;
 use super::super::sides;
 use super::super::slab::Slab;
 use super::{MeshPort, Plane};
-use crate::limit::RateLimit;
+use crate::limit::{RateLimit, on_the_line};
 use crate::offload::{HEADER_BYTES, addresses, ecn};
 use crate::stats::Stats;
 
@@ -151,7 +151,7 @@ fn deliver(
     device: usize,
     frame: &[u8],
 ) {
-    if !limit.try_take(frame.len() - HEADER_BYTES) {
+    if !limit.try_take(on_the_line(frame.len() - HEADER_BYTES)) {
         stats.limited_frames += 1;
     } else if let Some(mesh) = meshes.get_mut(device) {
         mesh.write(frame, stats);

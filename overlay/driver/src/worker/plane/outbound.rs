@@ -10,6 +10,7 @@ use tun_rs::VirtioNetHdr;
 
 use super::super::crew::Item;
 use super::{Place, Plane};
+use crate::limit::on_the_line;
 use crate::offload::{HEADER_BYTES, addresses, split};
 
 /// Bytes read from one device before the others have their turn: four superpackets.
@@ -26,7 +27,7 @@ impl Plane {
         for _ in 0..TURN_FRAMES {
             let mesh = self.meshes.get_mut(slot);
             let Some(len) = mesh.and_then(|mesh| mesh.read(&mut frame)) else { break };
-            self.net.limit.take(len.saturating_sub(HEADER_BYTES));
+            self.net.limit.take(on_the_line(len.saturating_sub(HEADER_BYTES)));
             self.on_frame(now, slot, &mut frame[..len]);
             bytes += len;
             if bytes >= TURN_BYTES || !self.net.limit.wait().is_zero() {

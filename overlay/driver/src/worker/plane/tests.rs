@@ -208,6 +208,7 @@ fn counts_are_per_session_and_outlive_it() {
         rtt_us: None,
         established_after_ms: None,
         explain: String::new(),
+        activity: Default::default(),
     };
     a.plane.pair_changed(a.key_of(&b), state);
     let datagram = packet((v4(0), v4(1)), UDP, 0, 0, b"12345");

@@ -1,8 +1,8 @@
 //! From the hello to the netmap.
 
-use overlay_core::HostKey;
 use overlay_core::netmap::MAX_CANDIDATES;
 use overlay_core::wire::format_hex;
+use overlay_core::{Activity, HostKey};
 use overlay_relay::reflector_token;
 
 use super::super::LaunchError;
@@ -119,6 +119,15 @@ fn candidates_go_to_peers_before_the_netmap_and_whenever_they_change() {
     assert_eq!(news.len(), 1);
     let [ToNode::Candidates(news)] = sent(&news, 2)[..] else { panic!("{news:?}") };
     assert_eq!(news.candidates, candidates(1, 2, &["10.0.0.2:1000"]).candidates);
+    // Its owner's word is news as well, once.
+    let paused = |sequence| {
+        let there = candidates(1, sequence, &["10.0.0.2:1000"]);
+        ToCoordinator::Candidates(NodeCandidates { activity: Activity::Paused, ..there })
+    };
+    let told = bench.say(1, paused(3));
+    let [ToNode::Candidates(told)] = sent(&told, 2)[..] else { panic!("{told:?}") };
+    assert_eq!(told.activity, Activity::Paused);
+    assert_eq!(bench.say(1, paused(4)), []);
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn only_what_changed_is_reported_and_the_rest_stays() {
         rtt_us: None,
         established_after_ms: None,
         explain: String::new(),
+        activity: Default::default(),
     };
     a.plane.pair_changed(a.key_of(&b), state(1));
     a.plane.pair_changed(other, state(2));
@@ -103,6 +104,7 @@ fn an_observer_hears_of_each_change_of_a_path_once() {
         rtt_us,
         established_after_ms: None,
         explain: explain.to_owned(),
+        activity: Default::default(),
     };
     let relayed = |rtt_us, explain| state(Path::Relayed { relay, channel: 1 }, rtt_us, explain);
 

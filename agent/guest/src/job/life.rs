@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coordinator_api::agent::{Fault, SetState};
 use coordinator_client::Client;
@@ -23,6 +24,9 @@ use crate::retry::Reach;
 use crate::shim::client::ShimClient;
 use crate::shim::protocol::Ending;
 use crate::stage::pack::{MAX_STAGEOUT_BYTES, pack};
+
+/// How often a disk that is read-only is tried again.
+const READ_ONLY_PAUSE: Duration = Duration::from_secs(2);
 
 /// What every launch needs.
 pub struct Context {
@@ -76,9 +80,9 @@ pub async fn live(
         Ok(Some(report)) => (Some(report), None),
         Ok(None) => {
             let (outcome, remains) = outcome(&context, &directory, &mut orders).await;
-            (conclude(&directory, outcome).await, remains)
+            (conclude(&directory, outcome, &mut orders).await, remains)
         }
-        Err(error) => (conclude(&directory, disk_failed(&error)).await, None),
+        Err(error) => (conclude(&directory, disk_failed(&error), &mut orders).await, None),
     };
     if let Some(report) = report {
         tokio::select! {
@@ -119,13 +123,15 @@ fn disk_failed(error: &io::Error) -> Outcome {
 
 /// Packs the results and decides the report. It is decided also when it cannot be written down: the
 /// coordinator must hear of the end from a node with a full disk, too.
-async fn conclude(directory: &JobDirectory, mut outcome: Outcome) -> Option<FinalReport> {
+async fn conclude(
+    directory: &JobDirectory,
+    mut outcome: Outcome,
+    orders: &mut watch::Receiver<Order>,
+) -> Option<FinalReport> {
     let mut stageout = false;
     // Whatever the end was: what a command has written so far is the scientist's.
     if outcome != Outcome::Dropped && directory.has_started() {
-        let folder = directory.clone();
-        let packed = tokio::task::spawn_blocking(move || pack_results(&folder)).await;
-        match packed.map_err(io::Error::other).flatten() {
+        match packed(directory, orders).await {
             Ok(entries) => stageout = entries > 0,
             Err(error) => {
                 tracing::error!(job = %directory.id(), %error, "packing the results failed");
@@ -160,6 +166,28 @@ async fn conclude(directory: &JobDirectory, mut outcome: Outcome) -> Option<Fina
         tracing::error!(job = %id, %error, "writing the report down failed");
     }
     Some(report)
+}
+
+/// Packs the results. A disk that has turned read-only has them still: they wait for it, until the job is killed.
+async fn packed(directory: &JobDirectory, orders: &mut watch::Receiver<Order>) -> io::Result<u64> {
+    let mut is_told = false;
+    loop {
+        let folder = directory.clone();
+        let packed = tokio::task::spawn_blocking(move || pack_results(&folder)).await;
+        let packed = packed.map_err(io::Error::other).flatten();
+        let Err(error) = &packed else { return packed };
+        if error.kind() != io::ErrorKind::ReadOnlyFilesystem {
+            return packed;
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            let job = directory.id();
+            tracing::error!(%job, "the node's disk is read-only: the results wait until it is not");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(READ_ONLY_PAUSE) => {}
+            () = ordered(orders, Order::Kill) => return packed,
+        }
+    }
 }
 
 fn pack_results(directory: &JobDirectory) -> io::Result<u64> {

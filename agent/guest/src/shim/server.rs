@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use zeroize::Zeroizing;
 
 use super::descriptor::{receive_line, send_line};
@@ -36,6 +36,9 @@ pub const START_LOG: &str = "shim.log";
 
 /// Where SSH is served.
 const SSH_PORT: u16 = 22;
+
+/// How often a disk is asked again that did not take the job's end: one that is full, or read-only for now.
+const WRITE_PAUSE: Duration = Duration::from_secs(2);
 
 /// The name of the mesh's device inside the job.
 const DEVICE: &str = "mesh0";
@@ -128,11 +131,16 @@ async fn serve(
         secret: None,
         command: None,
         exit: None,
+        is_unwritten: false,
         waiting: Vec::new(),
     };
     let mut alone_since = Some(Instant::now());
+    let mut is_given_up = false;
     let mut presence = agents.subscribe();
     loop {
+        if is_given_up && shim.exit.is_some() && !shim.is_unwritten {
+            return Ok(());
+        }
         let deadline = alone_since.map(|since| since + alone_limit);
         tokio::select! {
             Some(question) = questions.recv() => {
@@ -140,18 +148,19 @@ async fn serve(
             }
             report = ended(&mut shim.command) => {
                 shim.command = None;
-                shim.finish(report)?;
+                shim.finish(report);
             }
+            () = sleep(WRITE_PAUSE), if shim.is_unwritten => shim.write_exit(),
             _ = presence.changed() => {
                 let present = *presence.borrow_and_update() > 0;
                 alone_since = if present { None } else { alone_since.or(Some(Instant::now())) };
             }
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)),
+                if deadline.is_some() && !is_given_up =>
+            {
                 // Nobody came back. What is there stays on the disk for the agent that will.
                 shim.stop(Stop::Alone);
-                if shim.command.is_none() { return Ok(()); }
-                let report = ended(&mut shim.command).await;
-                return shim.finish(report);
+                is_given_up = true;
             }
         }
     }
@@ -186,6 +195,8 @@ struct Shim {
     secret: Option<Zeroizing<String>>,
     command: Option<Running>,
     exit: Option<ExitReport>,
+    /// The disk has not taken the end yet.
+    is_unwritten: bool,
     waiting: Vec<oneshot::Sender<(Answer, Option<OwnedFd>)>>,
 }
 
@@ -317,23 +328,31 @@ impl Shim {
                     first
                 });
             }
-            None => {
-                if let Err(error) = self.finish(ExitReport::not_started(stop.ending())) {
-                    tracing::error!(%error, "writing the job's end failed");
-                }
-            }
+            None => self.finish(ExitReport::not_started(stop.ending())),
         }
         true
     }
 
-    fn finish(&mut self, report: ExitReport) -> io::Result<()> {
-        let text = serde_json::to_vec(&report).map_err(io::Error::from)?;
-        crate::state_dir::write_private(&self.directory.join(EXIT), &text)?;
+    /// The command has ended. Whoever waits is told, whether or not the disk takes it.
+    fn finish(&mut self, report: ExitReport) {
+        self.exit = Some(report.clone());
+        self.write_exit();
         for reply in self.waiting.drain(..) {
             let _ = reply.send((Answer::Ended(report.clone()), None));
         }
-        self.exit = Some(report);
-        Ok(())
+    }
+
+    /// Writes the end down, or has it tried again: another agent may come, and this process may die.
+    fn write_exit(&mut self) {
+        let written = serde_json::to_vec(&self.exit)
+            .map_err(io::Error::from)
+            .and_then(|text| crate::state_dir::write_private(&self.directory.join(EXIT), &text));
+        if let Err(error) = &written
+            && !self.is_unwritten
+        {
+            tracing::error!(%error, "the disk does not take the job's end; trying again");
+        }
+        self.is_unwritten = written.is_err();
     }
 }
 
@@ -361,7 +380,7 @@ async fn accept(
                     agents.send_modify(|count| *count -= 1);
                 });
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) => sleep(Duration::from_millis(100)).await,
         }
     }
 }

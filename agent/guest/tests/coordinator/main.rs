@@ -8,6 +8,7 @@ mod hostile;
 mod limits;
 mod owner;
 mod soak;
+mod trouble;
 
 use std::fs;
 use std::path::Path;

@@ -22,8 +22,9 @@ use crate::confine::files;
 use crate::confine::limits::OwnLimits;
 use crate::enrol::Offer;
 use crate::mesh::SocketOptions;
+use crate::oar::OarOptions;
 use crate::owner::{Change, NetworkGrant};
-use crate::run::{self, RunOptions};
+use crate::run::{self, RunOptions, ServerOptions};
 use crate::{ask, doctor, inside, shim, state_dir, status};
 
 /// The agent of a volunteer's machine: takes jobs, runs them shut in, joins their networks.
@@ -41,6 +42,8 @@ enum Command {
         /// The join token, at the first start.
         #[arg(long, value_name = "TOKEN", env = "AGENT_JOIN_TOKEN", hide_env_values = true)]
         join: Option<String>,
+        #[command(flatten)]
+        oar: OarArguments,
         #[command(flatten)]
         state: StateArgument,
         #[command(flatten)]
@@ -242,6 +245,44 @@ impl StateArgument {
     }
 }
 
+/// For a node of a plain OAR server (2.5.9).
+#[derive(Args)]
+struct OarArguments {
+    /// Work for a plain OAR 2.5.9 server in place of a coordinator: the address of its API, such as
+    /// https://HOST/oarapi-priv. Its administrator makes the node (oarnodesetting -a -h NODE -p
+    /// desktop_computing=YES). It gives jobs no network: those with `-t mesh` are refused.
+    #[arg(long, value_name = "URL", requires = "node", requires = "user", conflicts_with_all = ["join", "metrics"])]
+    oar: Option<String>,
+    /// The node's name at the OAR server.
+    #[arg(long, value_name = "NAME", requires = "oar")]
+    node: Option<String>,
+    /// The login that the OAR server asks for.
+    #[arg(long, value_name = "LOGIN", requires = "oar")]
+    user: Option<String>,
+    /// The file with its password. Without one only the name is sent (X-REMOTE-IDENT), to a server that trusts it.
+    #[arg(long, value_name = "FILE", requires = "oar")]
+    password_file: Option<PathBuf>,
+    /// The certificates (PEM) of who may sign the OAR server's; Debian's public authorities when not given.
+    #[arg(long, value_name = "FILE", requires = "oar")]
+    authorities: Option<PathBuf>,
+    /// Between two questions to the OAR server, which answers each with a process of its own.
+    #[arg(long, value_name = "TIME", requires = "oar", default_value = "30s", value_parser = humantime::parse_duration)]
+    poll_interval: Duration,
+}
+
+impl OarArguments {
+    fn options(self) -> Option<OarOptions> {
+        Some(OarOptions {
+            url: self.oar?,
+            node: self.node?,
+            user: self.user?,
+            password_file: self.password_file,
+            authorities: self.authorities,
+            interval: self.poll_interval,
+        })
+    }
+}
+
 #[derive(Args)]
 struct OfferArguments {
     /// Cores to give, 1 or more; all of them when not given.
@@ -287,6 +328,7 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Run {
             join,
+            oar,
             state,
             offer,
             network,
@@ -302,8 +344,12 @@ pub fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let token = join.as_deref().map(parse_token).transpose()?;
             let port_mapping = !no_port_mapping;
             let workers = workers.and_then(NonZeroU16::new);
+            let server = match oar.options() {
+                Some(oar) => ServerOptions::Oar(oar),
+                None => ServerOptions::Coordinator(token),
+            };
             let options = RunOptions {
-                token,
+                server,
                 offer: offer.offer(),
                 network: network.grant(),
                 socket: SocketOptions {

@@ -9,6 +9,7 @@ use coordinator_client::{Client, ClientError, JoinToken, RootPin};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
+use crate::oar::OarPlace;
 use crate::retry::Reach;
 use crate::state_dir::{read_json, write_private};
 
@@ -80,7 +81,7 @@ pub enum EnrolError {
     /// The state directory belongs to another coordinator.
     #[error(
         "this state directory belongs to the node {hostname} of {url}: use another one with --state \
-         to join a second coordinator"
+         to work for a second server"
     )]
     Elsewhere {
         /// The node.
@@ -124,6 +125,9 @@ pub async fn membership(
             }
             None => Ok(stored),
         };
+    }
+    if let Some(OarPlace { url, node }) = crate::oar::place(state)? {
+        return Err(EnrolError::Elsewhere { hostname: node, url });
     }
     let token = token.ok_or(EnrolError::NoToken)?;
     let enrolled = enrol(identity, token, offer, reach).await?;

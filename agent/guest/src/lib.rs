@@ -24,6 +24,7 @@ pub mod job;
 pub mod local;
 pub mod mesh;
 pub mod metrics;
+pub mod oar;
 pub mod owner;
 pub mod poll;
 pub mod reconcile;

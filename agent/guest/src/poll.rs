@@ -137,7 +137,7 @@ impl Launches {
                     }
                     wait = Duration::ZERO;
                 }
-                Err(error) => tracing::error!(%error, "the coordinator refuses this node's poll"),
+                Err(error) => tracing::error!(%error, "the server refuses this node's poll"),
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -258,13 +258,19 @@ async fn next_ended(
     }
 }
 
-/// Both lists; a coordinator that can waits so long until one of them has something.
+/// Both lists; a coordinator that can waits so long until one of them has something. A plain OAR server is asked for
+/// one after the other: a request that is given up costs it a worker.
 async fn lists(context: &Context, wait: Duration) -> Result<Desired, ClientError> {
     let ask = |wanted, wait| context.client.node_jobs_within(&context.hostname, wanted, wait);
     let ids = |items: Vec<NodeJobItem>| {
         let id = |item: &NodeJobItem| LaunchId { job: item.id, generation: item.generation };
         items.iter().take(MAX_ITEMS).map(id).collect()
     };
+    if context.client.is_plain_oar() {
+        let to_launch = ask(Wanted::ToLaunch, Duration::ZERO).await?;
+        let to_kill = ask(Wanted::ToKill, Duration::ZERO).await?;
+        return Ok(Desired { to_launch: ids(to_launch), to_kill: ids(to_kill) });
+    }
     let (to_launch, to_kill) = tokio::select! {
         to_launch = ask(Wanted::ToLaunch, wait) => {
             (to_launch?, ask(Wanted::ToKill, Duration::ZERO).await?)

@@ -52,12 +52,13 @@ impl MayPass for TransferError {
             Self::Damaged { .. }
             | Self::TooLarge { .. }
             | Self::File { .. }
-            | Self::Changed { .. } => false,
+            | Self::Changed { .. }
+            | Self::NotTaken { .. } => false,
         }
     }
 }
 
-/// Whether the coordinator answers, for the log: one line when it goes, one when it comes back.
+/// Whether the server answers, for the log: one line when it goes, one when it comes back.
 #[derive(Default)]
 pub struct Reach {
     away: AtomicBool,
@@ -67,16 +68,16 @@ impl Reach {
     /// A request was answered.
     pub fn answered(&self) {
         if self.away.swap(false, Ordering::Relaxed) {
-            tracing::info!("the coordinator answers again");
+            tracing::info!("the server answers again");
         }
     }
 
     /// A request was not answered.
     pub fn failed(&self, error: &dyn std::error::Error) {
         if self.away.swap(true, Ordering::Relaxed) {
-            tracing::debug!(%error, "the coordinator still does not answer");
+            tracing::debug!(%error, "the server still does not answer");
         } else {
-            tracing::warn!(%error, "the coordinator does not answer; trying again until it does");
+            tracing::warn!(%error, "the server does not answer; trying again until it does");
         }
     }
 

@@ -17,6 +17,7 @@ use crate::job;
 use crate::local::server::LocalServer;
 use crate::mesh::{MeshNetwork, SocketOptions};
 use crate::metrics::MetricsServer;
+use crate::oar::OarOptions;
 use crate::owner::{NetworkGrant, Owner};
 use crate::poll::Launches;
 use crate::retry::Reach;
@@ -24,8 +25,8 @@ use crate::state_dir::StateDir;
 
 /// What `agent run` was told.
 pub struct RunOptions {
-    /// To become a node; not needed afterwards.
-    pub token: Option<JoinToken>,
+    /// Whose jobs it runs.
+    pub server: ServerOptions,
     /// What the volunteer gives.
     pub offer: Offer,
     /// What the network may carry of jobs.
@@ -36,6 +37,22 @@ pub struct RunOptions {
     pub events: Option<PathBuf>,
     /// Where scrapers of this machine find the counters.
     pub metrics: Option<SocketAddr>,
+}
+
+/// Whose jobs a node runs.
+pub enum ServerOptions {
+    /// A coordinator's; the token makes the node, and is not needed afterwards.
+    Coordinator(Option<JoinToken>),
+    /// A plain OAR server's.
+    Oar(OarOptions),
+}
+
+/// The node's place.
+struct Place {
+    client: Client,
+    hostname: String,
+    network: Option<MeshNetwork>,
+    interval: Duration,
 }
 
 /// Enrols if need be; nothing else.
@@ -65,39 +82,47 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
         None => Events::default(),
     };
     let state = StateDir::open(state)?;
-    let identity = Identity::load_or_create(state.path())?;
-    let node = identity.node();
     let stop = stopped()?;
     let mut stop = std::pin::pin!(stop);
-    tracing::info!(%node, state = %state.path().display(), "the agent starts");
+    tracing::info!(state = %state.path().display(), "the agent starts");
 
-    let reach = Reach::default();
-    let enrolling =
-        membership(state.path(), &identity, options.token.as_ref(), options.offer, &reach);
-    let membership = tokio::select! {
-        joined = enrolling => joined?,
-        () = &mut stop => return Ok(()),
-    };
     let owner =
         Owner::load(state.path(), options.offer, options.network).context("the owner's limits")?;
-    let client = Client::new(&membership.url, membership.root)?
-        .with_credential(&membership.credential)?
-        .with_pace(owner.pace());
-    let socket = SocketOptions { limit: owner.limit(), ..options.socket };
-    let network =
-        MeshNetwork::start(&identity, &membership, &socket, state.path(), &events).await?;
-    let _metrics = match options.metrics {
-        Some(at) => {
-            let server = MetricsServer::start(at, network.overlay().clone()).await;
+    let socket = SocketOptions { limit: owner.limit(), ..options.socket.clone() };
+    let reach = Reach::default();
+    let finding = async {
+        match &options.server {
+            ServerOptions::Coordinator(token) => {
+                let enrolling = Enrolling { token: token.as_ref(), offer: options.offer, socket: &socket };
+                node_of_coordinator(state.path(), enrolling, &reach, &events).await
+            }
+            ServerOptions::Oar(oar) => Ok(Place {
+                client: oar.client(state.path(), &reach).await?,
+                hostname: oar.node.clone(),
+                network: None,
+                interval: oar.interval,
+            }),
+        }
+    };
+    let place = tokio::select! {
+        found = finding => found?,
+        () = &mut stop => return Ok(()),
+    };
+    let Place { client, hostname, network, interval } = place;
+    let client = client.with_pace(owner.pace());
+    let overlay = network.as_ref().map(|network| network.overlay().clone());
+    let _metrics = match (options.metrics, &overlay) {
+        (Some(at), Some(overlay)) => {
+            let server = MetricsServer::start(at, overlay.clone()).await;
             let server = server.with_context(|| {
                 format!("cannot listen on {at} for --metrics: choose another port")
             })?;
             tracing::info!(at = %server.at(), "metrics");
             Some(server)
         }
-        None => None,
+        (None, _) | (_, None) => None,
     };
-    let _local = LocalServer::start(state.path(), network.overlay().clone(), owner.clone())
+    let _local = LocalServer::start(state.path(), overlay, owner.clone())
         .context("making the socket for the owner's questions failed")?;
     let cages = Cages::find();
     cages.sweep();
@@ -107,27 +132,65 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
         client,
         reach,
         network: network.clone(),
-        hostname: membership.hostname.clone(),
+        hostname: hostname.clone(),
         events: events.clone(),
         // Stays this very program when its file is replaced by an upgrade.
         program: "/proc/self/exe".into(),
     });
     let mut launches = Launches::take_up(context, state.path())?;
-    let host = membership.hostname.clone();
-    events.record(What::AgentStarted { host, version: env!("CARGO_PKG_VERSION") });
-    tracing::info!(hostname = %membership.hostname, "ready for jobs");
+    tracing::info!(%hostname, "ready for jobs");
+    events.record(What::AgentStarted { host: hostname, version: env!("CARGO_PKG_VERSION") });
     tokio::select! {
-        () = launches.poll(Duration::from_millis(membership.poll_interval_ms)) => {}
+        () = launches.poll(interval) => {}
         () = owner.watch_the_clock() => {}
-        () = network.tell_activity(owner.changes()) => {}
+        () = tell_activity(network.as_ref(), &owner) => {}
         () = &mut stop => tracing::info!("stopping"),
     }
     // In this order: a mesh that is dropped while the overlay lives is left.
-    network.shutdown().await;
+    if let Some(network) = network {
+        network.shutdown().await;
+    }
     launches.release_ended().await;
     owner.close();
     events.finish();
     Ok(())
+}
+
+/// Tells the peers of the owner's word, where there are any.
+async fn tell_activity(network: Option<&MeshNetwork>, owner: &Owner) {
+    match network {
+        Some(network) => network.tell_activity(owner.changes()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a coordinator's node is made from.
+struct Enrolling<'a> {
+    token: Option<&'a JoinToken>,
+    offer: Offer,
+    socket: &'a SocketOptions,
+}
+
+/// Enrols if need be, and starts the overlay.
+async fn node_of_coordinator(
+    state: &Path,
+    Enrolling { token, offer, socket }: Enrolling<'_>,
+    reach: &Reach,
+    events: &Events,
+) -> anyhow::Result<Place> {
+    let identity = Identity::load_or_create(state)?;
+    tracing::info!(node = %identity.node(), "this node's key");
+    let membership = membership(state, &identity, token, offer, reach).await?;
+    let client =
+        Client::new(&membership.url, membership.root)?.with_credential(&membership.credential)?;
+    let network =
+        MeshNetwork::start(&identity, &membership, socket, state, events).await?;
+    Ok(Place {
+        client,
+        hostname: membership.hostname,
+        network: Some(network),
+        interval: Duration::from_millis(membership.poll_interval_ms),
+    })
 }
 
 /// Completes at SIGTERM or SIGINT.

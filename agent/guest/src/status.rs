@@ -9,12 +9,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use self::network::NetworkStatus;
-use crate::enrol::{MEMBERSHIP_FILE, Membership};
 use crate::job::directory::JobDirectory;
 use crate::local::client::ask;
 use crate::local::protocol::{Answer, Ask};
 use crate::owner::{self, Wishes};
-use crate::state_dir::{is_in_use, read_json};
+use crate::state_dir::is_in_use;
 
 /// What is known.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,7 +22,7 @@ pub struct Status {
     pub running: bool,
     /// The node's OAR host name, when it is a node.
     pub hostname: Option<String>,
-    /// Its coordinator.
+    /// Its coordinator, or its plain OAR server.
     pub url: Option<String>,
     /// What its owner has said: limits, and whether jobs are taken or paused.
     pub owner: Wishes,
@@ -51,7 +50,7 @@ pub struct JobStatus {
 /// # Errors
 /// When the state directory cannot be read.
 pub fn read(state: &Path) -> io::Result<Status> {
-    let membership: Option<Membership> = read_json(&state.join(MEMBERSHIP_FILE))?;
+    let place = crate::oar::place(state)?;
     let folders = state.join("jobs");
     let mut jobs = Vec::new();
     for id in JobDirectory::all(&folders)? {
@@ -71,8 +70,8 @@ pub fn read(state: &Path) -> io::Result<Status> {
     }
     Ok(Status {
         running: is_in_use(state),
-        hostname: membership.as_ref().map(|found| found.hostname.clone()),
-        url: membership.map(|found| found.url),
+        hostname: place.as_ref().map(|found| found.node.clone()),
+        url: place.map(|found| found.url),
         owner: owner::said(state)?,
         jobs,
         network: None,

@@ -89,7 +89,8 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Client(error) | Self::Transfer(TransferError::Client(error)) => of_client(error),
-            Self::NoResults { .. }
+            Self::Transfer(TransferError::NotTaken { .. })
+            | Self::NoResults { .. }
             | Self::LeftNoResults { .. }
             | Self::NoNetwork { .. }
             | Self::NoJob { .. }

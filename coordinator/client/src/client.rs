@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use rustls::pki_types::CertificateDer;
 
+use crate::oar::{self, OarLogin, Plain};
 use crate::pin::RootPin;
 use crate::tls::pinned_tls;
 use crate::token::{JoinToken, Login};
@@ -25,7 +27,7 @@ pub use self::jobs::{JobFilter, JobNode};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time for a whole request with a small answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Idle connections are kept this long: longer than the usual poll interval (10 s), shorter than the time
 /// after which home routers forget a TCP connection (5 minutes and more).
@@ -42,8 +44,11 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(8);
 pub struct Client {
     pub(crate) http: reqwest::Client,
     base: Url,
-    authorization: Option<HeaderValue>,
+    /// Who asks.
+    identity: Option<(HeaderName, HeaderValue)>,
     pub(crate) pace: Option<Arc<dyn Pace>>,
+    /// The other end is an OAR server, and no coordinator.
+    pub(crate) plain: Option<Plain>,
 }
 
 impl Client {
@@ -53,20 +58,44 @@ impl Client {
     ///
     /// [`ClientError::BadUrl`].
     pub fn new(url: &str, root: RootPin) -> Result<Self, ClientError> {
+        Self::start(url, pinned_tls(root), &["https"])
+    }
+
+    /// An agent's client of the plain OAR server at `url`, such as `http://host/oarapi-priv`, for the node of that
+    /// name. With https, its certificate must descend from one of `roots`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::BadUrl`]; [`ClientError::BadCredential`].
+    pub fn for_oar(
+        url: &str,
+        node: &str,
+        login: &OarLogin,
+        roots: &[CertificateDer<'static>],
+    ) -> Result<Self, ClientError> {
+        let client = Self::start(url, oar::tls(roots), &["https", "http"])?;
+        let (identity, plain) = (Some(login.header()?), Some(Plain::of(node)));
+        Ok(Self { identity, plain, ..client })
+    }
+
+    fn start(
+        url: &str,
+        mut tls: rustls::ClientConfig,
+        schemes: &[&str],
+    ) -> Result<Self, ClientError> {
         let bad_url = || ClientError::BadUrl { url: url.to_owned() };
         let mut base = Url::parse(url).map_err(|_| bad_url())?;
-        if base.scheme() != "https" || base.host_str().is_none() {
+        if !schemes.contains(&base.scheme()) || base.host_str().is_none() {
             return Err(bad_url());
         }
         base.path_segments_mut().map_err(|()| bad_url())?.pop_if_empty();
 
-        let mut tls = pinned_tls(root);
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
-            .https_only(true)
+            .https_only(base.scheme() == "https")
             .redirect(reqwest::redirect::Policy::none())
             .default_headers(headers)
             .user_agent(concat!("clouds-at-home/", env!("CARGO_PKG_VERSION")))
@@ -75,7 +104,7 @@ impl Client {
             .tcp_user_timeout(SILENCE_TIMEOUT)
             .build()
             .map_err(|error| ClientError::of_request(&base, error))?;
-        Ok(Self { http, base, authorization: None, pace: None })
+        Ok(Self { http, base, identity: None, pace: None, plain: None })
     }
 
     /// A client for enrolment with a join token.
@@ -105,7 +134,7 @@ impl Client {
         let mut value = HeaderValue::from_str(&format!("Bearer {credential}"))
             .map_err(|_| ClientError::BadCredential)?;
         value.set_sensitive(true);
-        self.authorization = Some(value);
+        self.identity = Some((AUTHORIZATION, value));
         Ok(self)
     }
 
@@ -114,6 +143,11 @@ impl Client {
     pub fn with_pace(mut self, pace: Arc<dyn Pace>) -> Self {
         self.pace = Some(pace);
         self
+    }
+
+    /// The other end is a plain OAR server.
+    pub fn is_plain_oar(&self) -> bool {
+        self.plain.is_some()
     }
 
     /// The API's address.
@@ -141,17 +175,17 @@ impl Client {
     /// A request without timeout.
     pub(crate) fn request(&self, method: reqwest::Method, url: Url) -> reqwest::RequestBuilder {
         let request = self.http.request(method, url);
-        match &self.authorization {
-            Some(value) => request.header(AUTHORIZATION, value.clone()),
+        match &self.identity {
+            Some((name, value)) => request.header(name, value.clone()),
             None => request,
         }
     }
 
-    fn get(&self, url: Url) -> reqwest::RequestBuilder {
+    pub(crate) fn get(&self, url: Url) -> reqwest::RequestBuilder {
         self.request(reqwest::Method::GET, url).timeout(REQUEST_TIMEOUT)
     }
 
-    fn post(&self, url: Url) -> reqwest::RequestBuilder {
+    pub(crate) fn post(&self, url: Url) -> reqwest::RequestBuilder {
         self.request(reqwest::Method::POST, url).timeout(REQUEST_TIMEOUT)
     }
 
@@ -159,10 +193,14 @@ impl Client {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, ClientError> {
-        request.send().await.map_err(|error| ClientError::of_request(&self.base, error))
+        let sent = match self.plain {
+            None => request.send().await,
+            Some(_) => self.insist_briefly(request).await,
+        };
+        sent.map_err(|error| ClientError::of_request(&self.base, error))
     }
 
-    async fn json<T: serde::de::DeserializeOwned>(
+    pub(crate) async fn json<T: serde::de::DeserializeOwned>(
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<T, ClientError> {

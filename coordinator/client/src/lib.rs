@@ -9,6 +9,7 @@
 
 pub mod archive;
 pub mod client;
+pub mod oar;
 pub mod pin;
 pub mod proxy;
 pub mod tls;
@@ -16,6 +17,7 @@ pub mod token;
 pub mod transfer;
 
 pub use client::{Client, ClientError};
+pub use oar::OarLogin;
 pub use pin::RootPin;
 pub use tls::{Identity, pinned_tls, pinned_tls_with_identity};
 pub use token::{JoinToken, Login};

@@ -16,12 +16,13 @@ use crate::client::ClientError;
 
 pub use self::pace::Pace;
 pub use self::upload::StageinState;
+pub(crate) use self::upload::{counted, stalled};
 
 /// No byte in this time: the connection is dead. Longer than the 30 s that a phone's radio may need.
 const STALL: Duration = Duration::from_secs(60);
 
 /// Pauses before a transfer is resumed. A transfer that got further begins again with the first.
-const PAUSES: [Duration; 5] = [
+pub(crate) const PAUSES: [Duration; 5] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -57,6 +58,17 @@ pub enum TransferError {
         /// The bound.
         limit: u64,
     },
+    /// A plain OAR server that answers otherwise fails at the results again and again.
+    #[error(
+        "the OAR server takes no upload of {length} bytes ({error}): its administrator can allow longer ones \
+         (FcgidMaxRequestLen of Apache's mod_fcgid), and should look whether its STAGEOUT_DIR can be written"
+    )]
+    NotTaken {
+        /// Bytes of the archive.
+        length: u64,
+        /// How it failed the last time.
+        error: ClientError,
+    },
     /// The file changed while it was being sent.
     #[error("{path} changed while it was being sent: try again")]
     Changed {
@@ -71,11 +83,14 @@ impl TransferError {
         match self {
             Self::Client(error) => error.is_transient(),
             Self::Damaged { .. } => true,
-            Self::TooLarge { .. } | Self::File { .. } | Self::Changed { .. } => false,
+            Self::TooLarge { .. }
+            | Self::File { .. }
+            | Self::Changed { .. }
+            | Self::NotTaken { .. } => false,
         }
     }
 
-    fn file(path: &Path) -> impl Fn(io::Error) -> Self {
+    pub(crate) fn file(path: &Path) -> impl Fn(io::Error) -> Self {
         let path = path.display().to_string();
         move |source| Self::File { path: path.clone(), source }
     }

@@ -1,14 +1,15 @@
 //! The whole life of a launch.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coordinator_api::agent::{Fault, SetState};
+use coordinator_api::agent::{Fault, ReportedState, SetState};
 use coordinator_client::Client;
+use nix::fcntl::OFlag;
 use tokio::sync::watch;
 
 use super::directory::JobDirectory;
@@ -30,12 +31,12 @@ const READ_ONLY_PAUSE: Duration = Duration::from_secs(2);
 
 /// What every launch needs.
 pub struct Context {
-    /// The coordinator, with the node's credential.
+    /// The coordinator, with the node's credential; or a plain OAR server.
     pub client: Client,
     /// Whether it answers.
     pub reach: Reach,
-    /// The overlay.
-    pub network: MeshNetwork,
+    /// The overlay; none for a plain OAR server's node.
+    pub network: Option<MeshNetwork>,
     /// The node's OAR host name.
     pub hostname: String,
     /// What the owner gives to jobs.
@@ -80,9 +81,11 @@ pub async fn live(
         Ok(Some(report)) => (Some(report), None),
         Ok(None) => {
             let (outcome, remains) = outcome(&context, &directory, &mut orders).await;
-            (conclude(&directory, outcome, &mut orders).await, remains)
+            (conclude(&context, &directory, outcome, &mut orders).await, remains)
         }
-        Err(error) => (conclude(&directory, disk_failed(&error), &mut orders).await, None),
+        Err(error) => {
+            (conclude(&context, &directory, disk_failed(&error), &mut orders).await, None)
+        }
     };
     if let Some(report) = report {
         tokio::select! {
@@ -124,14 +127,17 @@ fn disk_failed(error: &io::Error) -> Outcome {
 /// Packs the results and decides the report. It is decided also when it cannot be written down: the
 /// coordinator must hear of the end from a node with a full disk, too.
 async fn conclude(
+    context: &Context,
     directory: &JobDirectory,
     mut outcome: Outcome,
     orders: &mut watch::Receiver<Order>,
 ) -> Option<FinalReport> {
     let mut stageout = false;
+    let told = outcome.report(0).and_then(|report| report.message);
+    let told = told.filter(|_| context.client.is_plain_oar());
     // Whatever the end was: what a command has written so far is the scientist's.
-    if outcome != Outcome::Dropped && directory.has_started() {
-        match packed(directory, orders).await {
+    if outcome != Outcome::Dropped && (directory.has_started() || told.is_some()) {
+        match packed(directory, told, orders).await {
             Ok(entries) => stageout = entries > 0,
             Err(error) => {
                 tracing::error!(job = %directory.id(), %error, "packing the results failed");
@@ -169,17 +175,27 @@ async fn conclude(
 }
 
 /// Packs the results. A disk that has turned read-only has them still: they wait for it, until the job is killed.
-async fn packed(directory: &JobDirectory, orders: &mut watch::Receiver<Order>) -> io::Result<u64> {
-    let mut is_told = false;
+/// `told` goes to the end of the job's standard error.
+async fn packed(
+    directory: &JobDirectory,
+    mut told: Option<String>,
+    orders: &mut watch::Receiver<Order>,
+) -> io::Result<u64> {
+    let mut is_logged = false;
     loop {
-        let folder = directory.clone();
-        let packed = tokio::task::spawn_blocking(move || pack_results(&folder)).await;
-        let packed = packed.map_err(io::Error::other).flatten();
+        let (folder, message) = (directory.clone(), told.take());
+        let packed = tokio::task::spawn_blocking(move || {
+            if let Some(message) = message {
+                tell_in_stderr(&folder, &message)?;
+            }
+            pack_results(&folder)
+        });
+        let packed = packed.await.map_err(io::Error::other).flatten();
         let Err(error) = &packed else { return packed };
         if error.kind() != io::ErrorKind::ReadOnlyFilesystem {
             return packed;
         }
-        if !std::mem::replace(&mut is_told, true) {
+        if !std::mem::replace(&mut is_logged, true) {
             let job = directory.id();
             tracing::error!(%job, "the node's disk is read-only: the results wait until it is not");
         }
@@ -188,6 +204,27 @@ async fn packed(directory: &JobDirectory, orders: &mut watch::Receiver<Order>) -
             () = ordered(orders, Order::Kill) => return packed,
         }
     }
+}
+
+/// A plain OAR server has no place for a report's message: it goes to the end of the job's standard error.
+fn tell_in_stderr(directory: &JobDirectory, message: &str) -> io::Result<()> {
+    let Some(job) = directory.job()? else { return Ok(()) };
+    let work = directory.work();
+    if !work.is_dir() {
+        directory.fresh_work()?;
+    }
+    // The job may have taken its own rights away, or put something else in the file's place.
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o700))?;
+    let mut options = fs::OpenOptions::new();
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let opened = options.create(true).append(true).mode(0o600).custom_flags(flags.bits());
+    let written = opened
+        .open(work.join(OutputFiles::of(&job).stderr))
+        .and_then(|mut file| writeln!(file, "agent: {message}"));
+    if let Err(error) = written {
+        tracing::warn!(job = %directory.id(), %error, "the reason cannot be told in the results");
+    }
+    Ok(())
 }
 
 fn pack_results(directory: &JobDirectory) -> io::Result<u64> {
@@ -226,6 +263,10 @@ async fn deliver(context: &Context, directory: &JobDirectory, report: &FinalRepo
                 Some(first) => format!("{first}; {message}"),
                 None => message,
             });
+            // Nothing else would say there that they are missing.
+            if context.client.is_plain_oar() {
+                state.state = ReportedState::Error;
+            }
         }
     }
     let told = context.reach.insist(|| context.client.set_state(id.job, &state));

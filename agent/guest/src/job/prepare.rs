@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use coordinator_api::agent::{AssignedNode, Assignment, Fault, ReportedState, SetState};
+use coordinator_api::agent::{Assignment, Fault, ReportedState, SetState};
 use coordinator_api::job::Job;
 use coordinator_client::ClientError;
 use coordinator_client::transfer::TransferError;
@@ -23,9 +23,6 @@ const DAMAGED_LIMIT: u32 = 3;
 
 /// The most bytes of a stage-in archive: as much as may come out of it.
 const MAX_STAGEIN_BYTES: u64 = 16 << 30;
-
-/// The walltime of a job for which the server names none, as OAR's default rules have it: 2 h.
-const DEFAULT_WALLTIME_S: u64 = 7200;
 
 /// The longest command: the kernel's bound on one argument (MAX_ARG_STRLEN, 128 KiB) with its final zero.
 const MAX_COMMAND_BYTES: usize = (128 << 10) - 1;
@@ -53,7 +50,7 @@ pub(super) async fn prepare(
                 let place = context.owner.readmit(&assignment);
                 (job, assignment, place)
             }
-            Err(outcome) => return Ok(Err(outcome)),
+            Err(message) => return Ok(Err(Outcome::Unusable { fault: Fault::Job, message })),
         },
         None => {
             let taken = tokio::select! {
@@ -84,18 +81,34 @@ async fn take(
     directory: &JobDirectory,
 ) -> Result<(Job, Assignment, Place), Outcome> {
     let id = directory.id();
-    let unwanted = |error: ClientError| {
-        tracing::info!(job = %id, %error, "the coordinator has no use for this launch any more");
-        Outcome::Dropped
-    };
-    let job = context.reach.insist(|| context.client.job(id.job)).await.map_err(unwanted)?;
-    // A plain OAR server knows neither.
+    let fetched = context.reach.insist(|| context.client.job(id.job)).await;
+    let job = fetched.map_err(|error| unwanted(directory, &error))?;
+    // A plain OAR server knows no launches.
     let generation = job.assignment.as_ref().map_or(0, |assignment| assignment.generation);
     if generation != id.generation {
         return Err(Outcome::Dropped);
     }
-    let assignment = assignment_of(context, &job)?;
+    let assignment = match assignment_of(context, &job) {
+        Ok(assignment) => assignment,
+        Err(message) => {
+            // A plain OAR server is told why in the results, and takes those of running jobs only.
+            if context.client.is_plain_oar() {
+                acknowledge(context, directory).await?;
+                if let Err(error) = directory.set_job(&job) {
+                    tracing::warn!(job = %id, %error, "the reason cannot be told in the results");
+                }
+            }
+            return Err(Outcome::Unusable { fault: Fault::Job, message });
+        }
+    };
     let place = place(context, &assignment).await?;
+    acknowledge(context, directory).await?;
+    tracing::info!(job = %id, "taken");
+    Ok((job, assignment, place))
+}
+
+async fn acknowledge(context: &Context, directory: &JobDirectory) -> Result<(), Outcome> {
+    let id = directory.id();
     let acknowledgement = SetState {
         state: ReportedState::Running,
         generation: id.generation,
@@ -104,9 +117,12 @@ async fn take(
         message: None,
     };
     let told = context.reach.insist(|| context.client.set_state(id.job, &acknowledgement));
-    told.await.map_err(unwanted)?;
-    tracing::info!(job = %id, "taken");
-    Ok((job, assignment, place))
+    told.await.map_err(|error| unwanted(directory, &error))
+}
+
+fn unwanted(directory: &JobDirectory, error: &ClientError) -> Outcome {
+    tracing::info!(job = %directory.id(), %error, "the coordinator has no use for this launch any more");
+    Outcome::Dropped
 }
 
 /// Where jobs run together, each has its cores. A coordinator that counts more of them than the owner gives now is
@@ -124,22 +140,14 @@ async fn place(context: &Context, assignment: &Assignment) -> Result<Place, Outc
     })
 }
 
-/// The job's assignment, checked; for a plain OAR server, which sends none, this node alone.
-fn assignment_of(context: &Context, job: &Job) -> Result<Assignment, Outcome> {
-    assigned(context, job).map_err(|message| Outcome::Unusable { fault: Fault::Job, message })
-}
-
-fn assigned(context: &Context, job: &Job) -> Result<Assignment, String> {
-    let assignment = job.assignment.clone().unwrap_or_else(|| Assignment {
-        generation: 0,
-        rank: 0,
-        nodes: vec![AssignedNode { name: context.hostname.clone(), cores: 1 }],
-        mesh: false,
-        spmd: false,
-        stagein: false,
-        stagein_sha256: None,
-        walltime: job.walltime.unwrap_or(DEFAULT_WALLTIME_S),
-    });
+/// The job's assignment, checked.
+fn assignment_of(context: &Context, job: &Job) -> Result<Assignment, String> {
+    let assignment = job.assignment.clone().ok_or("the server does not say where the job runs")?;
+    if assignment.mesh && context.network.is_none() {
+        return Err("a job with a network of its own (`-t mesh`, `-t spmd`) needs a coordinator of Clouds@home: this \
+                    OAR server cannot bring its nodes together"
+            .into());
+    }
     if job.command.is_empty() || job.command.contains('\0') {
         return Err("the job's command is empty or holds a NUL byte".into());
     }
@@ -174,6 +182,7 @@ async fn stage_in(
                 TransferError::File { .. } | TransferError::Changed { .. } => Fault::Node,
                 TransferError::Client(_)
                 | TransferError::Damaged { .. }
+                | TransferError::NotTaken { .. }
                 | TransferError::TooLarge { .. } => Fault::Job,
             };
             let message = format!("the stage-in did not arrive: {error}");

@@ -276,7 +276,9 @@ impl Launch<'_> {
         let tun = self.shim.take_tun().await.map_err(|error| error.to_string())?;
         let id = self.directory.id();
         let mesh = MeshId { job: id.job, generation: id.generation };
-        let joined = self.context.network.join(mesh, tun, MeshKeys { secret, host }).await;
+        // Refused before, see `prepare`.
+        let network = self.context.network.as_ref().ok_or("this node joins no networks")?;
+        let joined = network.join(mesh, tun, MeshKeys { secret, host }).await;
         joined.map(Some).map_err(|error| format!("joining the job's network failed: {error}"))
     }
 

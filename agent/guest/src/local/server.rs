@@ -42,11 +42,12 @@ pub struct LocalServer {
 }
 
 impl LocalServer {
-    /// Listens in the state directory, which must be locked by this process.
+    /// Listens in the state directory, which must be locked by this process. A node of a plain OAR server has no
+    /// overlay.
     ///
     /// # Errors
     /// When the socket cannot be made.
-    pub fn start(state: &Path, overlay: Overlay, owner: Owner) -> io::Result<Self> {
+    pub fn start(state: &Path, overlay: Option<Overlay>, owner: Owner) -> io::Result<Self> {
         let path = state.join(SOCKET);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -71,7 +72,7 @@ impl Drop for LocalServer {
     }
 }
 
-async fn accept(listener: UnixListener, overlay: Overlay, owner: Owner) {
+async fn accept(listener: UnixListener, overlay: Option<Overlay>, owner: Owner) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok((mut stream, _)) = listener.accept().await else {
@@ -82,7 +83,7 @@ async fn accept(listener: UnixListener, overlay: Overlay, owner: Owner) {
         let place = Arc::clone(&places).try_acquire_owned();
         tokio::spawn(async move {
             let result = match place {
-                Ok(_place) => serve(&mut stream, &overlay, &owner).await,
+                Ok(_place) => serve(&mut stream, overlay.as_ref(), &owner).await,
                 Err(_) => Err("too many questions at once: try again in a moment".to_owned()),
             };
             let _ = timeout(PATIENCE, write_line(&mut stream, &Reply::of(result))).await;
@@ -97,7 +98,7 @@ fn may_ask(user: u32, owner: u32) -> bool {
 
 async fn serve(
     stream: &mut UnixStream,
-    overlay: &Overlay,
+    overlay: Option<&Overlay>,
     owner: &Owner,
 ) -> Result<Answer, String> {
     let who = stream.peer_cred().map_err(|error| error.to_string())?;
@@ -127,10 +128,12 @@ fn parse(line: &[u8]) -> Result<Ask, String> {
     Ok(question.ask)
 }
 
-async fn answer(ask: Ask, overlay: &Overlay, owner: &Owner) -> Result<Answer, String> {
+async fn answer(ask: Ask, overlay: Option<&Overlay>, owner: &Owner) -> Result<Answer, String> {
+    let overlay = || overlay.ok_or("a plain OAR server gives its jobs no network");
     match ask {
-        Ask::Network => Ok(Answer::Network(Box::new(network(overlay, owner).await?))),
+        Ask::Network => Ok(Answer::Network(Box::new(network(overlay()?, owner).await?))),
         Ask::Ping { node, over, size } => {
+            let overlay = overlay()?;
             let id = network(overlay, owner).await?.find(&node)?;
             let via = match over {
                 Over::Current => Via::Current,
@@ -146,13 +149,14 @@ async fn answer(ask: Ask, overlay: &Overlay, owner: &Owner) -> Result<Answer, St
         }
         Ask::Netcheck { lifetime } => {
             let lifetimes: &[Duration] = if lifetime { &LIFETIMES } else { &[] };
-            Ok(Answer::Netcheck(overlay.netcheck(lifetimes).await))
+            Ok(Answer::Netcheck(overlay()?.netcheck(lifetimes).await))
         }
         Ask::Owner { change } => {
             let said = owner.change(&change).map_err(|error| error.to_string())?;
             Ok(Answer::Owner(Box::new(said)))
         }
         Ask::Metrics => {
+            let overlay = overlay()?;
             let view = overlay.view().await.ok_or("the agent is stopping")?;
             Ok(Answer::Metrics { text: metrics::of(overlay, &view) })
         }

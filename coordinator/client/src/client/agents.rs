@@ -18,6 +18,16 @@ pub enum Wanted {
     ToKill,
 }
 
+impl Wanted {
+    /// OAR's name of the list.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ToLaunch => "toLaunch",
+            Self::ToKill => "toKill",
+        }
+    }
+}
+
 impl Client {
     /// `POST /agents`.
     ///
@@ -45,21 +55,18 @@ impl Client {
     }
 
     /// The same; the coordinator may hold an empty answer back for so long, in whole seconds of at most 20. One that
-    /// does not know how answers at once.
+    /// does not know how answers at once, and so does a plain OAR server.
     pub async fn node_jobs_within(
         &self,
         node: &str,
         wanted: Wanted,
         wait: Duration,
     ) -> Result<Vec<NodeJobItem>, ClientError> {
+        if let Some(plain) = &self.plain {
+            return self.oar_orders(plain, node, wanted).await;
+        }
         let mut url = self.at(&["resources", "nodes", node, "jobs.json"]);
-        url.query_pairs_mut().append_pair(
-            "state",
-            match wanted {
-                Wanted::ToLaunch => "toLaunch",
-                Wanted::ToKill => "toKill",
-            },
-        );
+        url.query_pairs_mut().append_pair("state", wanted.name());
         // Less than the time limit of a request.
         let seconds = wait.as_secs().min(20);
         if seconds > 0 {
@@ -71,6 +78,9 @@ impl Client {
 
     /// `POST /jobs/ID/state`.
     pub async fn set_state(&self, job: u64, state: &SetState) -> Result<(), ClientError> {
+        if self.plain.is_some() {
+            return self.oar_report(job, state).await;
+        }
         let url = self.at(&["jobs", &job.to_string(), "state.json"]);
         let response = self.send(self.post(url).json(state)).await?;
         answer::success(&self.base, response).await.map(|_| ())

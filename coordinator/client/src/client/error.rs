@@ -11,8 +11,10 @@ use crate::tls::ForeignRoot;
 /// A request that brought no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// The address is no https address.
-    #[error("`{url}` is no https address of a coordinator")]
+    /// The address is none of an API.
+    #[error(
+        "`{url}` is no address of an API: write https://HOST:PORT/oarapi (a plain OAR server may have http)"
+    )]
     BadUrl {
         /// The address.
         url: String,

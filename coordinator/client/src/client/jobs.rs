@@ -67,6 +67,9 @@ impl Client {
 
     /// `GET /jobs/ID`. For an agent that the job is assigned to it holds the assignment.
     pub async fn job(&self, id: u64) -> Result<Job, ClientError> {
+        if self.plain.is_some() {
+            return self.oar_job(id).await;
+        }
         self.json(self.get(self.at(&["jobs", &format!("{id}.json")]))).await
     }
 

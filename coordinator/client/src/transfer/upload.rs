@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use reqwest::Method;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap};
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use super::{PAUSES, Progress, STALL, TransferError};
@@ -162,7 +162,7 @@ impl Client {
     }
 
     /// `POST /jobs/ID/stageout.tgz?generation=G`: sends this node's results, whole, replacing what it sent
-    /// before. One attempt.
+    /// before. One attempt; to a plain OAR server several, as long as it answers otherwise.
     ///
     /// # Errors
     ///
@@ -173,28 +173,16 @@ impl Client {
         generation: u32,
         path: &Path,
     ) -> Result<(), TransferError> {
+        if self.plain.is_some() {
+            return self.oar_stageout(job, path).await;
+        }
         let sha256 = super::sha256_of_file(path).await?;
         let failed = TransferError::file(path);
         let file = File::open(path).await.map_err(&failed)?;
         let length = file.metadata().await.map_err(&failed)?.len();
 
-        let handed_over = Arc::new(AtomicU64::new(0));
-        let counter = handed_over.clone();
-        let client = self.clone();
-        let body = ReaderStream::with_capacity(file.take(length), CHUNK).then(move |chunk| {
-            let (client, counter) = (client.clone(), counter.clone());
-            async move {
-                // Who waits for leave to send does not stand still.
-                let tick = || {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                };
-                if let Ok(chunk) = &chunk {
-                    client.pace(chunk.len(), tick).await;
-                    tick();
-                }
-                chunk
-            }
-        });
+        let stream = ReaderStream::with_capacity(file.take(length), CHUNK);
+        let (body, handed_over) = counted(self.clone(), stream);
         let mut url = self.at(&["jobs", &job.to_string(), "stageout.tgz"]);
         url.query_pairs_mut().append_pair("generation", &generation.to_string());
         let request = self
@@ -202,7 +190,7 @@ impl Client {
             .header(CONTENT_TYPE, "application/gzip")
             .header(CONTENT_LENGTH, length)
             .header("X-Content-SHA256", sha256)
-            .body(reqwest::Body::wrap_stream(body));
+            .body(body);
         let response = tokio::select! {
             response = self.send(request) => response?,
             () = stalled(&handed_over) => {
@@ -231,8 +219,32 @@ async fn read_piece(
     Ok(piece.into())
 }
 
+/// A body that goes as fast as the client may, and a number that changes while it is read.
+pub(crate) fn counted<R: AsyncRead + Send + 'static>(
+    client: Client,
+    stream: ReaderStream<R>,
+) -> (reqwest::Body, Arc<AtomicU64>) {
+    let handed_over = Arc::new(AtomicU64::new(0));
+    let counter = handed_over.clone();
+    let stream = stream.then(move |chunk| {
+        let (client, counter) = (client.clone(), counter.clone());
+        async move {
+            // Who waits for leave to send does not stand still.
+            let tick = || {
+                counter.fetch_add(1, Ordering::Relaxed);
+            };
+            if let Ok(chunk) = &chunk {
+                client.pace(chunk.len(), tick).await;
+                tick();
+            }
+            chunk
+        }
+    });
+    (reqwest::Body::wrap_stream(stream), handed_over)
+}
+
 /// Returns when the number has not changed for [`STALL`].
-async fn stalled(number: &AtomicU64) {
+pub(crate) async fn stalled(number: &AtomicU64) {
     let mut last = number.load(Ordering::Relaxed);
     loop {
         tokio::time::sleep(STALL).await;

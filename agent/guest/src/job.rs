@@ -13,6 +13,7 @@ pub mod directory;
 mod ending;
 mod life;
 mod news;
+mod output;
 mod prepare;
 mod remains;
 mod supervise;

@@ -1,7 +1,7 @@
 //! What goes into a job's directory before it runs, and what comes out after.
 
 pub mod baseline;
-mod open;
+pub(crate) mod open;
 pub mod pack;
 pub mod remove;
 pub mod unpack;

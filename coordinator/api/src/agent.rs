@@ -4,6 +4,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::list::Link;
 
+/// Header of answers of `/jobs/ID/output`: where the next piece begins, bytes.
+pub const OUTPUT_OFFSET: &str = "x-output-offset";
+
+/// Header of answers of `GET /jobs/ID/output?offset=N`: the launch that wrote it; another one begins at 0.
+pub const OUTPUT_LAUNCH: &str = "x-output-launch";
+
+/// The same: `yes` when nothing more will come.
+pub const OUTPUT_COMPLETE: &str = "x-output-complete";
+
+/// The longest piece that an agent sends of what a job writes, bytes.
+pub const MAX_OUTPUT_PIECE: usize = 256 << 10;
+
 /// An item of `GET /resources/nodes/NODE/jobs?state=toLaunch` and `toKill`.
 ///
 /// A plain OAR server sends no `generation`: it counts as 0.

@@ -21,7 +21,7 @@ use crate::transfer::Pace;
 
 pub use self::agents::Wanted;
 pub use self::error::ClientError;
-pub use self::jobs::{JobFilter, JobNode};
+pub use self::jobs::{JobFilter, JobNode, JobOutput};
 
 /// Time for TCP and TLS to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -76,7 +76,7 @@ pub fn router(app: App) -> Router {
         .route("/jobs/{id}/resumptions/new", post(actions::resume))
         .route("/jobs/{id}/resubmissions/new", post(jobs::resubmit))
         .route("/jobs/{id}/why", get(actions::why))
-        .route("/jobs/{id}/output", get(output::output))
+        .route("/jobs/{id}/output", get(output::output).put(output::put_output))
         .route("/jobs/{id}/checkpoints/new", post(without::checkpoint))
         .route("/jobs/{id}/rholds/new", post(without::suspend))
         .route("/jobs/{id}/signals/{signal}", post(without::signal))

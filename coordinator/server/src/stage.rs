@@ -4,6 +4,7 @@
 //! DIR/in/SHA256        a complete stage-in archive
 //! DIR/in/SHA256.part   the beginning of one
 //! DIR/out/JOB/RANK.GENERATION.tgz   what a rank has sent
+//! DIR/out/JOB/RANK.GENERATION.stdout   what it has written so far, before that; also .stderr
 //! DIR/tmp/             uploads under way, results being put together; emptied at start
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 mod incoming;
 mod keyed_lock;
+mod live;
 mod outgoing;
 mod receive;
 mod result;
@@ -28,6 +30,7 @@ use tokio::sync::Semaphore;
 use self::keyed_lock::KeyedLock;
 
 pub use self::incoming::{Piece, PieceError, Pieced, StageinState};
+pub use self::live::{LiveOutput, LivePiece, MAX_LIVE};
 pub use self::receive::ContentHash;
 pub use self::retention::{Needed, Removed, Retention};
 

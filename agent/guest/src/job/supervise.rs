@@ -19,6 +19,7 @@ use super::directory::JobDirectory;
 use super::ending::Outcome;
 use super::life::{Context, Order, ordered};
 use super::news::{News, replace};
+use super::output;
 use super::remains::Remains;
 use crate::environment::{self, MATRIX_SUFFIX, MeshAddresses, OutputFiles};
 use crate::mesh::{
@@ -56,7 +57,8 @@ pub(super) async fn supervise(
         Ok(shim) => shim,
         Err(outcome) => return Ok((outcome, None)),
     };
-    let launch = Launch { context, directory, assignment, shim, key: OnceLock::new() };
+    let outputs = OutputFiles::of(job);
+    let launch = Launch { context, directory, assignment, outputs, shim, key: OnceLock::new() };
     let (outcome, mesh) = launch.run(orders).await;
     let remains = Remains { mesh, shim: launch.shim, child }.after(&outcome).await;
     Ok((outcome, remains))
@@ -165,6 +167,7 @@ struct Launch<'a> {
     context: &'a Context,
     directory: &'a JobDirectory,
     assignment: &'a Assignment,
+    outputs: OutputFiles,
     shim: ShimClient,
     /// Known when the network is joined.
     key: OnceLock<NodeKey>,
@@ -194,6 +197,9 @@ impl Launch<'_> {
         let mut owner = self.context.owner.changes();
         owner.mark_changed();
         let mut paused = false;
+        let mut following =
+            std::pin::pin!(output::follow(self.context, self.directory, &self.outputs));
+        let mut follows = self.has_command();
         let (mut killed, mut has_ended) = (false, false);
         let outcome = loop {
             tokio::select! {
@@ -224,6 +230,7 @@ impl Launch<'_> {
                     let will = owner.borrow_and_update().clone();
                     self.obey(&will, &mut paused).await;
                 }
+                () = &mut following, if follows => follows = false,
                 event = next_event(&mut mesh) => {
                     if let Err(reason) = self.on_event(event, &mut mesh, &mut news).await {
                         break Outcome::Unusable { fault: Fault::Node, message: reason };

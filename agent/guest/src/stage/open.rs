@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 ///
 /// # Errors
 /// When one of them is something else, or may not be read.
-pub(super) fn open_inside(root: &File, relative: &Path) -> io::Result<File> {
+pub(crate) fn open_inside(root: &File, relative: &Path) -> io::Result<File> {
     let name = relative.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let both = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut folder = root.try_clone()?;

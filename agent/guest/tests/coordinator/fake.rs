@@ -12,7 +12,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum_server::tls_rustls::RustlsConfig;
 use coordinator_api::agent::{AssignedNode, Assignment, NodeJobItem, SetState};
 use coordinator_api::enrolment::{Enrol, Enrolled};
@@ -46,6 +46,9 @@ struct Inner {
     enrolments: usize,
     refuse_tokens: bool,
     waits: bool,
+    /// By job and stream; none when that is unheard of here.
+    outputs: Option<BTreeMap<(u64, String), Vec<u8>>>,
+    pieces: usize,
 }
 
 struct FakeJob {
@@ -82,6 +85,7 @@ impl Fake {
             .route("/oarapi/jobs/{id}/state.json", post(state))
             .route("/oarapi/jobs/{id}/stagein.tgz", get(stagein))
             .route("/oarapi/jobs/{id}/stageout.tgz", post(stageout))
+            .route("/oarapi/jobs/{id}/output", put(output))
             .layer(from_fn_with_state(inner.clone(), gate))
             .with_state(inner.clone());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -157,6 +161,27 @@ impl Fake {
     /// From now on polls wait for orders, if they may.
     pub(crate) fn let_polls_wait(&self) {
         self.inner.lock().unwrap().waits = true;
+    }
+
+    /// From now on what jobs write is taken while they run.
+    pub(crate) fn take_outputs(&self) {
+        self.inner.lock().unwrap().outputs = Some(BTreeMap::new());
+    }
+
+    /// All of it has been lost.
+    pub(crate) fn lose_outputs(&self) {
+        self.take_outputs();
+    }
+
+    pub(crate) fn output(&self, job: u64, stream: &str) -> String {
+        let inner = self.inner.lock().unwrap();
+        let found = inner.outputs.as_ref().and_then(|all| all.get(&(job, stream.to_owned())));
+        String::from_utf8(found.cloned().unwrap_or_default()).unwrap()
+    }
+
+    /// How often somebody has sent output, or tried to.
+    pub(crate) fn pieces(&self) -> usize {
+        self.inner.lock().unwrap().pieces
     }
 
     pub(crate) fn refuse_tokens(&self) {
@@ -313,4 +338,21 @@ async fn stageout(
     let generation = query["generation"].parse().unwrap();
     shared.lock().unwrap().said.entry(id).or_default().push(Said::Stageout { generation, files });
     StatusCode::CREATED
+}
+
+async fn output(
+    State(shared): State<Shared>,
+    Path(id): Path<u64>,
+    Query(query): Query<BTreeMap<String, String>>,
+    piece: Bytes,
+) -> Response {
+    let mut inner = shared.lock().unwrap();
+    inner.pieces += 1;
+    let Some(outputs) = &mut inner.outputs else { return error(404, "no such route") };
+    let have = outputs.entry((id, query["stream"].clone())).or_default();
+    let offset: usize = query["offset"].parse().unwrap();
+    if let Some(new) = have.len().checked_sub(offset).and_then(|known| piece.get(known..)) {
+        have.extend(new);
+    }
+    [("x-output-offset", have.len().to_string())].into_response()
 }

@@ -6,6 +6,7 @@ mod escape;
 mod fake;
 mod hostile;
 mod limits;
+mod output;
 mod owner;
 mod soak;
 mod trouble;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use coordinator_api::job::Job;
-use coordinator_client::Client;
+use coordinator_client::client::JobOutput;
+use coordinator_client::{Client, ClientError};
 use tokio::time::{Instant, sleep};
 
 use super::stat;
@@ -125,7 +126,7 @@ pub(crate) struct Logs {
     /// The job's number
     #[arg(value_name = "ID")]
     job: u64,
-    /// Wait for the job's end first: what it writes comes to the coordinator then
+    /// Go on until the job has ended, with what it writes as it comes: of the first rank, or the one that --rank names
     #[arg(short = 'f', long)]
     follow: bool,
     /// The standard error instead
@@ -139,15 +140,29 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let client = login::client()?;
+        let mut shown = None;
         if self.follow {
-            until_end(&client, self.job).await?;
+            shown = self.follow(&client).await?.then(|| self.rank.unwrap_or(0));
+            if shown.is_some() && self.rank.is_some() {
+                return Ok(());
+            }
         }
-        let archive = results::download(&client, self.job, &std::env::temp_dir()).await?;
+        let job = client.job(self.job).await.map_err(Failure::of_job(self.job))?;
+        if !job.state.is_final() && self.so_far(&client).await? {
+            return Ok(());
+        }
+        let archive = match results::download(&client, self.job, &std::env::temp_dir()).await {
+            // A job that was killed early may have left nothing but what was seen.
+            Err(Failure::LeftNoResults { .. }) if shown.is_some() => return Ok(()),
+            archive => archive?,
+        };
         let suffix = if self.stderr { ".stderr" } else { ".stdout" };
-        let only = self.rank.map(|rank| format!("rank-{rank}"));
+        let folder = |rank: u16| format!("rank-{rank}");
+        let (only, shown) = (self.rank.map(folder), shown.map(folder));
         let wanted = |path: &Path| {
             let (rank, name) = rank_and_name(path)?;
-            let other = only.as_ref().is_some_and(|only| only != rank);
+            let other = only.as_ref().is_some_and(|only| only != rank)
+                || shown.as_ref().is_some_and(|shown| shown == rank);
             (name.starts_with("OAR.") && name.ends_with(suffix) && !other).then_some(())
         };
         let mut files = 0;
@@ -158,12 +173,80 @@ impl Logs {
         let mut output = Ok(());
         results::for_each_file(archive.path(), |path, content| {
             if wanted(path).is_some() && output.is_ok() {
-                output = print_log(path, content, files > 1);
+                output = print_log(path, content, files > 1 || shown.is_some());
             }
             Ok(())
         })?;
         output.map_err(Failure::Output)
     }
+}
+
+impl Logs {
+    fn stream(&self) -> &'static str {
+        if self.stderr { "stderr" } else { "stdout" }
+    }
+
+    /// None of a coordinator that has no such route.
+    async fn output(&self, client: &Client, offset: u64) -> Result<Option<JobOutput>, ClientError> {
+        let rank = self.rank.unwrap_or(0);
+        match client.output(self.job, rank, self.stream(), offset).await {
+            Err(error) if error.status() == Some(404) => Ok(None),
+            asked => asked,
+        }
+    }
+
+    /// Prints what comes, to the job's end. False, at that end, for a coordinator that cannot show it before.
+    async fn follow(&self, client: &Client) -> Result<bool, Failure> {
+        let (mut interval, longest) = ASK_EVERY;
+        let (mut offset, mut launch, mut failures) = (0, None, 0);
+        loop {
+            match self.output(client, offset).await.transpose() {
+                // It knows no such thing, or no such job.
+                None => {
+                    until_end(client, self.job).await?;
+                    return Ok(false);
+                }
+                Some(Ok(part)) if launch.is_some_and(|known| known != part.launch) => {
+                    eprintln!("oar: job {} began anew", self.job);
+                    (launch, offset) = (Some(part.launch), 0);
+                    continue;
+                }
+                Some(Ok(part)) => {
+                    failures = 0;
+                    let is_new = !part.content.is_empty();
+                    print_bytes(&part.content).map_err(Failure::Output)?;
+                    offset += part.content.len() as u64;
+                    // Nothing was written by a launch that has not begun.
+                    launch = (offset > 0).then_some(part.launch);
+                    if part.is_complete && !is_new {
+                        return Ok(true);
+                    }
+                    if is_new {
+                        interval = ASK_EVERY.0;
+                    }
+                }
+                Some(Err(error)) if error.is_transient() && failures < MAX_FAILURES => {
+                    failures += 1;
+                }
+                Some(Err(error)) => return Err(Failure::of_job(self.job)(error)),
+            }
+            sleep(interval).await;
+            interval = (interval * 5 / 4).min(longest);
+        }
+    }
+
+    /// Prints what is here of a job that runs. False when nothing is.
+    async fn so_far(&self, client: &Client) -> Result<bool, Failure> {
+        let content = self.output(client, 0).await?.map(|part| part.content).unwrap_or_default();
+        print_bytes(&content).map_err(Failure::Output)?;
+        Ok(!content.is_empty())
+    }
+}
+
+fn print_bytes(content: &[u8]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(content)?;
+    stdout.flush()
 }
 
 /// A file right in a rank's folder.

@@ -429,6 +429,19 @@ fn results_are_unpacked_inside_the_folder_only() {
     assert_eq!(desk.output("oar", &["logs", "5", "--stderr"]), "oops\n");
 }
 
+#[test]
+fn what_a_job_writes_is_shown_as_it_comes() {
+    let server = Server::start();
+    let desk = Desk::logged_in(&server);
+    let shown = desk.output("oar", &["logs", "5", "--follow", "--rank", "0"]);
+    // What the first launch wrote was shown when the second began.
+    assert_eq!(shown, "seven724\n");
+    let asked = server.seen.lock().unwrap().followed.clone();
+    let offsets: Vec<_> = asked.iter().map(|query| query.rsplit('=').next().unwrap()).collect();
+    assert_eq!(offsets, ["0", "0", "5", "0", "2", "4"]);
+    assert!(asked[0].contains("stream=stdout&rank=0"), "{asked:?}");
+}
+
 fn count(dir: &Path) -> usize {
     std::fs::read_dir(dir).unwrap().count()
 }

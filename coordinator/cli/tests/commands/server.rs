@@ -29,6 +29,8 @@ pub(crate) struct Seen {
     pub(crate) cut_after: Option<usize>,
     /// The results of job 5.
     pub(crate) results: Option<Vec<u8>>,
+    /// Queries for the output of job 5.
+    pub(crate) followed: Vec<String>,
 }
 
 type Shared = Arc<Mutex<Seen>>;
@@ -103,6 +105,7 @@ fn router(seen: Shared) -> Router {
         .route("/jobs/array/{id}/deletions/new.json", axum::routing::post(delete_array))
         .route("/jobs/{id}/stageout.tgz", get(results))
         .route("/jobs/{id}/mesh.json", get(mesh))
+        .route("/jobs/{id}/output", get(output))
         .route("/stagein/{hash}", any(stagein));
     Router::new().nest("/oarapi", routes).with_state(seen)
 }
@@ -119,6 +122,36 @@ fn is_alice(headers: &HeaderMap) -> bool {
 async fn whoami(headers: HeaderMap) -> Json<Value> {
     let user = if is_alice(&headers) { "alice" } else { "" };
     Json(json!({"authenticated_user": user, "api_timestamp": 1}))
+}
+
+/// Of job 5, which writes while it is looked at: a launch that is given up, and one that comes to its end.
+async fn output(
+    State(seen): State<Shared>,
+    Path(id): Path<u64>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    if id != 5 {
+        return error(StatusCode::NOT_FOUND, "No such route", "");
+    }
+    let query = query.unwrap();
+    let offset: usize = query.split("offset=").nth(1).unwrap().parse().unwrap();
+    let asked = {
+        let mut seen = seen.lock().unwrap();
+        seen.followed.push(query);
+        seen.followed.len()
+    };
+    let (written, launch, complete) = match asked {
+        1 => ("", "1", "no"),
+        2 => ("seven", "1", "no"),
+        3 | 4 => ("72", "2", "no"),
+        _ => ("724\n", "2", "yes"),
+    };
+    let place = [
+        ("x-output-offset", written.len().to_string()),
+        ("x-output-launch", launch.to_owned()),
+        ("x-output-complete", complete.to_owned()),
+    ];
+    (place, written.get(offset..).unwrap_or_default()).into_response()
 }
 
 async fn resources() -> Json<Value> {

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use coordinator_api::List;
-use coordinator_api::agent::{NodeJobItem, SetState};
+use coordinator_api::agent::{NodeJobItem, OUTPUT_OFFSET, SetState};
 use coordinator_api::enrolment::{ControlChannel, Enrol, Enrolled};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, StatusCode};
 
 use super::{Client, ClientError, answer};
 use crate::token::rendezvous_of;
@@ -84,5 +86,32 @@ impl Client {
         let url = self.at(&["jobs", &job.to_string(), "state.json"]);
         let response = self.send(self.post(url).json(state)).await?;
         answer::success(&self.base, response).await.map(|_| ())
+    }
+
+    /// `PUT /jobs/ID/output`: a piece of what the node's command has written to `stream` (`stdout` or `stderr`),
+    /// beginning at `offset`. Answers where the next one begins; none when the coordinator keeps no more. A refusal
+    /// with 404 is one that does not know of it.
+    pub async fn send_output(
+        &self,
+        job: u64,
+        generation: u32,
+        stream: &str,
+        offset: u64,
+        piece: Vec<u8>,
+    ) -> Result<Option<u64>, ClientError> {
+        let mut url = self.at(&["jobs", &job.to_string(), "output"]);
+        url.query_pairs_mut()
+            .append_pair("stream", stream)
+            .append_pair("generation", &generation.to_string())
+            .append_pair("offset", &offset.to_string());
+        let request = self.request(Method::PUT, url).timeout(super::REQUEST_TIMEOUT);
+        let request = request.header(CONTENT_TYPE, "application/octet-stream").body(piece);
+        let response = self.send(request).await?;
+        if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Ok(None);
+        }
+        let response = answer::success(&self.base, response).await?;
+        let next = answer::number(&response, OUTPUT_OFFSET);
+        next.map(Some).ok_or_else(|| self.unusable("a piece of output was taken to no place"))
     }
 }

@@ -48,7 +48,16 @@ pub(crate) async fn success(base: &Url, response: Response) -> Result<Response, 
     })
 }
 
-async fn read(base: &Url, mut response: Response, limit: usize) -> Result<BytesMut, ClientError> {
+/// A header that is a number.
+pub(super) fn number(response: &Response, name: &str) -> Option<u64> {
+    response.headers().get(name)?.to_str().ok()?.parse().ok()
+}
+
+pub(super) async fn read(
+    base: &Url,
+    mut response: Response,
+    limit: usize,
+) -> Result<BytesMut, ClientError> {
     let mut body = BytesMut::new();
     while let Some(chunk) =
         response.chunk().await.map_err(|error| ClientError::of_request(base, error))?

@@ -1,11 +1,15 @@
 //! Jobs, as scientists (and partly agents) see them.
 
 use coordinator_api::List;
+use coordinator_api::agent::{OUTPUT_COMPLETE, OUTPUT_LAUNCH, OUTPUT_OFFSET};
 use coordinator_api::job::{Deleted, Event, Job, JobItem, JobState, SubmitJob, Submitted, Why};
 use coordinator_api::mesh::JobMesh;
 use serde::{Deserialize, Serialize};
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, answer};
+
+/// The longest output that is read at once, bytes: as much as the coordinator shows of one, 64 MiB.
+const MAX_OUTPUT: usize = 64 << 20;
 
 /// Which jobs to list. With no state and no ids: the active ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,19 @@ pub struct JobNode {
     /// `assigned`, `scheduled` or `reserved`.
     #[serde(default)]
     pub status: String,
+}
+
+/// What a job has written after some offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobOutput {
+    /// The bytes; none when there are no new ones.
+    pub content: Vec<u8>,
+    /// Where the next ones begin.
+    pub next: u64,
+    /// The launch that wrote them: another one has begun anew.
+    pub launch: u64,
+    /// Nothing more will come.
+    pub is_complete: bool,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +103,29 @@ impl Client {
     /// `GET /jobs/ID/mesh`.
     pub async fn mesh(&self, id: u64) -> Result<JobMesh, ClientError> {
         self.json(self.get(self.at(&["jobs", &id.to_string(), "mesh.json"]))).await
+    }
+
+    /// `GET /jobs/ID/output`: what that rank has written to `stream` (`stdout` or `stderr`) after its first `offset`
+    /// bytes, also while it runs. None of a coordinator that cannot say so.
+    pub async fn output(
+        &self,
+        id: u64,
+        rank: u16,
+        stream: &str,
+        offset: u64,
+    ) -> Result<Option<JobOutput>, ClientError> {
+        let mut url = self.at(&["jobs", &id.to_string(), "output"]);
+        url.query_pairs_mut()
+            .append_pair("stream", stream)
+            .append_pair("rank", &rank.to_string())
+            .append_pair("offset", &offset.to_string());
+        let response = answer::success(&self.base, self.send(self.get(url)).await?).await?;
+        let numbers = [OUTPUT_OFFSET, OUTPUT_LAUNCH].map(|name| answer::number(&response, name));
+        let [Some(next), Some(launch)] = numbers else { return Ok(None) };
+        let complete = response.headers().get(OUTPUT_COMPLETE);
+        let is_complete = complete.is_some_and(|value| value == "yes");
+        let content = answer::read(&self.base, response, MAX_OUTPUT).await?.to_vec();
+        Ok(Some(JobOutput { content, next, launch, is_complete }))
     }
 
     /// `POST /jobs`. A stage-in archive that it names must have been uploaded.

@@ -152,7 +152,7 @@ fn part_of(job: &Job, node: NodeNumber) -> Option<(u16, u32)> {
 }
 
 /// A node's rank in that launch, which must be the job's current or last one.
-fn rank_in(job: &Job, node: NodeNumber, generation: u32) -> Result<u16, ReportRefusal> {
+pub(super) fn rank_in(job: &Job, node: NodeNumber, generation: u32) -> Result<u16, ReportRefusal> {
     let current = job.launch.as_ref().map(|launch| launch.generation);
     if current != Some(generation) && (1..=job.generation).contains(&generation) {
         return Err(ReportRefusal::Stale { job: job.id, generation });

@@ -114,7 +114,8 @@ async fn written(app: &App, named: &Named) -> Result<Vec<u8>, ApiError> {
     if ![object.stdout_file, object.stderr_file].iter().any(|file| file == name) {
         return Err(gone());
     }
-    output::of_rank(app, &job, 0, stream).await?.ok_or_else(gone)
+    let written = output::of_rank(app, &job, 0, stream).await?;
+    written.map(|written| written.content).ok_or_else(gone)
 }
 
 /// `POST /media/PATH`: 201; 403 where there is such a file.

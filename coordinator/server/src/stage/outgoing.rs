@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::fs::File;
 
 use super::receive::{self, ContentHash};
-use super::{StageError, StageStore, Stored, result, sync_dir};
+use super::{StageError, StageStore, Stored, live, result, sync_dir};
 
 /// The most of an output that is shown at once, bytes; the archive has all of it. Chosen: what a browser shows.
 const MAX_OUTPUT: u64 = 64 << 20;
@@ -69,6 +69,7 @@ impl StageStore {
         for archive in earlier.iter().filter(|archive| archive.path != path) {
             tokio::fs::remove_file(&archive.path).await?;
         }
+        live::remove(&folder, rank, generation)?;
         sync_dir(&folder).await?;
         // The job's folder may be new, and is a name on the disk, too.
         sync_dir(&self.inner.dir.join("out")).await?;
@@ -104,8 +105,8 @@ impl StageStore {
         Ok(Some(Stored { file: File::from_std(file), length }))
     }
 
-    /// One file right in the archive of a rank of the job's newest launch, as `stdout_file` names it; none if
-    /// the rank has sent nothing, or no such file. What is beyond 64 MiB is left out.
+    /// One file right in the archive of a rank of the job's newest launch, as `stdout_file` names it, and that launch;
+    /// none if the rank has sent nothing, or no such file. What is beyond 64 MiB is left out.
     ///
     /// # Errors
     ///
@@ -115,12 +116,15 @@ impl StageStore {
         job: u64,
         rank: u16,
         name: String,
-    ) -> Result<Option<Vec<u8>>, StageError> {
+    ) -> Result<Option<(u32, Vec<u8>)>, StageError> {
         let permit = self.inner.results.clone().acquire_owned().await.map_err(io::Error::other)?;
         let parts = {
             let _writer = self.inner.jobs.lock(job).await;
-            open_newest(&self.job_folder(job))?
+            let folder = self.job_folder(job);
+            let generation = archives(&folder)?.iter().map(|archive| archive.generation).max();
+            generation.zip(Some(open_newest(&folder)?))
         };
+        let Some((generation, parts)) = parts else { return Ok(None) };
         let Some((_, part)) = parts.into_iter().find(|(of, _)| *of == rank) else {
             return Ok(None);
         };
@@ -128,10 +132,11 @@ impl StageStore {
             let _permit = permit;
             result::file_of(&part, &name, MAX_OUTPUT)
         };
-        Ok(tokio::task::spawn_blocking(find).await.map_err(io::Error::other)??)
+        let found = tokio::task::spawn_blocking(find).await.map_err(io::Error::other)??;
+        Ok(found.map(|content| (generation, content)))
     }
 
-    fn job_folder(&self, job: u64) -> PathBuf {
+    pub(super) fn job_folder(&self, job: u64) -> PathBuf {
         self.inner.dir.join("out").join(job.to_string())
     }
 }

@@ -83,7 +83,7 @@ async fn what_a_job_has_written_is_read_by_its_owner_where_oar_puts_it() {
     site.acknowledge(&agents[0], job, generation).await;
     let (status, said) = site.read(&output, &site.alice).await;
     assert_eq!(status, 404, "{said}");
-    assert!(said.contains("it comes when the job ends"), "{said}");
+    assert!(said.contains("has not written anything yet"), "{said}");
 
     let bytes = archive(&format!("OAR.pi.{job}.stdout"), "one\ntwo\nthree\n");
     let path = format!("/jobs/{job}/stageout.tgz?generation={generation}");
@@ -104,4 +104,68 @@ async fn what_a_job_has_written_is_read_by_its_owner_where_oar_puts_it() {
         assert_eq!(site.read(&path, &site.alice).await.0, expected, "{more}");
     }
     assert_eq!(site.read(&format!("/media/~/OAR.{job}.stdout"), &site.alice).await.0, 404);
+}
+
+#[tokio::test]
+async fn what_a_job_writes_is_read_while_it_runs_and_its_results_take_over() {
+    let (site, agents) = Site::with_agents(2).await;
+    let job = site.submit(1, &[]).await;
+    let bob = site.add_user("bob").await;
+    let mut runs = None;
+    for agent in &agents {
+        if let Some((_, generation)) = site.orders(agent, "toLaunch").await.first() {
+            runs = Some((agent, *generation));
+        }
+    }
+    let (agent, generation) = runs.unwrap();
+    let stranger = agents.iter().find(|other| other.name != agent.name).unwrap();
+    site.acknowledge(agent, job, generation).await;
+    let put = |from: &str, generation: u64, offset: usize, text: &'static str| {
+        let path = format!("/jobs/{job}/output?generation={generation}&offset={offset}");
+        let request = site.request(Method::PUT, &path, Some(from));
+        let request = request.header("accept", "application/json").body(text);
+        async move {
+            let answer = request.send().await.unwrap();
+            let next = answer.headers().get("x-output-offset").cloned();
+            let next = next.map(|next| next.to_str().unwrap().parse::<usize>().unwrap());
+            (answer.status().as_u16(), next)
+        }
+    };
+    let follow = |offset: usize| {
+        let path = format!("/jobs/{job}/output?offset={offset}");
+        let request = site.request(Method::GET, &path, Some(&site.alice));
+        let request = request.header("accept", "application/json");
+        async move {
+            let answer = request.send().await.unwrap();
+            let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+            let place =
+                [header("x-output-offset"), header("x-output-launch"), header("x-output-complete")];
+            (answer.text().await.unwrap(), place.join(" "))
+        }
+    };
+    let empty = (String::new(), format!("0 {generation} no"));
+    assert_eq!(follow(0).await, empty);
+
+    assert_eq!(put(&agent.credential, generation, 0, "one\n").await, (200, Some(4)));
+    assert_eq!(put(&agent.credential, generation, 0, "one\n").await, (200, Some(4)));
+    assert_eq!(put(&agent.credential, generation, 9, "lost").await, (200, Some(4)));
+    assert_eq!(put(&agent.credential, generation, 4, "two\n").await, (200, Some(8)));
+    assert_eq!(put(&stranger.credential, generation, 8, "no").await.0, 403);
+    assert_eq!(put(&agent.credential, generation + 1, 8, "no").await.0, 403);
+    assert_eq!(put(&site.alice, generation, 8, "no").await.0, 403);
+    assert_eq!(follow(4).await, ("two\n".into(), format!("8 {generation} no")));
+    assert_eq!(follow(900).await.0, "");
+    let plain = format!("/jobs/{job}/output");
+    assert_eq!(site.read(&plain, &site.alice).await, (200, "one\ntwo\n".to_owned()));
+    assert_eq!(site.read(&plain, &bob).await.0, 403);
+    assert_eq!(site.read(&format!("/media/~/OAR.{job}.stdout"), &site.alice).await.1, "one\ntwo\n");
+
+    let bytes = archive(&format!("OAR.{job}.stdout"), "one\ntwo\nthree\n");
+    let path = format!("/jobs/{job}/stageout.tgz?generation={generation}");
+    assert_eq!(site.raw(Method::POST, &path, &agent.credential, &bytes).await.0, 200);
+    assert_eq!(follow(8).await, ("three\n".into(), format!("14 {generation} yes")));
+    assert_eq!(put(&agent.credential, generation, 8, "late").await.0, 413);
+    let done = json!({ "state": "terminated", "generation": generation, "exit_code": 0 });
+    assert_eq!(site.report(agent, job, done).await.0, 200);
+    assert_eq!(follow(14).await, (String::new(), format!("14 {generation} yes")));
 }

@@ -35,6 +35,7 @@ pub struct Arguments {
     command: Command,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one is made, from the command line")]
 #[derive(Subcommand)]
 enum Command {
     /// Work as a node until stopped.

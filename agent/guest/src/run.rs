@@ -93,7 +93,8 @@ pub async fn run(state: &Path, options: RunOptions) -> anyhow::Result<()> {
     let finding = async {
         match &options.server {
             ServerOptions::Coordinator(token) => {
-                let enrolling = Enrolling { token: token.as_ref(), offer: options.offer, socket: &socket };
+                let enrolling =
+                    Enrolling { token: token.as_ref(), offer: options.offer, socket: &socket };
                 node_of_coordinator(state.path(), enrolling, &reach, &events).await
             }
             ServerOptions::Oar(oar) => Ok(Place {
@@ -183,8 +184,7 @@ async fn node_of_coordinator(
     let membership = membership(state, &identity, token, offer, reach).await?;
     let client =
         Client::new(&membership.url, membership.root)?.with_credential(&membership.credential)?;
-    let network =
-        MeshNetwork::start(&identity, &membership, socket, state, events).await?;
+    let network = MeshNetwork::start(&identity, &membership, socket, state, events).await?;
     Ok(Place {
         client,
         hostname: membership.hostname,

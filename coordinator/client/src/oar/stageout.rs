@@ -59,7 +59,8 @@ impl Client {
         let file = File::open(path).await.map_err(&failed)?;
         let length = file.metadata().await.map_err(&failed)?.len();
         let padded = file.take(length).chain(tokio::io::repeat(0).take(PADDING));
-        let (body, handed_over) = counted(self.clone(), ReaderStream::with_capacity(padded, 64 * 1024));
+        let (body, handed_over) =
+            counted(self.clone(), ReaderStream::with_capacity(padded, 64 * 1024));
         let part = Part::stream_with_length(body, length + PADDING)
             .file_name(format!("{job}.tgz"))
             .mime_str("application/x-gzip")

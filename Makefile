@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 PREFIX ?= $(HOME)/.local
 BINARIES := agent coordinator netsim nqueens oar
-OAR_NAMES := oarsub oarstat oardel oarhold oarresume oarnodes oarnodesetting oaraccounting
+OAR_NAMES := oarsub oarstat oardel oarhold oarresume oarnodes oarnodesetting oarproperty oaraccounting
 BASH_COMPLETIONS := share/bash-completion/completions
 
 # Ordinary users of Debian do not have the folders of nft and ip in PATH; a fresh rustup is not there

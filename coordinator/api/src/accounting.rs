@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// An item of `GET /accounting`: a project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProjectUse {
     /// The project's name.
     pub project: String,
@@ -15,6 +16,7 @@ pub struct ProjectUse {
 
 /// Resource-seconds by user, as texts: OAR's habit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Consumptions {
     /// Resources times walltime.
     #[serde(rename = "ASKED", default)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::list::Link;
+use crate::number;
 
 /// Header of answers of `/jobs/ID/output`: where the next piece begins, bytes.
 pub const OUTPUT_OFFSET: &str = "x-output-offset";
@@ -20,6 +21,7 @@ pub const MAX_OUTPUT_PIECE: usize = 256 << 10;
 ///
 /// A plain OAR server sends no `generation`: it counts as 0.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NodeJobItem {
     /// The job's number.
     pub id: u64,
@@ -36,6 +38,7 @@ pub struct NodeJobItem {
 
 /// What an agent must know to run its part of a job: `assignment` in `GET /jobs/ID`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Assignment {
     /// The launch. Every report names it; a report of an older launch is refused.
     pub generation: u32,
@@ -57,6 +60,7 @@ pub struct Assignment {
 
 /// One node of an assignment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AssignedNode {
     /// The OAR host name.
     pub name: String,
@@ -69,15 +73,18 @@ pub struct AssignedNode {
 /// `running` is the acknowledgement that takes the job off the node's `toLaunch` list; it comes before
 /// stage-in. `terminated` and `error` are final for this node and are sent after the stage-out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetState {
     /// What the node says.
     pub state: ReportedState,
     /// The launch that is meant; 0 or absent towards a plain OAR server.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "number::number_or_0")]
+    #[cfg_attr(feature = "openapi", schema(schema_with = number::unsigned))]
     pub generation: u32,
     /// The raw wait status of the command, where it ran and ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number::number", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(schema_with = number::signed))]
     pub exit_code: Option<i32>,
     /// With `error`: whose fault it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +96,7 @@ pub struct SetState {
 
 /// The states that a node can report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ReportedState {
     /// The node has taken the job.
@@ -101,6 +109,7 @@ pub enum ReportedState {
 
 /// Whose fault an `error` is: it decides whether the job is launched again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Fault {
     /// The job itself, as in an unusable stage-in archive: launching it again would not help.

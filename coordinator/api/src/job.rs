@@ -1,13 +1,18 @@
 //! Jobs: submission, lists, the job object, deletion.
 
+mod submit;
+
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::agent::Assignment;
 use crate::list::Link;
+use crate::resource::ResourceRow;
+
+pub use self::submit::{OneOrMany, SubmitJob};
 
 /// OAR's job states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs, reason = "the names are OAR's own")]
 pub enum JobState {
     Waiting,
@@ -34,185 +39,9 @@ impl JobState {
     }
 }
 
-/// `POST /jobs`: the keys are oarsub's long options. Unknown keys are refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SubmitJob {
-    /// The command line, given to `sh -c` on the first node (on every node with the type `spmd`).
-    #[serde(default)]
-    pub command: String,
-    /// Resource requests such as `nodes=6,walltime=1:00:00`.
-    #[serde(default, alias = "resources", skip_serializing_if = "OneOrMany::is_empty")]
-    pub resource: OneOrMany,
-    /// Job types such as `mesh`, `spmd`, `desktop_computing`, `idempotent`.
-    #[serde(default, rename = "type", skip_serializing_if = "OneOrMany::is_empty")]
-    pub types: OneOrMany,
-    /// The job's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The project that is accounted for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub project: Option<String>,
-    /// The stage-in archive (tar, gzip): `sha256:` and 64 hexadecimal digits, uploaded before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stagein: Option<String>,
-    /// The queue: `default` or `besteffort`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queue: Option<String>,
-    /// The condition on all resources, such as `mem > 1000 AND host = 'vol-1'`.
-    #[serde(default, alias = "properties", skip_serializing_if = "Option::is_none")]
-    pub property: Option<String>,
-    /// An advance reservation: `YYYY-MM-DD HH:MM:SS`, UTC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reservation: Option<String>,
-    /// Jobs that must end first, by their numbers.
-    #[serde(default, skip_serializing_if = "OneOrMany::is_empty")]
-    pub anterior: OneOrMany,
-    /// Other than 0: the job waits until it is resumed.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number")]
-    pub hold: Option<u32>,
-    /// An array: so many jobs, which differ in their index.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "number")]
-    pub array: Option<u32>,
-    /// An array: the text of a parameter file. One job for each line, which its command gets as arguments.
-    #[serde(
-        default,
-        alias = "array-param-file",
-        alias = "array_param_file",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub param_file: Option<String>,
-    /// In place of a command: the text of a script, which begins with `#!`, or is one of `sh`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub script: Option<String>,
-    /// Options of oarsub that mean nothing on volunteers' machines: taken, said, and left out.
-    #[serde(default, skip_serializing)]
-    pub directory: Option<Value>,
-    /// See [`directory`](Self::directory): a job's outputs have OAR's usual names.
-    #[serde(default, skip_serializing)]
-    pub stdout: Option<Value>,
-    /// See [`directory`](Self::directory).
-    #[serde(default, skip_serializing)]
-    pub stderr: Option<Value>,
-    /// See [`directory`](Self::directory).
-    #[serde(default, skip_serializing)]
-    pub notify: Option<Value>,
-    /// See [`directory`](Self::directory).
-    #[serde(default, skip_serializing)]
-    pub checkpoint: Option<Value>,
-    /// See [`directory`](Self::directory).
-    #[serde(default, skip_serializing)]
-    pub signal: Option<Value>,
-    /// See [`directory`](Self::directory): `#OAR` lines are read by `oarsub -S`.
-    #[serde(default, skip_serializing)]
-    pub scanscript: Option<Value>,
-    /// See [`directory`](Self::directory).
-    #[serde(default, rename = "use-job-key", alias = "use_job_key", skip_serializing)]
-    pub use_job_key: Option<Value>,
-}
-
-impl SubmitJob {
-    /// The names of those options that were given and are left out.
-    pub fn left_out(&self) -> Vec<&'static str> {
-        let options = [
-            ("directory", &self.directory),
-            ("stdout", &self.stdout),
-            ("stderr", &self.stderr),
-            ("notify", &self.notify),
-            ("checkpoint", &self.checkpoint),
-            ("signal", &self.signal),
-            ("scanscript", &self.scanscript),
-            ("use-job-key", &self.use_job_key),
-        ];
-        // OAR drops an option that is null or empty.
-        let is_given = |value: &Value| !value.is_null() && value.as_str() != Some("");
-        let given = options.into_iter().filter(|(_, value)| value.as_ref().is_some_and(is_given));
-        given.map(|(name, _)| name).collect()
-    }
-}
-
-/// A number; forms send it as text, and an empty text is none.
-fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    struct Visitor;
-    impl serde::de::Visitor<'_> for Visitor {
-        type Value = Option<u32>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a whole number from 0 to 4294967295")
-        }
-
-        fn visit_unit<E>(self) -> Result<Option<u32>, E> {
-            Ok(None)
-        }
-
-        fn visit_bool<E>(self, set: bool) -> Result<Option<u32>, E> {
-            Ok(Some(u32::from(set)))
-        }
-
-        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Option<u32>, E> {
-            let bad = |_| E::invalid_value(serde::de::Unexpected::Unsigned(number), &self);
-            u32::try_from(number).map(Some).map_err(bad)
-        }
-
-        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Option<u32>, E> {
-            let bad = |_| E::invalid_value(serde::de::Unexpected::Str(text), &self);
-            if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(bad) }
-        }
-    }
-    deserializer.deserialize_any(Visitor)
-}
-
-/// OAR takes one string or a list of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct OneOrMany(pub Vec<String>);
-
-impl OneOrMany {
-    /// No value was given.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<'de> Deserialize<'de> for OneOrMany {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = OneOrMany;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a string or a list of strings")
-            }
-
-            fn visit_unit<E>(self) -> Result<OneOrMany, E> {
-                Ok(OneOrMany::default())
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<OneOrMany, E> {
-                Ok(OneOrMany(vec![text.to_owned()]))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<OneOrMany, E> {
-                Ok(OneOrMany(vec![number.to_string()]))
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(
-                self,
-                mut seq: A,
-            ) -> Result<OneOrMany, A::Error> {
-                let mut values = Vec::new();
-                while let Some(value) = seq.next_element()? {
-                    values.push(value);
-                }
-                Ok(OneOrMany(values))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
 /// The answer to a submission (201, with a `Location` header).
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Submitted {
     /// The job's number.
     pub id: u64,
@@ -226,6 +55,7 @@ pub struct Submitted {
 
 /// The answer to a deletion (202).
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Deleted {
     /// The job's number, as text (OAR's habit in answers to actions).
     pub id: String,
@@ -239,6 +69,7 @@ pub struct Deleted {
 
 /// An item of `GET /jobs`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobItem {
     /// The job's number.
     pub id: u64,
@@ -261,6 +92,7 @@ pub struct JobItem {
 
 /// `GET /jobs/ID`. Times are seconds since the Unix epoch, 0 where OAR says "not yet".
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Job {
     /// The job's number.
     pub id: u64,
@@ -330,8 +162,84 @@ pub struct Job {
     pub assignment: Option<Assignment>,
 }
 
+/// `GET /jobs/ID/details`, and an item of `GET /jobs/details`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobDetails {
+    /// The job.
+    #[serde(flatten)]
+    pub job: Job,
+    /// The nodes of its current or last launch.
+    pub nodes: Vec<JobNode>,
+    /// What it runs on, or has run on; of a reservation what is kept for it.
+    pub resources: Vec<JobResource>,
+}
+
+/// An item of `GET /jobs/ID/nodes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobNode {
+    /// Its OAR host name.
+    pub network_address: String,
+    /// `assigned`.
+    pub status: String,
+    /// `self`.
+    pub links: Vec<Link>,
+    /// Seconds since the Unix epoch.
+    pub api_timestamp: u64,
+}
+
+/// An item of `GET /jobs/ID/resources`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobResource {
+    /// `assigned` or `reserved`.
+    pub status: String,
+    /// The resource.
+    #[serde(flatten)]
+    pub resource: ResourceRow,
+}
+
+/// An item of `GET /jobs/table`: OAR's own columns. See [`Job`] for what they mean.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[allow(missing_docs, reason = "the names are OAR's own")]
+pub struct JobRow {
+    pub id: u64,
+    #[serde(rename = "Job_Id")]
+    pub job_id_of_old: u64,
+    pub job_id: u64,
+    pub job_name: Option<String>,
+    pub job_type: String,
+    pub job_user: String,
+    pub state: JobState,
+    pub project: String,
+    pub queue_name: String,
+    pub command: String,
+    pub initial_request: String,
+    pub launching_directory: String,
+    /// With `%jobid%` in place of the number.
+    pub stdout_file: String,
+    /// With `%jobid%` in place of the number.
+    pub stderr_file: String,
+    pub properties: String,
+    pub reservation: String,
+    pub message: String,
+    pub walltime: Option<u64>,
+    pub submission_time: u64,
+    pub start_time: u64,
+    pub stop_time: u64,
+    pub exit_code: Option<i32>,
+    pub array_id: u64,
+    /// The job's own number once it was launched, else 0.
+    pub assigned_moldable_job: u64,
+    pub links: Vec<Link>,
+    pub api_timestamp: u64,
+}
+
 /// `GET /jobs/ID/why`: what keeps a job from starting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Why {
     /// The job's number.
     pub id: u64,
@@ -345,6 +253,7 @@ pub struct Why {
 
 /// Something that happened to a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
     /// The event's number.
     pub event_id: u64,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A page of a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct List<T> {
     /// The items of this page.
     pub items: Vec<T>,
@@ -23,6 +24,7 @@ pub struct List<T> {
 
 /// A link of an OAR object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Link {
     /// `self`, `collection`, `member`, `next`, `previous` or `parent`.
     pub rel: Cow<'static, str>,

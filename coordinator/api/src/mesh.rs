@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The network of a job's last launch. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobMesh {
     /// The job's number.
     pub job: u64,
@@ -29,6 +30,7 @@ fn all_pairs() -> String {
 
 /// A member of a job's network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MeshMember {
     /// Its rank.
     pub rank: u16,
@@ -40,6 +42,7 @@ pub struct MeshMember {
 
 /// A pair, as seen by `from`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MeshPair {
     /// Rank of the node that reports.
     pub from: u16,

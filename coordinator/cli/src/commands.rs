@@ -9,6 +9,7 @@ mod job;
 mod nodes;
 mod nodesetting;
 mod outcome;
+mod property;
 mod stat;
 mod submit;
 mod top;
@@ -25,8 +26,8 @@ use crate::failure::{EXIT_CODES, Failure};
 ///
 /// OAR_TOKEN, a login string or a token, goes before the stored login; OAR_API before its address.
 ///
-/// Called as oarsub, oarstat, oardel, oarhold, oarresume, oarnodes, oarnodesetting or oaraccounting (by a
-/// link of that name), it is that command.
+/// Called as oarsub, oarstat, oardel, oarhold, oarresume, oarnodes, oarnodesetting, oarproperty or
+/// oaraccounting (by a link of that name), it is that command.
 #[derive(Debug, Parser)]
 #[command(name = "oar", version, after_help = EXIT_CODES)]
 struct Oar {
@@ -61,6 +62,9 @@ pub(crate) enum Command {
     /// Takes nodes away, gives them back, sets their properties; for operators (oarnodesetting).
     #[command(visible_alias = "oarnodesetting")]
     Nodesetting(nodesetting::NodeSetting),
+    /// Lists, removes and renames properties of resources; for operators (oarproperty).
+    #[command(visible_alias = "oarproperty")]
+    Property(property::Property),
     /// Shows what users asked for and used (oaraccounting).
     #[command(visible_alias = "oaraccounting")]
     Accounting(accounting::Accounting),
@@ -94,6 +98,7 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Command {
         Some("oarresume") => Command::Resume(hold::Resume::parse_from(args)),
         Some("oarnodes") => Command::Nodes(nodes::Nodes::parse_from(args)),
         Some("oarnodesetting") => Command::Nodesetting(nodesetting::NodeSetting::parse_from(args)),
+        Some("oarproperty") => Command::Property(property::Property::parse_from(args)),
         Some("oaraccounting") => Command::Accounting(accounting::Accounting::parse_from(args)),
         _ => Oar::parse_from(args).command,
     }
@@ -111,6 +116,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Resume(resume) => resume.run().await.map(|()| done),
         Command::Nodes(nodes) => nodes.run().await.map(|()| done),
         Command::Nodesetting(setting) => setting.run().await.map(|()| done),
+        Command::Property(property) => property.run().await.map(|()| done),
         Command::Accounting(accounting) => accounting.run().await.map(|()| done),
         Command::Top(top) => top.run().await.map(|()| done),
         Command::Wait(wait) => wait.run().await,

@@ -50,6 +50,8 @@ pub(crate) enum Failure {
     NoJob { job: u64 },
     #[error("there is no node {name}: `oarnodes -s` lists all")]
     NoNode { name: String },
+    #[error("no node has a property {name}: `oarproperty -l` lists all")]
+    NoProperty { name: String },
     #[error("{path} is neither a folder nor an archive that `tar czf` makes")]
     NoArchive { path: String },
     #[error("{path}, line {line}: {reason}")]
@@ -95,6 +97,7 @@ impl Failure {
             | Self::NoNetwork { .. }
             | Self::NoJob { .. }
             | Self::NoNode { .. }
+            | Self::NoProperty { .. }
             | Self::NotAllDeleted { .. } => 1,
             // Wrong usage, as clap has it.
             Self::Directive { .. } | Self::NoScript => 2,

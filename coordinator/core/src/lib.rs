@@ -30,6 +30,7 @@ mod plan;
 mod reader;
 mod request;
 mod resources;
+mod script;
 mod usage;
 
 pub use actor::Actor;
@@ -54,4 +55,5 @@ pub use request::{JobTypes, Request, RequestRefusal};
 pub use resources::{
     Alternative, Count, DEFAULT_WALLTIME_S, Group, Level, MAX_NODES, ResourceRefusal, Resources,
 };
+pub use script::{DirectiveRefusal, read_directives};
 pub use usage::{Usage, UsageKey, Used};

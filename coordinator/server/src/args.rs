@@ -42,6 +42,8 @@ pub enum Command {
     Backup(Backup),
     /// Look whether the data directory is as it should be: database, keys, permissions, space.
     Doctor(Doctor),
+    /// Print the description of the API: OpenAPI 3.1, as docs/openapi.json has it.
+    Openapi,
 }
 
 /// `coordinator serve`.

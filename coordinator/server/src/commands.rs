@@ -29,6 +29,15 @@ pub(crate) const PUBLIC_URL: &str = "public_url";
 /// The folder of the root key in the data directory.
 pub(crate) const PKI_FOLDER: &str = "pki";
 
+/// Runs `coordinator openapi`.
+///
+/// # Errors
+///
+/// Standard output is closed.
+pub fn openapi() -> anyhow::Result<()> {
+    print_lines([serde_json::to_string_pretty(crate::http::description())?])
+}
+
 /// Runs `coordinator token`.
 ///
 /// # Errors

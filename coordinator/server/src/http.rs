@@ -10,22 +10,27 @@ mod archives;
 mod body;
 mod compat;
 mod config;
+mod deletion;
 mod doors;
 mod format;
+mod forms;
 mod identity;
 mod jobs;
+mod leftover;
 mod links;
 mod machines;
 mod media;
 mod nodes;
 mod notes;
 mod objects;
+mod openapi;
 mod output;
 mod pages;
 mod render;
 mod resources;
 mod root;
 mod rules;
+mod submission;
 mod suffix;
 mod without;
 
@@ -33,12 +38,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, head, post};
+use axum::routing::{get, head};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::files::MAX_FILE;
 
 pub use self::answer::ApiError;
+pub use self::openapi::description;
 
 /// The path before every route.
 pub const PREFIX: &str = "/oarapi";
@@ -52,83 +60,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The whole API.
 pub fn router(app: App) -> Router {
-    let api = Router::new()
-        .route("/", get(root::links))
-        .route("/index", get(root::index))
-        .route("/version", get(root::version))
-        .route("/whoami", get(root::whoami))
-        .route("/timezone", get(root::timezone))
-        .route("/stress_factor", get(root::stress_factor))
-        .route("/jobs", get(jobs::list).post(jobs::submit))
-        .route("/jobs/details", get(jobs::details))
-        .route("/jobs/table", get(jobs::table))
-        .route(
-            "/jobs/{id}",
-            get(jobs::show).post(actions::update).put(actions::update).delete(jobs::delete),
-        )
-        .route("/jobs/{id}/details", get(jobs::show_full))
-        .route("/jobs/{id}/nodes", get(jobs::nodes))
-        .route("/jobs/{id}/resources", get(jobs::resources))
-        .route("/jobs/{id}/events", get(jobs::events))
-        .route("/jobs/{id}/mesh", get(jobs::mesh))
-        .route("/jobs/{id}/deletions/new", post(jobs::delete_by_post))
-        .route("/jobs/{id}/holds/new", post(actions::hold))
-        .route("/jobs/{id}/resumptions/new", post(actions::resume))
-        .route("/jobs/{id}/resubmissions/new", post(jobs::resubmit))
-        .route("/jobs/{id}/why", get(actions::why))
-        .route("/jobs/{id}/output", get(output::output).put(output::put_output))
-        .route("/jobs/{id}/checkpoints/new", post(without::checkpoint))
-        .route("/jobs/{id}/rholds/new", post(without::suspend))
-        .route("/jobs/{id}/signals/{signal}", post(without::signal))
-        .route("/jobs/array/{id}/checkpoints/new", post(without::checkpoint_array))
-        .route("/jobs/array/{id}/deletions/new", post(jobs::delete_array))
-        .route("/jobs/array/{id}/holds/new", post(actions::hold_array))
-        .route("/jobs/array/{id}/resumptions/new", post(actions::resume_array))
-        .route("/accounting", get(accounting::all))
-        .route("/accounting/{user}", get(accounting::of_user))
-        .route("/jobs/{id}/state", post(agents::report))
-        .route("/admission_rules", get(rules::list).post(rules::create))
-        .route("/admission_rules/{id}", get(rules::show).post(rules::update).delete(rules::delete))
-        .route("/config", get(config::list))
-        .route("/config/file", get(config::file))
-        .route("/config/{name}", get(config::show).post(config::set))
-        .route("/select_all", get(without::select_all))
-        .route("/colmet/job/{id}", get(without::colmet))
-        .route("/desktop/agents", get(compat::sign_in))
-        .route("/media/ls/{*path}", get(media::list))
-        .route("/media/chmod/{*path}", post(media::chmod))
-        .route("/resources", get(resources::list).post(machines::create))
-        .route("/resources/generate", post(machines::generate))
-        .route("/resources/details", get(resources::details))
-        .route("/resources/full", get(resources::details))
-        .route("/resources/{id}", get(resources::show).delete(machines::delete))
-        .route("/resources/{id}/jobs", get(resources::jobs))
-        .route("/resources/{id}/state", post(nodes::set_state))
-        .route("/resources/nodes/{node}", get(resources::of_node))
-        .route("/resources/nodes/{node}/jobs", get(agents::jobs_of_node))
-        .route("/resources/nodes/{node}/properties", post(nodes::set_properties))
-        .route("/agents", get(agents::control_channel).post(agents::enrol))
-        .layer(axum::middleware::from_fn(answer::time_limit))
-        .layer(axum::middleware::from_fn(format::require))
-        .layer(DefaultBodyLimit::max(MAX_BODY));
-    let files = Router::new()
-        .route("/media/force/{*path}", post(media::upload_forced))
-        .route("/media/{*path}", get(media::read).post(media::upload).delete(media::delete))
-        .layer(axum::middleware::from_fn(format::require))
-        .layer(DefaultBodyLimit::max(MAX_FILE));
-    // Archives take as long as they take; the stage store bounds their size and cuts off who stalls.
-    let archives = Router::new()
-        .route("/jobs/{id}/stagein", get(archives::stagein))
-        // OAR's own route for the question whether there is one.
-        .route("/jobs/{id}/stageinhead", head(archives::stagein))
-        .route("/jobs/{id}/stageout", get(archives::result).post(archives::put_stageout))
-        .route("/stagein/{hash}", head(archives::stagein_state).put(archives::put_stagein))
-        .layer(DefaultBodyLimit::disable());
-    let all = api
-        .merge(files)
-        .merge(archives)
-        .fallback(answer::no_route)
-        .method_not_allowed_fallback(answer::no_route);
+    let (all, _) = described().split_for_parts();
+    let all = all.fallback(answer::no_route).method_not_allowed_fallback(answer::no_route);
     // A nested "/" is the bare prefix; clients ask with the slash.
     let start = Router::new()
         .route(&format!("{PREFIX}/"), get(root::links))
@@ -146,8 +79,104 @@ pub fn router(app: App) -> Router {
         .layer(guard)
         .layer(limit)
         .layer(axum::middleware::from_fn(answer::dress))
+        .layer(axum::middleware::from_fn(leftover::throw_away))
         .layer(axum::middleware::from_fn(suffix::strip))
         .layer(axum::middleware::from_fn(format::negotiate))
         .layer(axum::middleware::from_fn(doors::lead))
         .layer(tower_http::trace::TraceLayer::new_for_http())
+}
+
+/// All routes under the prefix, with what is said of them.
+fn described() -> OpenApiRouter<App> {
+    let api = information().merge(of_jobs()).merge(of_resources()).merge(of_administration());
+    let api = api
+        .layer(axum::middleware::from_fn(answer::time_limit))
+        .layer(axum::middleware::from_fn(format::require))
+        .layer(DefaultBodyLimit::max(MAX_BODY));
+    let files = OpenApiRouter::default()
+        .routes(routes!(media::upload_forced))
+        .routes(routes!(media::read, media::upload, media::delete))
+        .layer(axum::middleware::from_fn(format::require))
+        .layer(DefaultBodyLimit::max(MAX_FILE));
+    // Archives take as long as they take; the stage store bounds their size and cuts off who stalls.
+    let archives = OpenApiRouter::default()
+        .routes(routes!(archives::stagein))
+        // OAR's own route for the question whether there is one.
+        .route("/jobs/{id}/stageinhead", head(archives::stagein))
+        .routes(routes!(archives::result, archives::put_stageout))
+        .routes(routes!(archives::stagein_state, archives::put_stagein))
+        .layer(DefaultBodyLimit::disable());
+    OpenApiRouter::with_openapi(openapi::head()).merge(api).merge(files).merge(archives)
+}
+
+fn information() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(root::links))
+        .route("/index", get(root::index))
+        .route("/form", get(forms::job))
+        .routes(routes!(openapi::openapi))
+        .routes(routes!(root::version))
+        .routes(routes!(root::whoami))
+        .routes(routes!(root::timezone))
+        .routes(routes!(root::stress_factor))
+        .routes(routes!(accounting::all))
+        .routes(routes!(accounting::of_user))
+}
+
+fn of_jobs() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(jobs::list, submission::submit))
+        .routes(routes!(jobs::details))
+        .routes(routes!(jobs::table))
+        .routes(routes!(jobs::show, actions::update, deletion::delete))
+        .routes(routes!(jobs::show_full))
+        .routes(routes!(jobs::nodes))
+        .routes(routes!(jobs::resources))
+        .routes(routes!(jobs::events))
+        .routes(routes!(jobs::mesh))
+        .routes(routes!(deletion::delete_by_post))
+        .routes(routes!(actions::hold))
+        .routes(routes!(actions::resume))
+        .routes(routes!(submission::resubmit))
+        .routes(routes!(actions::why))
+        // Described in `openapi::output`.
+        .route("/jobs/{id}/output", get(output::output).put(output::put_output))
+        .routes(routes!(without::checkpoint))
+        .routes(routes!(without::suspend))
+        .routes(routes!(without::signal))
+        .routes(routes!(without::checkpoint_array))
+        .routes(routes!(deletion::delete_array))
+        .routes(routes!(actions::hold_array))
+        .routes(routes!(actions::resume_array))
+        .routes(routes!(agents::report))
+}
+
+fn of_resources() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(resources::list, machines::create))
+        .routes(routes!(machines::generate))
+        .routes(routes!(resources::details))
+        // OAR's other name for it.
+        .route("/resources/full", get(resources::details))
+        .routes(routes!(resources::show, machines::delete))
+        .routes(routes!(resources::jobs))
+        .routes(routes!(nodes::set_state))
+        .routes(routes!(resources::of_node))
+        .routes(routes!(agents::jobs_of_node))
+        .routes(routes!(nodes::set_properties))
+        .routes(routes!(agents::control_channel, agents::enrol))
+        .routes(routes!(compat::sign_in))
+}
+
+fn of_administration() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(rules::list, rules::create))
+        .routes(routes!(rules::show, rules::update, rules::delete))
+        .routes(routes!(config::list))
+        .routes(routes!(config::file))
+        .routes(routes!(config::show, config::set))
+        .routes(routes!(without::select_all))
+        .routes(routes!(without::colmet))
+        .routes(routes!(media::list))
+        .routes(routes!(media::chmod))
 }

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
                     Command::Audit(audit) => commands::audit(audit).await,
                     Command::Backup(backup) => commands::backup(backup).await,
                     Command::Doctor(doctor) => commands::doctor(doctor).await,
+                    Command::Openapi => commands::openapi(),
                 }
             })
         });

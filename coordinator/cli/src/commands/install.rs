@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Command, CommandFactory as _};
 use clap_complete::Shell;
 
-use super::{Oar, accounting, delete, hold, nodes, nodesetting, stat, submit};
+use super::{Oar, accounting, delete, hold, nodes, nodesetting, property, stat, submit};
 use crate::failure::Failure;
 use crate::output;
 
@@ -23,7 +23,7 @@ pub(crate) struct Man {
 }
 
 /// The program under each of its names.
-fn programs() -> [Command; 9] {
+fn programs() -> [Command; 10] {
     [
         Oar::command(),
         submit::Sub::command(),
@@ -33,6 +33,7 @@ fn programs() -> [Command; 9] {
         hold::Resume::command(),
         nodes::Nodes::command(),
         nodesetting::NodeSetting::command(),
+        property::Property::command(),
         accounting::Accounting::command(),
     ]
 }

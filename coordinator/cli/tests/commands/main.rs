@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::server::Server;
 
 /// The program's names.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "oar",
     "oarsub",
     "oarstat",
@@ -28,6 +28,7 @@ const NAMES: [&str; 9] = [
     "oarresume",
     "oarnodes",
     "oarnodesetting",
+    "oarproperty",
     "oaraccounting",
 ];
 

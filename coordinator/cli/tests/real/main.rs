@@ -111,6 +111,29 @@ fn an_operator_sets_states_and_properties_and_others_do_not() {
 }
 
 #[test]
+fn properties_are_listed_renamed_and_taken_away_on_all_nodes() {
+    let site = Site::start();
+    let (alice, olga) = (site.desk("alice", Role::User), site.desk("olga", Role::Operator));
+    for node in ["vol-1", "vol-2"] {
+        site.enrol_a_node();
+        olga.says(&["oarnodesetting", "-h", node, "-p", &format!("rack=of {node}")]);
+    }
+    let listed = |name: &str| olga.says(&["oarproperty", "-l"]).lines().any(|line| line == name);
+    assert!(listed("rack") && listed("mem") && listed("network_address") && !listed("links"));
+    let rename = ["oarproperty", "-r", "rack,place"];
+    assert!(alice.is_refused(&rename).contains("Only the oar user"), "alice is no operator");
+    assert!(olga.is_refused(&["oarproperty", "-r", "rack,state"]).contains("state"));
+    assert_eq!(olga.says(&rename), "Rename property rack into place: 2 nodes\n");
+    assert!(listed("place") && !listed("rack"));
+    let cluster = site.server.app.ledger.cluster();
+    let places: Vec<&str> = cluster.nodes().map(|node| &*node.properties["place"]).collect();
+    assert_eq!(places, ["of vol-1", "of vol-2"]);
+    assert_eq!(olga.says(&["oarproperty", "-d", "place"]), "Delete property: place: 2 nodes\n");
+    assert!(!listed("place"));
+    assert!(olga.is_refused(&["oarproperty", "-d", "place"]).contains("no node has"));
+}
+
+#[test]
 fn arrays_are_held_resumed_deleted_and_submitted_once_more() {
     let site = Site::start();
     site.enrol_a_node();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use coordinator_api::List;
 use coordinator_api::accounting::ProjectUse;
-use coordinator_api::resource::ResourceItem;
+use coordinator_api::resource::{ResourceItem, ResourceRow};
 
 use super::{Client, ClientError};
 
@@ -31,6 +31,21 @@ impl Client {
     /// `GET /resources/details`: every column, as the server has them. The first page.
     pub async fn resource_details(&self) -> Result<List<serde_json::Value>, ClientError> {
         self.json(self.get(self.at(&["resources", "details.json"]))).await
+    }
+
+    /// `GET /resources/details`, all pages.
+    pub async fn resource_rows(&self) -> Result<Vec<ResourceRow>, ClientError> {
+        let mut rows: Vec<ResourceRow> = Vec::new();
+        loop {
+            let mut url = self.at(&["resources", "details.json"]);
+            url.query_pairs_mut().append_pair("offset", &rows.len().to_string());
+            let page: List<ResourceRow> = self.json(self.get(url)).await?;
+            let empty = page.items.is_empty();
+            rows.extend(page.items);
+            if empty || rows.len() >= page.total {
+                return Ok(rows);
+            }
+        }
     }
 
     /// `GET /resources/nodes/NODE`: the resources of a node.

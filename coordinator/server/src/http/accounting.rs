@@ -9,10 +9,21 @@ use coordinator_api::accounting::{Consumptions, ProjectUse};
 use coordinator_core::{UnixMillis, UsageKey};
 
 use super::answer::ApiError;
+use super::openapi::{Period, Refused};
 use super::pages::Asked;
 use crate::app::App;
 
 /// `GET /accounting?from=S&to=S`: resource-seconds of all users. The days that the times lie in count whole.
+#[utoipa::path(
+    get,
+    path = "/accounting",
+    tag = "Accounting",
+    params(Period),
+    responses(
+        (status = 200, description = "By project", body = List<ProjectUse>),
+        Refused,
+    ),
+)]
 pub(super) async fn all(
     State(app): State<App>,
     asked: Asked,
@@ -21,6 +32,16 @@ pub(super) async fn all(
 }
 
 /// `GET /accounting/USER`: of one user; an unknown one has used nothing.
+#[utoipa::path(
+    get,
+    path = "/accounting/{user}",
+    tag = "Accounting",
+    params(("user" = String, Path, description = "A user's name"), Period),
+    responses(
+        (status = 200, description = "By project", body = List<ProjectUse>),
+        Refused,
+    ),
+)]
 pub(super) async fn of_user(
     State(app): State<App>,
     asked: Asked,
@@ -58,9 +79,7 @@ async fn consumptions(
 
 /// The day that a time in a query lies in, seconds since the Unix epoch.
 fn day(asked: &Asked, name: &str) -> Result<Option<u64>, ApiError> {
-    let Some(text) = asked.parameter(name) else { return Ok(None) };
-    let bad = || ApiError::bad_query(format!("{name} must be a time in seconds"));
-    let seconds: u64 = text.parse().map_err(|_| bad())?;
-    let time = seconds.checked_mul(1_000).ok_or_else(bad)?;
-    Ok(Some(UsageKey::day_of(UnixMillis(time))))
+    let seconds = asked.number(name)?;
+    let time = |seconds: usize| UnixMillis((seconds as u64).saturating_mul(1_000));
+    Ok(seconds.map(|seconds| UsageKey::day_of(time(seconds))))
 }

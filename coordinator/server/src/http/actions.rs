@@ -7,15 +7,17 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use coordinator_api::action::Registered;
 use coordinator_api::job::{JobState, Why};
 use coordinator_core::{Depth, Draft, HoldRefusal, JobId, ResumeRefusal, UnixMillis, Wait, plan};
 use serde::Deserialize;
-use serde_json::json;
 
 use super::answer::ApiError;
 use super::body::Sent;
+use super::deletion::order_deletion;
 use super::identity::Identity;
-use super::jobs::{order_deletion, parse_id};
+use super::jobs::parse_id;
+use super::openapi::{Absent, Denied, Disabled, Refused, TooLarge, Unknown};
 use super::without::disabled;
 use super::{links, notes};
 use crate::app::App;
@@ -24,6 +26,20 @@ use crate::app::App;
 const MAX_SHOWN: usize = 200;
 
 /// `POST /jobs/ID/holds/new`: 202; 400 for a job that does not wait, or is another user's, as in OAR.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/holds/new",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        (status = 202, description = "The order was taken", body = Registered),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn hold(
     State(app): State<App>,
     identity: Identity,
@@ -38,6 +54,20 @@ pub(super) async fn hold(
 }
 
 /// `POST /jobs/ID/resumptions/new`: 202; 400 for a job that is not held, or is another user's.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/resumptions/new",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        (status = 202, description = "The order was taken", body = Registered),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn resume(
     State(app): State<App>,
     identity: Identity,
@@ -52,6 +82,20 @@ pub(super) async fn resume(
 }
 
 /// `POST /jobs/array/ID/holds/new`: 202 when a job of the array is held now; else 400.
+#[utoipa::path(
+    post,
+    path = "/jobs/array/{id}/holds/new",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The array's number: its first job's")),
+    responses(
+        (status = 202, description = "The order was taken", body = Registered),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn hold_array(
     State(app): State<App>,
     identity: Identity,
@@ -67,6 +111,20 @@ pub(super) async fn hold_array(
 }
 
 /// `POST /jobs/array/ID/resumptions/new`: 202 when a job of the array goes on; else 400.
+#[utoipa::path(
+    post,
+    path = "/jobs/array/{id}/resumptions/new",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The array's number: its first job's")),
+    responses(
+        (status = 202, description = "The order was taken", body = Registered),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn resume_array(
     State(app): State<App>,
     identity: Identity,
@@ -82,12 +140,30 @@ pub(super) async fn resume_array(
 }
 
 /// What a client wants of a job, in the words of OAR's `POST /jobs/ID`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 pub(super) struct Update {
+    #[schema(value_type = String)]
     method: Option<String>,
 }
 
 /// `POST` or `PUT /jobs/ID`: the actions once more, by name. 405 for those that OAR has and this server has not.
+#[utoipa::path(
+    method(post, put),
+    path = "/jobs/{id}",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    request_body = Update,
+    responses(
+        (status = 202, description = "The order was taken", body = Registered),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+        Disabled,
+        TooLarge,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn update(
     State(app): State<App>,
     identity: Identity,
@@ -113,6 +189,20 @@ pub(super) async fn update(
 }
 
 /// `GET /jobs/ID/why`: what keeps a job from starting, in words. Ours, not OAR's.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/why",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        (status = 200, description = "The reason", body = Why),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn why(
     State(app): State<App>,
     identity: Identity,
@@ -183,13 +273,13 @@ fn each<R: Display>(what: &str, outcomes: &[(JobId, Option<R>)]) -> String {
 
 /// 202: the order was taken. `output` is what OAR's command would have printed.
 pub(super) fn registered(app: &App, id: JobId, what: &str, output: &str) -> Response {
-    let body = json!({
-        "id": id.to_string(),
-        "status": format!("{what} request registered"),
-        "cmd_output": output,
-        "links": [links::itself(format!("/jobs/{id}"))],
-        "api_timestamp": app.clock.now().seconds(),
-    });
+    let body = Registered {
+        id: id.to_string(),
+        status: format!("{what} request registered"),
+        cmd_output: output.to_owned(),
+        links: vec![links::itself(format!("/jobs/{id}"))],
+        api_timestamp: app.clock.now().seconds(),
+    };
     (StatusCode::ACCEPTED, Json(body)).into_response()
 }
 

@@ -21,6 +21,7 @@ use super::body::Sent;
 use super::compat::{self, Speaker};
 use super::identity::Identity;
 use super::links;
+use super::openapi::{Absent, Conflict, Denied, Poll, Refused, TooLarge, Unknown};
 use super::pages::Asked;
 use crate::app::App;
 use crate::secret::{SecretHash, make_secret};
@@ -38,6 +39,17 @@ const MAX_WAIT_S: usize = 25;
 /// `GET /resources/nodes/NAME/jobs?state=`: the poll. Its jobs in that state; `toLaunch` and `toKill` are
 /// the node's orders. Answered from memory; with the node's own credential it renews its liveness, and
 /// `wait=SECONDS` holds the answer back until there is an order.
+#[utoipa::path(
+    get,
+    path = "/resources/nodes/{node}/jobs",
+    tag = "Agents",
+    params(("node" = String, Path, description = "The node's name"), Poll),
+    responses(
+        (status = 200, description = "Its jobs", body = List<NodeJobItem>),
+        Refused,
+        Unknown,
+    ),
+)]
 pub(super) async fn jobs_of_node(
     State(app): State<App>,
     identity: Identity,
@@ -45,10 +57,10 @@ pub(super) async fn jobs_of_node(
     Path(name): Path<String>,
 ) -> Result<Json<List<NodeJobItem>>, ApiError> {
     let now = app.clock.now();
+    let wait = asked.number("wait")?.unwrap_or_default().min(MAX_WAIT_S);
     let jobs = match NodeNumber::from_str(&name) {
         Ok(node) => {
             compat::heard(&app, &identity, node).await?;
-            let wait = asked.number("wait")?.unwrap_or_default().min(MAX_WAIT_S);
             let may_wait = identity == Identity::Node(node);
             let wait = Duration::from_secs(if may_wait { wait as u64 } else { 0 });
             orders_within(&app, node, asked.parameter("state"), wait).await
@@ -120,6 +132,23 @@ fn orders(app: &App, node: NodeNumber, state: Option<&str>) -> Vec<(JobId, u32)>
 
 /// `POST /jobs/ID/state`: 200; 403 for a node without a part in the job; 409 when the launch is over or
 /// the node has said something else before.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/state",
+    tag = "Agents",
+    params(("id" = u64, Path, description = "The job's number")),
+    request_body = SetState,
+    responses(
+        (status = 200, description = "Taken"),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+        Conflict,
+        TooLarge,
+    ),
+    security(("credential" = [])),
+)]
 pub(super) async fn report(
     State(app): State<App>,
     identity: Identity,
@@ -154,8 +183,20 @@ fn to_report(said: SetState) -> Report {
     }
 }
 
-/// `POST /agents`: 201 with the node's name and credential; 400 for a key or signature that is none; 403
-/// for a join token that is unknown, expired or another node's.
+/// `POST /agents`: 201 with the node's name and credential; 400 for what is no key or signature; 403 for
+/// another's, and for a join token that is unknown, expired or another node's.
+#[utoipa::path(
+    post,
+    path = "/agents",
+    tag = "Agents",
+    request_body(content((Enrol = "application/json"), (Enrol = "text/yaml"))),
+    responses(
+        (status = 201, description = "The node", body = Enrolled),
+        Refused,
+        Denied,
+        TooLarge,
+    ),
+)]
 pub(super) async fn enrol(
     State(app): State<App>,
     Sent(asked): Sent<Enrol>,
@@ -185,6 +226,14 @@ pub(super) async fn enrol(
 }
 
 /// `GET /agents`: 200 with the place of the control channel.
+#[utoipa::path(
+    get,
+    path = "/agents",
+    tag = "Agents",
+    responses(
+        (status = 200, description = "Where it is", body = ControlChannel),
+    ),
+)]
 pub(super) async fn control_channel(State(app): State<App>) -> impl IntoResponse {
     Json(ControlChannel { rendezvous: app.announced.rendezvous.clone() })
 }
@@ -192,12 +241,13 @@ pub(super) async fn control_channel(State(app): State<App>) -> impl IntoResponse
 /// The asker owns the key that it names.
 fn check_signature(asked: &Enrol) -> Result<NodeId, ApiError> {
     let bad = |what: &str| ApiError::bad_query(format!("{what} is not what it should be"));
+    let unproved = || ApiError::forbidden("the signature is not of this key and token");
     let node: NodeId = asked.node.parse().map_err(|_| bad("node"))?;
-    let key = VerifyingKey::from_bytes(&node.0).map_err(|_| bad("node"))?;
+    let key = VerifyingKey::from_bytes(&node.0).map_err(|_| unproved())?;
     let signature = HEXLOWER_PERMISSIVE.decode(asked.signature.as_bytes());
     let signature = signature.map_err(|_| bad("signature"))?;
     let signature = Signature::from_slice(&signature).map_err(|_| bad("signature"))?;
     let text = signed_text(&asked.token, &asked.node);
-    key.verify_strict(text.as_bytes(), &signature).map_err(|_| bad("signature"))?;
+    key.verify_strict(text.as_bytes(), &signature).map_err(|_| unproved())?;
     Ok(node)
 }

@@ -12,7 +12,9 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTI
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use coordinator_api::ErrorBody;
-use coordinator_core::{ArrayRefusal, DeleteRefusal, ReportRefusal, RequestRefusal, SubmitRefusal};
+use coordinator_core::{
+    ArrayRefusal, DeleteRefusal, DirectiveRefusal, ReportRefusal, RequestRefusal, SubmitRefusal,
+};
 
 use super::format::Negotiated;
 use super::suffix::AskedPath;
@@ -157,6 +159,12 @@ impl From<RequestRefusal> for ApiError {
 
 impl From<ArrayRefusal> for ApiError {
     fn from(refusal: ArrayRefusal) -> Self {
+        Self::bad_query(refusal.to_string())
+    }
+}
+
+impl From<DirectiveRefusal> for ApiError {
+    fn from(refusal: DirectiveRefusal) -> Self {
         Self::bad_query(refusal.to_string())
     }
 }

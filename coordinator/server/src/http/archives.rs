@@ -10,6 +10,7 @@ use axum::http::header::{
 };
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use coordinator_api::ErrorBody;
 use coordinator_core::{Job, NodeNumber, ReportRefusal};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
@@ -17,6 +18,9 @@ use tokio_util::io::ReaderStream;
 use super::answer::ApiError;
 use super::compat::{self, Speaker};
 use super::identity::Identity;
+use super::openapi::{
+    Absent, Conflict, Denied, Full, Launch, Refused, Results, TooLarge, Unknown, WrongHash,
+};
 use super::pages::Asked;
 use crate::app::App;
 use crate::stage::{ContentHash, Piece, Pieced, StageError, StageinState, Stored};
@@ -31,6 +35,21 @@ const CONTENT_SHA256: &str = "x-content-sha256";
 const FIELD: &str = "myfile";
 
 /// `HEAD /stagein/SHA256`: 200 complete; 204 with `Upload-Offset`; 404 nothing yet.
+#[utoipa::path(
+    head,
+    path = "/stagein/{hash}",
+    tag = "Results",
+    params(("hash" = String, Path, description = "The archive's SHA-256", pattern = "^(sha256:)?[0-9a-fA-F]{64}$")),
+    responses(
+        (status = 200, description = "Complete"),
+        (status = 204, description = "A part is here", headers(("upload-offset" = u64, description = "Its length, bytes"))),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn stagein_state(
     State(app): State<App>,
     identity: Identity,
@@ -47,6 +66,29 @@ pub(super) async fn stagein_state(
 
 /// `PUT /stagein/SHA256`: the whole archive, or the piece that `Content-Range` names. 201 complete and
 /// right; 204 go on; 409 go on elsewhere.
+#[utoipa::path(
+    put,
+    path = "/stagein/{hash}",
+    tag = "Results",
+    params(("hash" = String, Path, description = "The archive's SHA-256", pattern = "^(sha256:)?[0-9a-fA-F]{64}$"),
+        ("content-range" = Option<String>, Header, description = "Which piece: `bytes FIRST-LAST/LENGTH`")),
+    request_body(content(
+            (Vec<u8> = "application/x-gzip"),
+            (Vec<u8> = "application/octet-stream"),
+        )),
+    responses(
+        (status = 201, description = "Complete, and of that hash"),
+        (status = 204, description = "Go on", headers(("upload-offset" = u64, description = "From here, bytes"))),
+        (status = 409, description = "Go on elsewhere", headers(("upload-offset" = u64, description = "From here, bytes"))),
+        Refused,
+        Unknown,
+        Denied,
+        TooLarge,
+        WrongHash,
+        Full,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn put_stagein(
     State(app): State<App>,
     identity: Identity,
@@ -67,6 +109,22 @@ pub(super) async fn put_stagein(
 }
 
 /// `GET` and `HEAD /jobs/ID/stagein.tgz`: for the nodes of the job and its owner; with `Range`.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/stagein",
+    tag = "Results",
+    params(("id" = u64, Path, description = "The job's number"),
+        ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),
+    responses(
+        (status = 200, description = "The archive", body = Vec<u8>, content_type = "application/x-gzip"),
+        (status = 206, description = "The range that was asked for", body = Vec<u8>, content_type = "application/x-gzip"),
+        (status = 416, description = "No such range", body = ErrorBody),
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = []), ("credential" = [])),
+)]
 pub(super) async fn stagein(
     State(app): State<App>,
     identity: Identity,
@@ -91,6 +149,22 @@ pub(super) async fn stagein(
 }
 
 /// `GET /jobs/ID/stageout.tgz`: all ranks' results in one archive, for the owner.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/stageout",
+    tag = "Results",
+    params(("id" = u64, Path, description = "The job's number"),
+        ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),
+    responses(
+        (status = 200, description = "The archive", body = Vec<u8>, content_type = "application/x-gzip"),
+        (status = 206, description = "The range that was asked for", body = Vec<u8>, content_type = "application/x-gzip"),
+        (status = 416, description = "No such range", body = ErrorBody),
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn result(
     State(app): State<App>,
     identity: Identity,
@@ -110,6 +184,30 @@ pub(super) async fn result(
 /// `POST /jobs/ID/stageout.tgz?generation=G`: a node's results, raw or as the multipart field `myfile`. They
 /// replace what it sent before, also after the end of its part: agents of old report it first. 403 for a node
 /// without a part; 409 for another launch; 422 for a wrong hash.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/stageout",
+    tag = "Results",
+    params(("id" = u64, Path, description = "The job's number"), Launch,
+        ("x-content-sha256" = Option<String>, Header, description = "The archive's SHA-256", pattern = "^(sha256:)?[0-9a-fA-F]{64}$")),
+    request_body(content(
+            (Vec<u8> = "application/x-gzip"),
+            (Vec<u8> = "application/octet-stream"),
+            (Results = "multipart/form-data"),
+        )),
+    responses(
+        (status = 200, description = "Stored"),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+        Conflict,
+        TooLarge,
+        WrongHash,
+        Full,
+    ),
+    security(("credential" = [])),
+)]
 pub(super) async fn put_stageout(
     State(app): State<App>,
     identity: Identity,

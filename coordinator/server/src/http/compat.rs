@@ -10,12 +10,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use coordinator_api::resource::ResourceState;
+use coordinator_api::server::SignedIn;
 use coordinator_core::{Draft, Job, Node, NodeNumber};
 use overlay_core::ids::NodeId;
-use serde_json::{Value, json};
 
 use super::answer::ApiError;
 use super::identity::Identity;
+use super::openapi::Denied;
 use crate::app::App;
 use crate::ledger::LedgerError;
 use crate::secret::make_secret;
@@ -40,7 +41,16 @@ pub(super) struct Speaker {
 }
 
 /// `GET /desktop/agents`: a node of one core for everybody who asks, with a name of its own.
-pub(super) async fn sign_in(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(
+    get,
+    path = "/desktop/agents",
+    tag = "Agents",
+    responses(
+        (status = 200, description = "The new node", body = SignedIn),
+        Denied,
+    ),
+)]
+pub(super) async fn sign_in(State(app): State<App>) -> Result<Json<SignedIn>, ApiError> {
     if !app.ruby_agents {
         let message = "A volunteer's machine joins with a token of `coordinator token add`, by POST /agents; \
                        agents of old that show none are let in by `coordinator serve --compat ruby-agent`";
@@ -70,7 +80,7 @@ pub(super) async fn sign_in(State(app): State<App>) -> Result<Json<Value>, ApiEr
     let mark = move |draft: &mut Draft<'_>| draft.set_node_property(node, MARK, "YES");
     app.ledger.decide(mark).await??;
     app.heard(node).await?;
-    Ok(Json(json!({ "hostname": node.to_string() })))
+    Ok(Json(SignedIn { hostname: node.to_string() }))
 }
 
 /// Somebody without a name polls: a node that signed in so is alive.

@@ -6,11 +6,13 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use coordinator_api::server::{ConfigFile, Variable};
+use serde_json::Value;
 
 use super::answer::ApiError;
 use super::identity::Identity;
 use super::links;
+use super::openapi::{Absent, Denied, Unknown};
 use super::pages::DEFAULT_LIMIT;
 use crate::app::App;
 
@@ -32,9 +34,9 @@ fn variables(app: &App) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn shown((id, value): &(&'static str, String)) -> Value {
-    let link = json!({ "rel": "self", "href": links::href(format_args!("/config/{id}")) });
-    json!({ "id": id, "value": value, "links": link })
+fn shown((id, value): &(&'static str, String)) -> Variable {
+    let links = links::itself(format_args!("/config/{id}"));
+    Variable { id: (*id).to_owned(), value: value.clone(), links }
 }
 
 fn operator(identity: Identity, what: &str) -> Result<(), ApiError> {
@@ -47,20 +49,44 @@ fn operator(identity: Identity, what: &str) -> Result<(), ApiError> {
 }
 
 /// `GET /config`.
+#[utoipa::path(
+    get,
+    path = "/config",
+    tag = "Administration",
+    responses(
+        (status = 200, description = "The options", body = Vec<Variable>),
+        Unknown,
+        Denied,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     identity: Identity,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Vec<Variable>>, ApiError> {
     operator(identity, "configuration variables")?;
     Ok(Json(variables(&app).iter().map(shown).collect()))
 }
 
 /// `GET /config/VARIABLE`: a list of one, as in OAR.
+#[utoipa::path(
+    get,
+    path = "/config/{name}",
+    tag = "Administration",
+    params(("name" = String, Path, description = "The option's name")),
+    responses(
+        (status = 200, description = "The option alone", body = Vec<Variable>),
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn show(
     State(app): State<App>,
     identity: Identity,
     Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Vec<Variable>>, ApiError> {
     operator(identity, "configuration variables")?;
     let all = variables(&app);
     let found = all.iter().find(|(id, _)| *id == name).ok_or_else(|| {
@@ -68,20 +94,42 @@ pub(super) async fn show(
         let message = format!("There is no configuration variable {shown}");
         ApiError::new(StatusCode::NOT_FOUND, "Not found", message)
     })?;
-    Ok(Json(json!([shown(found)])))
+    Ok(Json(vec![shown(found)]))
 }
 
 /// `GET /config/file`: all of them as lines.
+#[utoipa::path(
+    get,
+    path = "/config/file",
+    tag = "Administration",
+    responses(
+        (status = 200, description = "The options as lines", body = ConfigFile),
+        Unknown,
+        Denied,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn file(
     State(app): State<App>,
     identity: Identity,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ConfigFile>, ApiError> {
     operator(identity, "configuration file")?;
     let lines = variables(&app).iter().map(|(id, value)| format!("{id}=\"{value}\"\n")).collect();
-    Ok(Json(json!({ "path": "coordinator serve", "file": Value::String(lines) })))
+    Ok(Json(ConfigFile { path: "coordinator serve".to_owned(), file: lines }))
 }
 
 /// `POST /config/VARIABLE`: 403.
+#[utoipa::path(
+    post,
+    path = "/config/{name}",
+    tag = "Administration",
+    params(("name" = String, Path, description = "The option's name")),
+    responses(
+        Unknown,
+        Denied,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn set(identity: Identity) -> Result<Json<Value>, ApiError> {
     identity.operator("setting parameters", "set configuration parameters")?;
     let message = "The configuration is the command line of `coordinator serve`: start it anew with other \

@@ -1,30 +1,25 @@
-//! Jobs: submission, lists, one job, deletion.
+//! Jobs: lists, one job, its parts.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::StatusCode;
 use coordinator_api::List;
 use coordinator_api::job::{
-    Deleted, Event, Job as JobObject, JobItem, JobState, SubmitJob, Submitted,
+    Event, Job as JobObject, JobDetails, JobItem, JobNode, JobResource, JobRow, JobState,
 };
 use coordinator_api::mesh::JobMesh;
-use coordinator_core::{Array, DeleteRefusal, Draft, Job, JobId, NodeNumber, Request, UnixMillis};
-use serde::Serialize;
-use serde_json::{Value, json};
+use coordinator_core::{Job, JobId, NodeNumber, UnixMillis};
+use serde_json::Value;
 
-use super::actions::registered;
 use super::answer::ApiError;
-use super::body::Sent;
 use super::identity::Identity;
+use super::objects;
+use super::openapi::{Absent, Denied, JobFilters, Paging, Refused, Unknown};
 use super::pages::Asked;
-use super::{PREFIX, links, notes, objects};
 use crate::app::App;
 use crate::networks;
-use crate::role::ADMINISTRATOR;
-use crate::stage::{ContentHash, StageinState};
 use crate::store::JobFilter;
 
 /// The states that a list shows when the client does not say: OAR's.
@@ -43,47 +38,17 @@ const ACTIVE: [JobState; 9] = [
 /// The most numbers in `ids=`. Chosen: SQLite's limit for bound values is 32,766.
 const MAX_IDS: usize = 1_000;
 
-/// `POST /jobs`: 201 with the job's number; 400 when the request is refused; 401 for nobody.
-pub(super) async fn submit(
-    State(app): State<App>,
-    identity: Identity,
-    Sent(submission): Sent<SubmitJob>,
-) -> Result<impl IntoResponse, ApiError> {
-    let owner = identity.user("posting jobs")?.name;
-    if owner == ADMINISTRATOR {
-        return Err(ApiError::forbidden("root and oar users are not allowed to submit jobs."));
-    }
-    let (request, array) = (Request::admit(&submission)?, Array::admit(&submission)?);
-    check_stagein(&app, &request).await?;
-    let mut cmd_output = request.remarks(&submission);
-    let is_array = array != Array::One;
-    let decision = move |draft: &mut Draft<'_>| draft.submit_array(&owner, &request, &array);
-    let ids = app.ledger.decide(decision).await??;
-    // An array has a job at least.
-    let id = *ids.first().ok_or_else(|| ApiError::bad_query("the array has no job"))?;
-    tracing::info!(job = %id, jobs = ids.len(), "job submitted");
-    for id in &ids {
-        cmd_output += &format!("OAR_JOB_ID={id}\n");
-    }
-    if is_array {
-        cmd_output += &format!("OAR_ARRAY_ID={id}\n");
-    }
-    let submitted = Submitted {
-        id: id.0,
-        cmd_output,
-        links: vec![links::itself(format!("/jobs/{id}"))],
-        api_timestamp: app.clock.now().seconds(),
-    };
-    Ok(created(id, submitted))
-}
-
-/// 201: a new job, and where it is.
-fn created(id: JobId, body: impl Serialize) -> impl IntoResponse {
-    let location = links::href(format_args!("/jobs/{id}"));
-    (StatusCode::CREATED, [(header::LOCATION, location)], Json(body))
-}
-
 /// `GET /jobs`.
+#[utoipa::path(
+    get,
+    path = "/jobs",
+    tag = "Jobs",
+    params(JobFilters, Paging),
+    responses(
+        (status = 200, description = "A page of jobs", body = List<JobItem>),
+        Refused,
+    ),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     asked: Asked,
@@ -95,84 +60,99 @@ pub(super) async fn list(
 }
 
 /// `GET /jobs/details`: full objects with their nodes and resources.
+#[utoipa::path(
+    get,
+    path = "/jobs/details",
+    tag = "Jobs",
+    params(JobFilters, Paging),
+    responses(
+        (status = 200, description = "A page of jobs", body = List<JobDetails>),
+        Refused,
+    ),
+)]
 pub(super) async fn details(
     State(app): State<App>,
     asked: Asked,
-) -> Result<Json<List<Value>>, ApiError> {
+) -> Result<Json<List<JobDetails>>, ApiError> {
     let now = app.clock.now();
     let (jobs, total) = find(&app, &asked).await?;
     let items = jobs.iter().map(|job| {
-        let mut object = full(&app, job);
+        let mut details = full(&app, job);
         // As in OAR's lists.
-        object["array_index"] = Value::Null;
-        object["resubmit_job_id"] = Value::Null;
-        object
+        details.job.array_index = None;
+        details.job.resubmit_job_id = None;
+        details
     });
     Ok(asked.list(items.collect(), total, now))
 }
 
 /// A job's object with its nodes and resources.
-fn full(app: &App, job: &Job) -> Value {
+fn full(app: &App, job: &Job) -> JobDetails {
     let now = app.clock.now();
-    let mut object = json!(objects::job(job, now));
-    object["nodes"] = json!(objects::job_nodes(job, now));
-    object["resources"] = json!(resources_of(app, job));
-    object
+    JobDetails {
+        job: objects::job(job, now),
+        nodes: objects::job_nodes(job, now),
+        resources: resources_of(app, job),
+    }
 }
 
 /// `GET /jobs/ID/details`, for any user.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/details",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        (status = 200, description = "The job", body = JobDetails),
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn show_full(
     State(app): State<App>,
     identity: Identity,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<JobDetails>, ApiError> {
     identity.user("looking at jobs")?;
     Ok(Json(full(&app, &app.find_job(&id).await?)))
 }
 
 /// `GET /jobs/table`: the columns of OAR's own table.
+#[utoipa::path(
+    get,
+    path = "/jobs/table",
+    tag = "Jobs",
+    params(JobFilters, Paging),
+    responses(
+        (status = 200, description = "A page of jobs", body = List<JobRow>),
+        Refused,
+    ),
+)]
 pub(super) async fn table(
     State(app): State<App>,
     asked: Asked,
-) -> Result<Json<List<Value>>, ApiError> {
+) -> Result<Json<List<JobRow>>, ApiError> {
     let now = app.clock.now();
     let (jobs, total) = find(&app, &asked).await?;
     let items = jobs.iter().map(|job| objects::job_row(job, now)).collect();
     Ok(asked.list(items, total, now))
 }
 
-/// `POST /jobs/ID/resubmissions/new`: 201 with the new job's number; 400 for a job that has not ended, or is
-/// another user's.
-pub(super) async fn resubmit(
-    State(app): State<App>,
-    identity: Identity,
-    Path(id): Path<String>,
-) -> Result<impl IntoResponse, ApiError> {
-    let user = identity.user("resubmitting jobs")?.name;
-    let refused = |why: &str| {
-        let message = format!("Resubmitting job {id}...[ERROR] {why}\n");
-        ApiError::new(StatusCode::BAD_REQUEST, "Oar error", message)
-    };
-    let old = app.look_up_job(&id).await?.ok_or_else(|| refused("There is no such job."))?;
-    if old.owner != user {
-        return Err(refused("You are not the right user."));
-    }
-    check_stagein(&app, &old.request).await?;
-    let parent = old.id;
-    let decided = app.ledger.decide(move |draft: &mut Draft<'_>| draft.resubmit(&old)).await?;
-    let id = decided.map_err(|refusal| refused(&refusal.to_string()))?;
-    tracing::info!(job = %id, %parent, "job resubmitted");
-    let body = json!({
-        "id": id.0,
-        "status": "submitted",
-        "cmd_output": format!("Resubmitting job {parent}...DONE\nOAR_JOB_ID={id}\n"),
-        "links": [links::itself(format!("/jobs/{id}")), links::parent(parent)],
-        "api_timestamp": app.clock.now().seconds(),
-    });
-    Ok(created(id, body))
-}
-
 /// `GET /jobs/ID`, for any user; a node sees the jobs that it has a part in.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        (status = 200, description = "The job", body = JobObject),
+        Unknown,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn show(
     State(app): State<App>,
     identity: Identity,
@@ -191,27 +171,61 @@ pub(super) async fn show(
 }
 
 /// `GET /jobs/ID/nodes`. Unknown job: an empty list, as OAR has it.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/nodes",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        (status = 200, description = "The nodes", body = List<JobNode>),
+        Refused,
+    ),
+)]
 pub(super) async fn nodes(
     State(app): State<App>,
     asked: Asked,
     Path(id): Path<String>,
-) -> Result<Json<List<Value>>, ApiError> {
+) -> Result<Json<List<JobNode>>, ApiError> {
     let now = app.clock.now();
     let items = app.look_up_job(&id).await?.map(|job| objects::job_nodes(&job, now));
     Ok(asked.whole(items.unwrap_or_default(), now))
 }
 
 /// `GET /jobs/ID/resources`. Unknown job: an empty list, as OAR has it.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/resources",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        (status = 200, description = "The resources", body = List<JobResource>),
+        Refused,
+    ),
+)]
 pub(super) async fn resources(
     State(app): State<App>,
     asked: Asked,
     Path(id): Path<String>,
-) -> Result<Json<List<Value>>, ApiError> {
+) -> Result<Json<List<JobResource>>, ApiError> {
     let items = app.look_up_job(&id).await?.map(|job| resources_of(&app, &job));
     Ok(asked.whole(items.unwrap_or_default(), app.clock.now()))
 }
 
 /// `GET /jobs/ID/events`.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/events",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        (status = 200, description = "The events", body = List<Event>),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn events(
     State(app): State<App>,
     identity: Identity,
@@ -225,6 +239,19 @@ pub(super) async fn events(
 
 /// `GET /jobs/ID/mesh`: the pair table, for the job's owner and operators, since it holds the volunteers'
 /// addresses; 404 for a job without a network, or not launched yet.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}/mesh",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        (status = 200, description = "The network", body = JobMesh),
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn mesh(
     State(app): State<App>,
     identity: Identity,
@@ -245,95 +272,6 @@ pub(super) async fn mesh(
     kept.map(Json).ok_or_else(missing)
 }
 
-/// `DELETE /jobs/ID`: 202; 400 when there is nothing to delete, as OAR has it.
-pub(super) async fn delete(
-    State(app): State<App>,
-    identity: Identity,
-    Path(id): Path<String>,
-) -> Result<impl IntoResponse, ApiError> {
-    let (id, output) = order_deletion(&app, identity, &id).await?;
-    let deleted = Deleted {
-        id: id.to_string(),
-        status: "Delete request registered".to_owned(),
-        oardel_output: output,
-        api_timestamp: app.clock.now().seconds(),
-    };
-    Ok((StatusCode::ACCEPTED, Json(deleted)))
-}
-
-/// `POST /jobs/ID/deletions/new`: the same with other names in the answer.
-pub(super) async fn delete_by_post(
-    State(app): State<App>,
-    identity: Identity,
-    Path(id): Path<String>,
-) -> Result<impl IntoResponse, ApiError> {
-    let (id, output) = order_deletion(&app, identity, &id).await?;
-    Ok(registered(&app, id, "Delete", &output))
-}
-
-/// `POST /jobs/array/ID/deletions/new`: all jobs of the array that have not ended; 400 when there is none.
-pub(super) async fn delete_array(
-    State(app): State<App>,
-    identity: Identity,
-    Path(id): Path<String>,
-) -> Result<impl IntoResponse, ApiError> {
-    let actor = identity.user("deleting jobs")?.actor();
-    let array = parse_id(&id).ok_or_else(ApiError::no_job)?;
-    let by = actor.clone();
-    let decision = move |draft: &mut Draft<'_>| draft.delete_array(&by, array);
-    let decided = app.ledger.decide(decision).await??;
-    notes::of_array(&app, &actor, "job deleted", &decided).await?;
-    let (mut output, mut deleted) = (String::new(), Vec::new());
-    for (job, refusal) in decided {
-        match refusal {
-            None => {
-                output += &format!("Deleting the job = {job} ...REGISTERED.\n");
-                deleted.push(job.to_string());
-            }
-            Some(refusal) => output += &format!("Deleting the job = {job} ...ERROR.\n{refusal}\n"),
-        }
-    }
-    output +=
-        &format!("The job(s) [ {} ] will be deleted in the near future.\n", deleted.join(" "));
-    Ok(registered(&app, array, "Delete", &output))
-}
-
-/// The stage-in must be there before the job.
-async fn check_stagein(app: &App, request: &Request) -> Result<(), ApiError> {
-    let Some(hash) = &request.stagein_sha256 else { return Ok(()) };
-    let parsed = hash.parse::<ContentHash>();
-    let parsed = parsed.map_err(|error| ApiError::bad_query(error.to_string()))?;
-    match app.stage.stagein_state(parsed).await? {
-        StageinState::Complete { .. } => Ok(app.stage.touch_stagein(parsed).await?),
-        StageinState::Partial { .. } | StageinState::Absent => Err(ApiError::bad_query(format!(
-            "the stage-in sha256:{hash} is not here: upload it first, PUT {PREFIX}/stagein/{hash}"
-        ))),
-    }
-}
-
-pub(super) async fn order_deletion(
-    app: &App,
-    identity: Identity,
-    id: &str,
-) -> Result<(JobId, String), ApiError> {
-    let actor = identity.user("deleting jobs")?.actor();
-    let id = parse_id(id).ok_or_else(ApiError::no_job)?;
-    if app.ledger.cluster().job(id).is_none() {
-        let ended = app.store.job(id).await?;
-        return Err(match ended.filter(|job| actor.may(&job.owner)) {
-            Some(_) => DeleteRefusal::AlreadyKilled(id).into(),
-            None => DeleteRefusal::NotYours(id).into(),
-        });
-    }
-    let by = actor.clone();
-    app.ledger.decide(move |draft| draft.delete(&by, id)).await??;
-    notes::of_job(app, &actor, "job deleted", id).await?;
-    let output = format!(
-        "Deleting the job = {id} ...REGISTERED.\nThe job(s) [ {id} ] will be deleted in the near future.\n"
-    );
-    Ok((id, output))
-}
-
 /// The page of jobs that was asked for, and how many there are in all.
 async fn find(app: &App, asked: &Asked) -> Result<(Vec<Arc<Job>>, usize), ApiError> {
     let filter = filter(asked)?;
@@ -351,8 +289,7 @@ async fn find(app: &App, asked: &Asked) -> Result<(Vec<Arc<Job>>, usize), ApiErr
 
 fn filter(asked: &Asked) -> Result<JobFilter, ApiError> {
     let ids = asked.parameter("ids").map(parse_ids).transpose()?;
-    let bad = |_| ApiError::bad_query("array must be the number of an array");
-    let array = asked.parameter("array").map(|id| id.parse().map_err(bad)).transpose()?;
+    let array = asked.number("array")?.map(|id| id as u64);
     let second = |name| -> Result<_, ApiError> {
         Ok(asked.number(name)?.map(|at| UnixMillis((at as u64).saturating_mul(1_000))))
     };
@@ -384,7 +321,7 @@ pub(super) fn parse_id(text: &str) -> Option<JobId> {
 }
 
 /// What the job runs on, or has run on; of a reservation what is kept for it.
-fn resources_of(app: &App, job: &Job) -> Vec<Value> {
+fn resources_of(app: &App, job: &Job) -> Vec<JobResource> {
     let (cluster, now) = (app.ledger.cluster(), app.clock.now());
     let (status, shares): (_, Vec<(NodeNumber, &[u16])>) = match (&job.launch, &job.reserved) {
         (Some(launch), _) => {

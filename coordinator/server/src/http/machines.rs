@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::answer::ApiError;
 use super::body::Sent;
 use super::identity::Identity;
+use super::openapi::{Absent, Denied, Disabled, Refused, TooLarge, Unknown};
 use super::without::disabled;
 use crate::app::App;
 
@@ -28,6 +29,19 @@ const SYSTEM: [&str; 10] = [
 ];
 
 /// `POST /resources`: 400 and 403 as in OAR; what OAR would make is refused, too.
+#[utoipa::path(
+    post,
+    path = "/resources",
+    tag = "Resources",
+    request_body = Value,
+    responses(
+        Refused,
+        Unknown,
+        Denied,
+        TooLarge,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn create(
     identity: Identity,
     sent: Result<Sent<Value>, ApiError>,
@@ -56,6 +70,18 @@ pub(super) async fn create(
 }
 
 /// `DELETE /resources/ID`: 403, 404 as in OAR; a machine that is Dead stays known, too.
+#[utoipa::path(
+    delete,
+    path = "/resources/{id}",
+    tag = "Resources",
+    params(("id" = u64, Path, description = "The resource's number")),
+    responses(
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn delete(
     State(app): State<App>,
     identity: Identity,
@@ -82,12 +108,27 @@ pub(super) async fn delete(
 }
 
 /// What OAR makes a list of resources from.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 pub(super) struct Generate {
+    #[schema(value_type = String, min_length = 1)]
     resources: Option<String>,
 }
 
 /// `POST /resources/generate`: 400 as in OAR, and 405 as where it has no command for that.
+#[utoipa::path(
+    post,
+    path = "/resources/generate",
+    tag = "Resources",
+    request_body = Generate,
+    responses(
+        Refused,
+        Unknown,
+        Denied,
+        Disabled,
+        TooLarge,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn generate(
     identity: Identity,
     sent: Result<Sent<Generate>, ApiError>,

@@ -12,14 +12,15 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use coordinator_api::List;
+use coordinator_api::server::{FileEntry, FileStored};
 use coordinator_core::JobId;
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::answer::ApiError;
 use super::body::Sent;
 use super::format::essence;
 use super::identity::Identity;
+use super::openapi::{Absent, Denied, Full, Refused, Tail, TooLarge, Unknown, Upload};
 use super::output::{Stream, last_lines};
 use super::pages::Asked;
 use super::suffix::{AskedPath, taken};
@@ -54,13 +55,27 @@ impl Named {
 }
 
 /// `GET /media/ls/PATH`: what lies in a folder.
+#[utoipa::path(
+    get,
+    path = "/media/ls/{*path}",
+    tag = "Files",
+    params(("path" = String, Path, description = "`~/` and what is below", pattern = "^~/[a-z0-9]")),
+    responses(
+        (status = 200, description = "What lies in the folder", body = List<FileEntry>),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     identity: Identity,
     asked: Asked,
     Path(path): Path<String>,
     Extension(full): Extension<AskedPath>,
-) -> Result<Json<List<Value>>, ApiError> {
+) -> Result<Json<List<FileEntry>>, ApiError> {
     let named = Named::read(identity, &path, &full, "getting files")?;
     let (user, path) = (named.user.name, named.path);
     let entries = on_disk(&app, move |files| files.list(&user, &path)).await;
@@ -68,20 +83,31 @@ pub(super) async fn list(
         true => missing(format!("Path not found: {}", named.shown)),
         false => error.into(),
     })?;
-    let item = |entry: crate::files::Entry| {
-        json!({
-            "name": entry.name,
-            "type": if entry.is_folder { "d" } else { "f" },
-            "mode": entry.mode,
-            // As OAR has it.
-            "size": entry.size.to_string(),
-            "mtime": entry.mtime,
-        })
+    let item = |entry: crate::files::Entry| FileEntry {
+        name: entry.name,
+        kind: if entry.is_folder { "d" } else { "f" }.to_owned(),
+        mode: entry.mode,
+        size: entry.size.to_string(),
+        mtime: entry.mtime,
     };
     Ok(asked.whole(entries.into_iter().map(item).collect(), app.clock.now()))
 }
 
 /// `GET /media/PATH`: a file's content, or with `?tail=N` its last lines.
+#[utoipa::path(
+    get,
+    path = "/media/{*path}",
+    tag = "Files",
+    params(("path" = String, Path, description = "`~/` and what is below", pattern = "^~/[a-z0-9]"), Tail),
+    responses(
+        (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn read(
     State(app): State<App>,
     identity: Identity,
@@ -119,6 +145,26 @@ async fn written(app: &App, named: &Named) -> Result<Vec<u8>, ApiError> {
 }
 
 /// `POST /media/PATH`: 201; 403 where there is such a file.
+#[utoipa::path(
+    post,
+    path = "/media/{*path}",
+    tag = "Files",
+    params(("path" = String, Path, description = "`~/` and what is below", pattern = "^~/[a-z0-9]")),
+    request_body(content(
+            (Vec<u8> = "application/octet-stream"),
+            (Upload = "multipart/form-data"),
+        )),
+    responses(
+        (status = 201, description = "Stored", body = FileStored),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+        TooLarge,
+        Full,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn upload(
     State(app): State<App>,
     identity: Identity,
@@ -130,6 +176,26 @@ pub(super) async fn upload(
 }
 
 /// `POST /media/force/PATH`: 201, in place of an earlier file.
+#[utoipa::path(
+    post,
+    path = "/media/force/{*path}",
+    tag = "Files",
+    params(("path" = String, Path, description = "`~/` and what is below", pattern = "^~/[a-z0-9]")),
+    request_body(content(
+            (Vec<u8> = "application/octet-stream"),
+            (Upload = "multipart/form-data"),
+        )),
+    responses(
+        (status = 201, description = "Stored", body = FileStored),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+        TooLarge,
+        Full,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn upload_forced(
     State(app): State<App>,
     identity: Identity,
@@ -152,7 +218,11 @@ async fn store(
     let content = content(request).await?;
     on_disk(app, move |files| files.write(&user.name, &path, &content, replace)).await?;
     let itself = links::itself(format!("/media/{shown}"));
-    let body = json!({ "status": "created", "success": "true", "links": [itself] });
+    let body = FileStored {
+        status: "created".to_owned(),
+        success: "true".to_owned(),
+        links: vec![itself],
+    };
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
@@ -189,12 +259,29 @@ async fn content(request: Request) -> Result<Bytes, ApiError> {
 }
 
 /// A file's new permissions.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 pub(super) struct NewMode {
+    #[schema(value_type = String, pattern = "^[0-7]{1,4}$")]
     mode: Option<String>,
 }
 
 /// `POST /media/chmod/PATH` with an octal mode: 202.
+#[utoipa::path(
+    post,
+    path = "/media/chmod/{*path}",
+    tag = "Files",
+    params(("path" = String, Path, description = "`~/` and what is below", pattern = "^~/[a-z0-9]")),
+    request_body = NewMode,
+    responses(
+        (status = 202, description = "Changed"),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+        TooLarge,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn chmod(
     State(app): State<App>,
     identity: Identity,
@@ -216,6 +303,20 @@ pub(super) async fn chmod(
 }
 
 /// `DELETE /media/PATH`: 204; a file, or a folder that is empty.
+#[utoipa::path(
+    delete,
+    path = "/media/{*path}",
+    tag = "Files",
+    params(("path" = String, Path, description = "`~/` and what is below", pattern = "^~/[a-z0-9]")),
+    responses(
+        (status = 204, description = "Deleted"),
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn delete(
     State(app): State<App>,
     identity: Identity,

@@ -1,10 +1,11 @@
 //! OAR's objects, made from the core's.
 
+use std::collections::BTreeMap;
+
 use coordinator_api::agent::{AssignedNode, Assignment};
-use coordinator_api::job::{Event, Job as JobObject, JobItem};
-use coordinator_api::resource::{ResourceItem, ResourceState};
+use coordinator_api::job::{Event, Job as JobObject, JobItem, JobNode, JobResource, JobRow};
+use coordinator_api::resource::{ResourceItem, ResourceRow, ResourceState};
 use coordinator_core::{Job, Node, NodeNumber, Part, UnixMillis};
-use serde_json::{Value, json};
 
 use super::links;
 
@@ -74,40 +75,40 @@ pub(super) fn job(job: &Job, now: UnixMillis) -> JobObject {
 }
 
 /// An item of `GET /jobs/table`: OAR's columns, where file names still hold `%jobid%`.
-pub(super) fn job_row(job: &Job, now: UnixMillis) -> Value {
+pub(super) fn job_row(job: &Job, now: UnixMillis) -> JobRow {
     let object = self::job(job, now);
     let file = |kind| match &job.request.name {
         Some(name) => format!("OAR.{name}.%jobid%.{kind}"),
         None => format!("OAR.%jobid%.{kind}"),
     };
-    json!({
-        "id": object.id,
-        "Job_Id": object.id,
-        "job_id": object.id,
-        "job_name": object.name,
-        "job_type": object.kind,
-        "job_user": object.owner,
-        "state": object.state,
-        "project": object.project,
-        "queue_name": object.queue,
-        "command": object.command,
-        "initial_request": object.initial_request,
-        "launching_directory": object.launching_directory,
-        "stdout_file": file("stdout"),
-        "stderr_file": file("stderr"),
-        "properties": object.properties,
-        "reservation": object.reservation,
-        "message": object.message,
-        "walltime": job.started.and(object.walltime),
-        "submission_time": object.submission_time,
-        "start_time": object.start_time,
-        "stop_time": object.stop_time,
-        "exit_code": object.exit_code,
-        "array_id": object.array_id,
-        "assigned_moldable_job": job.started.map_or(0, |_| object.id),
-        "links": object.links,
-        "api_timestamp": object.api_timestamp,
-    })
+    JobRow {
+        id: object.id,
+        job_id_of_old: object.id,
+        job_id: object.id,
+        job_name: object.name,
+        job_type: object.kind,
+        job_user: object.owner,
+        state: object.state,
+        project: object.project,
+        queue_name: object.queue,
+        command: object.command,
+        initial_request: object.initial_request,
+        launching_directory: object.launching_directory,
+        stdout_file: file("stdout"),
+        stderr_file: file("stderr"),
+        properties: object.properties,
+        reservation: object.reservation,
+        message: object.message,
+        walltime: job.started.and(object.walltime),
+        submission_time: object.submission_time,
+        start_time: object.start_time,
+        stop_time: object.stop_time,
+        exit_code: object.exit_code,
+        array_id: object.array_id,
+        assigned_moldable_job: job.started.map_or(0, |_| object.id),
+        links: object.links,
+        api_timestamp: object.api_timestamp,
+    }
 }
 
 /// The condition on resources after the admission rules.
@@ -154,15 +155,13 @@ pub(super) fn assignment(job: &Job, node: NodeNumber) -> Option<Assignment> {
 }
 
 /// The nodes of the job's current or last launch: `GET /jobs/ID/nodes`.
-pub(super) fn job_nodes(job: &Job, now: UnixMillis) -> Vec<Value> {
+pub(super) fn job_nodes(job: &Job, now: UnixMillis) -> Vec<JobNode> {
     let parts = job.launch.iter().flat_map(|launch| &launch.parts);
-    let node = |part: &Part| {
-        json!({
-            "network_address": part.node.to_string(),
-            "status": "assigned",
-            "links": links::of_node(part.node),
-            "api_timestamp": now.seconds(),
-        })
+    let node = |part: &Part| JobNode {
+        network_address: part.node.to_string(),
+        status: "assigned".to_owned(),
+        links: links::of_node(part.node),
+        api_timestamp: now.seconds(),
     };
     parts.map(node).collect()
 }
@@ -180,53 +179,55 @@ pub(super) fn resource_item(node: &Node, id: u64, now: UnixMillis) -> ResourceIt
 }
 
 /// The full objects of one node's resources: OAR's columns, and `core` and `host`.
-pub(super) fn resource_rows(node: &Node, now: UnixMillis) -> impl Iterator<Item = Value> {
+pub(super) fn resource_rows(node: &Node, now: UnixMillis) -> impl Iterator<Item = ResourceRow> {
     let state_num = match node.state {
         ResourceState::Alive => 1,
         ResourceState::Absent => 2,
         ResourceState::Suspected => 3,
         ResourceState::Dead => 4,
     };
-    node.resources().enumerate().map(move |(core, id)| {
-        let mut row = json!({
-            "id": id,
-            "type": "default",
-            "network_address": node.number.to_string(),
-            "state": node.state,
-            "state_num": state_num,
-            "next_state": "UnChanged",
-            "finaud_decision": "NO",
-            "next_finaud_decision": "NO",
-            "suspended_jobs": "NO",
-            "scheduler_priority": 0,
-            "cpuset": core,
-            "besteffort": "YES",
-            "deploy": "NO",
-            "expiry_date": 0,
-            "desktop_computing": "YES",
-            "last_job_date": node.last_job.seconds(),
-            "available_upto": AVAILABLE_UPTO,
-            "last_available_upto": 0,
-            "drain": if node.is_draining() { "YES" } else { "NO" },
-            "host": node.number.to_string(),
-            "core": id,
-            "cpu": node.number.0,
-            "mem": node.memory_mib,
-            "links": links::of_resource(id, node.number),
-            "api_timestamp": now.seconds(),
-        });
-        for (name, value) in node.properties.iter().filter(|(name, _)| *name != "drain") {
-            row[name] = json!(value);
-        }
-        row
+    let no = || "NO".to_owned();
+    let name = node.number.to_string();
+    node.resources().zip(0..).map(move |(id, cpuset)| ResourceRow {
+        id,
+        kind: "default".to_owned(),
+        network_address: name.clone(),
+        state: node.state,
+        state_num,
+        next_state: "UnChanged".to_owned(),
+        finaud_decision: no(),
+        next_finaud_decision: no(),
+        suspended_jobs: no(),
+        scheduler_priority: 0,
+        cpuset,
+        besteffort: "YES".to_owned(),
+        deploy: no(),
+        expiry_date: 0,
+        desktop_computing: "YES".to_owned(),
+        last_job_date: node.last_job.seconds(),
+        available_upto: AVAILABLE_UPTO,
+        last_available_upto: 0,
+        drain: if node.is_draining() { "YES" } else { "NO" }.to_owned(),
+        host: name.clone(),
+        core: id,
+        cpu: node.number.0,
+        mem: node.memory_mib,
+        links: links::of_resource(id, node.number),
+        api_timestamp: now.seconds(),
+        properties: own_properties(node),
     })
 }
 
+/// What operators have set, without what is a column.
+fn own_properties(node: &Node) -> BTreeMap<String, String> {
+    let own = node.properties.iter().filter(|(name, _)| *name != "drain");
+    own.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// `GET /jobs/ID/resources`: the full objects, with the job's word for them.
-pub(super) fn job_resources(rows: impl Iterator<Item = Value>, status: &str) -> Vec<Value> {
-    rows.map(|mut row| {
-        row["status"] = json!(status);
-        row
-    })
-    .collect()
+pub(super) fn job_resources(
+    rows: impl Iterator<Item = ResourceRow>,
+    status: &str,
+) -> Vec<JobResource> {
+    rows.map(|resource| JobResource { status: status.to_owned(), resource }).collect()
 }

@@ -19,6 +19,9 @@ const MAX_LIMIT: usize = 5_000;
 /// The most query parameters that are looked at.
 const MAX_PARAMETERS: usize = 32;
 
+/// The largest number in a query: the largest that all readers of JSON have exactly.
+pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
+
 /// A list's address: the path as asked, the filters, and which page.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
@@ -55,8 +58,10 @@ impl Asked {
     /// A query parameter that is a number.
     pub(super) fn number(&self, name: &str) -> Result<Option<usize>, ApiError> {
         let Some(text) = self.parameter(name) else { return Ok(None) };
-        let bad = |_| ApiError::bad_query(format!("{name} must be a whole number"));
-        text.parse().map(Some).map_err(bad)
+        let bad = || ApiError::bad_query(format!("{name} must be a whole number below 2^53"));
+        let number = text.parse::<u64>().ok().filter(|number| *number <= MAX_NUMBER);
+        let number = number.and_then(|number| usize::try_from(number).ok());
+        number.map(Some).ok_or_else(bad)
     }
 
     /// One page out of all items.

@@ -27,6 +27,10 @@ pub(super) async fn answer(response: Response, format: Format, failed: bool) -> 
         let refusal = ApiError::new(StatusCode::NOT_ACCEPTABLE, "Answer too long", message);
         return refusal.into_response();
     };
+    // The answer to a HEAD.
+    if bytes.is_empty() {
+        return Response::from_parts(parts, Body::empty());
+    }
     let Some((kind, text)) = convert(&bytes, format, failed) else {
         tracing::error!(status = %parts.status, "an answer is no value that YAML has");
         let message = "The answer cannot be written in this format: ask for JSON";
@@ -41,6 +45,11 @@ pub(super) async fn answer(response: Response, format: Format, failed: bool) -> 
 /// A page with this text, which is escaped.
 pub(super) fn page(text: &str) -> Response {
     Html(around(&escape(text))).into_response()
+}
+
+/// A page with a form of ours.
+pub(super) fn form(markup: &str) -> Response {
+    Html(around(markup)).into_response()
 }
 
 /// The content type and the text; none for what is not the JSON of this API.
@@ -62,12 +71,14 @@ fn convert(json: &[u8], format: Format, failed: bool) -> Option<(&'static str, S
 
 /// OAR's page, with a menu of the lists that there are.
 fn around(content: &str) -> String {
-    let menu = [("resources", "RESOURCES"), ("jobs", "JOBS")].map(|(path, title)| {
-        format!(
-            "<A HREF=\"{}\">{title}</A>&nbsp;&nbsp;&nbsp;\n",
-            links::href(format_args!("/{path}.html"))
-        )
-    });
+    let menu = [("resources", "RESOURCES"), ("jobs", "JOBS"), ("form", "JOB SUBMISSION")].map(
+        |(path, title)| {
+            format!(
+                "<A HREF=\"{}\">{title}</A>&nbsp;&nbsp;&nbsp;\n",
+                links::href(format_args!("/{path}.html"))
+            )
+        },
+    );
     let menu = menu.concat();
     format!(
         "<HTML>\n<HEAD>\n<TITLE>OAR REST API</TITLE>\n</HEAD>\n<BODY>\n<HR>\n{menu}<HR>\n{content}\n</BODY>\n</HTML>\n"

@@ -7,16 +7,27 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use coordinator_api::List;
-use coordinator_api::resource::ResourceItem;
+use coordinator_api::resource::{ResourceItem, ResourceJob, ResourceRow};
 use coordinator_core::{Node, NodeNumber};
 use serde_json::{Value, json};
 
 use super::answer::ApiError;
+use super::openapi::{Absent, JobsOn, Paging, Refused};
 use super::pages::Asked;
 use super::{links, objects};
 use crate::app::App;
 
 /// `GET /resources`.
+#[utoipa::path(
+    get,
+    path = "/resources",
+    tag = "Resources",
+    params(Paging),
+    responses(
+        (status = 200, description = "A page of resources", body = List<ResourceItem>),
+        Refused,
+    ),
+)]
 pub(super) async fn list(State(app): State<App>, asked: Asked) -> Json<List<ResourceItem>> {
     let (cluster, now) = (app.ledger.cluster(), app.clock.now());
     let total = cluster.nodes().map(|node| usize::from(node.cores)).sum();
@@ -27,24 +38,54 @@ pub(super) async fn list(State(app): State<App>, asked: Asked) -> Json<List<Reso
 }
 
 /// `GET /resources/details`.
-pub(super) async fn details(State(app): State<App>, asked: Asked) -> Json<List<Value>> {
+#[utoipa::path(
+    get,
+    path = "/resources/details",
+    tag = "Resources",
+    params(Paging),
+    responses(
+        (status = 200, description = "A page of resources", body = List<ResourceRow>),
+        Refused,
+    ),
+)]
+pub(super) async fn details(State(app): State<App>, asked: Asked) -> Json<List<ResourceRow>> {
     let (cluster, now) = (app.ledger.cluster(), app.clock.now());
     let items = cluster.nodes().flat_map(|node| objects::resource_rows(node, now));
     asked.page(items.collect(), now)
 }
 
 /// `GET /resources/ID`.
+#[utoipa::path(
+    get,
+    path = "/resources/{id}",
+    tag = "Resources",
+    params(("id" = u64, Path, description = "The resource's number")),
+    responses(
+        (status = 200, description = "The resource", body = ResourceRow),
+        Absent,
+    ),
+)]
 pub(super) async fn show(
     State(app): State<App>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ResourceRow>, ApiError> {
     let (cluster, now) = (app.ledger.cluster(), app.clock.now());
     let (node, id) = find(cluster.nodes().map(|node| &**node), &id).ok_or_else(no_resource)?;
     let mut rows = objects::resource_rows(node, now);
-    rows.find(|row| row["id"] == id).map(Json).ok_or_else(no_resource)
+    rows.find(|row| row.id == id).map(Json).ok_or_else(no_resource)
 }
 
 /// `GET /resources/ID/jobs`, or `/resources/PROPERTY/jobs`: names of properties are no numbers.
+#[utoipa::path(
+    get,
+    path = "/resources/{id}/jobs",
+    tag = "Resources",
+    params(("id" = String, Path, description = "The resource's number, or the name of a property")),
+    responses(
+        (status = 200, description = "The jobs", body = JobsOn),
+        Refused,
+    ),
+)]
 pub(super) async fn jobs(State(app): State<App>, asked: Asked, Path(id): Path<String>) -> Response {
     match id.parse::<u64>() {
         Ok(_) => jobs_of_resource(&app, &asked, &id).into_response(),
@@ -53,11 +94,15 @@ pub(super) async fn jobs(State(app): State<App>, asked: Asked, Path(id): Path<St
 }
 
 /// The job that the resource works for.
-fn jobs_of_resource(app: &App, asked: &Asked, id: &str) -> Json<List<Value>> {
+fn jobs_of_resource(app: &App, asked: &Asked, id: &str) -> Json<List<ResourceJob>> {
     let (cluster, now) = (app.ledger.cluster(), app.clock.now());
     let found = find(cluster.nodes().map(|node| &**node), id);
     let job = found.and_then(|(node, resource)| node.job_of(resource));
-    let item = |id: coordinator_core::JobId| json!({ "id": id.0, "links": links::of_job(id), "api_timestamp": now.seconds() });
+    let item = |id: coordinator_core::JobId| ResourceJob {
+        id: id.0,
+        links: links::of_job(id),
+        api_timestamp: now.seconds(),
+    };
     asked.whole(job.map(item).into_iter().collect(), now)
 }
 
@@ -68,6 +113,7 @@ fn jobs_by_property(app: &App, asked: &Asked, name: &str) -> Json<Value> {
     let mut values: BTreeMap<String, (Value, Vec<u64>)> = BTreeMap::new();
     for node in cluster.nodes() {
         for (id, row) in node.resources().zip(objects::resource_rows(node, now)) {
+            let row = json!(row);
             let Some(value) = row.get(name).filter(|value| !value.is_array()) else { continue };
             let (_, jobs) = values.entry(value.to_string()).or_insert((value.clone(), Vec::new()));
             jobs.extend(node.job_of(id).map(|job| job.0));
@@ -84,6 +130,16 @@ fn jobs_by_property(app: &App, asked: &Asked, name: &str) -> Json<Value> {
 }
 
 /// `GET /resources/nodes/NAME`. Unknown node: an empty list, where OAR breaks.
+#[utoipa::path(
+    get,
+    path = "/resources/nodes/{node}",
+    tag = "Resources",
+    params(("node" = String, Path, description = "The node's name")),
+    responses(
+        (status = 200, description = "Its resources", body = List<ResourceItem>),
+        Refused,
+    ),
+)]
 pub(super) async fn of_node(
     State(app): State<App>,
     asked: Asked,

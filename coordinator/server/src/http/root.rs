@@ -3,11 +3,12 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use serde_json::{Value, json};
+use coordinator_api::server::{Start, StressFactor, Timezone, Versions, Whoami};
 
 use super::answer::{self, ApiError};
 use super::format::{Format, Negotiated};
 use super::identity::Identity;
+use super::openapi::Unknown;
 use super::suffix::AskedPath;
 use super::{links, render};
 use crate::app::App;
@@ -22,8 +23,16 @@ const API_VERSION: &str = "1.0.2";
 const TIMEZONE: &str = "UTC";
 
 /// `GET /`.
-pub(super) async fn links(State(app): State<App>) -> Json<Value> {
-    let links = [
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "Information",
+    responses(
+        (status = 200, description = "Versions and links", body = Start),
+    ),
+)]
+pub(super) async fn links(State(app): State<App>) -> Json<Start> {
+    let links = vec![
         links::itself("/./"),
         links::collection("/resources", "resources"),
         links::collection("/resources/details", "full_resources"),
@@ -33,9 +42,7 @@ pub(super) async fn links(State(app): State<App>) -> Json<Value> {
         links::collection("/config", "config"),
         links::collection("/admission_rules", "admission_rules"),
     ];
-    let mut body = versions(&app);
-    body["links"] = json!(links);
-    Json(body)
+    Json(Start { versions: versions(&app), links })
 }
 
 /// `GET /index.html`: a page to begin with. There is no other format of it.
@@ -50,43 +57,76 @@ pub(super) async fn index(
 }
 
 /// `GET /version`.
-pub(super) async fn version(State(app): State<App>) -> Json<Value> {
+#[utoipa::path(
+    get,
+    path = "/version",
+    tag = "Information",
+    responses(
+        (status = 200, description = "Versions", body = Versions),
+    ),
+)]
+pub(super) async fn version(State(app): State<App>) -> Json<Versions> {
     Json(versions(&app))
 }
 
-fn versions(app: &App) -> Value {
-    json!({
-        "oar_version": OAR_VERSION,
-        "api_version": API_VERSION,
-        "apilib_version": API_VERSION,
-        "api_timezone": TIMEZONE,
-        "api_timestamp": app.clock.now().seconds(),
-    })
+fn versions(app: &App) -> Versions {
+    Versions {
+        oar_version: OAR_VERSION.to_owned(),
+        api_version: API_VERSION.to_owned(),
+        apilib_version: API_VERSION.to_owned(),
+        api_timezone: TIMEZONE.to_owned(),
+        api_timestamp: app.clock.now().seconds(),
+    }
 }
 
 /// `GET /whoami`: the user's or node's name, empty for nobody.
-pub(super) async fn whoami(State(app): State<App>, identity: Identity) -> Json<Value> {
+#[utoipa::path(
+    get,
+    path = "/whoami",
+    tag = "Information",
+    responses(
+        (status = 200, description = "Who asks", body = Whoami),
+        Unknown,
+    ),
+)]
+pub(super) async fn whoami(State(app): State<App>, identity: Identity) -> Json<Whoami> {
     let name = match identity {
         Identity::Anonymous => String::new(),
         Identity::User(user) => user.name,
         Identity::Node(node) => node.to_string(),
     };
-    Json(json!({ "authenticated_user": name, "api_timestamp": app.clock.now().seconds() }))
+    Json(Whoami { authenticated_user: name, api_timestamp: app.clock.now().seconds() })
 }
 
 /// `GET /timezone`.
-pub(super) async fn timezone(State(app): State<App>) -> Json<Value> {
-    Json(json!({ "timezone": TIMEZONE, "api_timestamp": app.clock.now().seconds() }))
+#[utoipa::path(
+    get,
+    path = "/timezone",
+    tag = "Information",
+    responses(
+        (status = 200, description = "The zone", body = Timezone),
+    ),
+)]
+pub(super) async fn timezone(State(app): State<App>) -> Json<Timezone> {
+    Json(Timezone { timezone: TIMEZONE.to_owned(), api_timestamp: app.clock.now().seconds() })
 }
 
 /// `GET /stress_factor`: the machine's load over a minute, as OAR's own script has it. 0 where there is no
 /// such figure.
-pub(super) async fn stress_factor(State(app): State<App>) -> Json<Value> {
+#[utoipa::path(
+    get,
+    path = "/stress_factor",
+    tag = "Information",
+    responses(
+        (status = 200, description = "The load", body = StressFactor),
+    ),
+)]
+pub(super) async fn stress_factor(State(app): State<App>) -> Json<StressFactor> {
     let loads = tokio::fs::read_to_string("/proc/loadavg").await.unwrap_or_default();
     let load = loads.split_whitespace().next().unwrap_or("0");
-    Json(json!({
-        "GLOBAL_STRESS": load,
-        "links": [links::itself("/stress_factor")],
-        "api_timestamp": app.clock.now().seconds(),
-    }))
+    Json(StressFactor {
+        global_stress: load.to_owned(),
+        links: vec![links::itself("/stress_factor")],
+        api_timestamp: app.clock.now().seconds(),
+    })
 }

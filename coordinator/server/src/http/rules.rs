@@ -7,13 +7,15 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use coordinator_api::List;
+use coordinator_api::server::Rule;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::answer::ApiError;
 use super::body::Sent;
 use super::identity::Identity;
 use super::links;
+use super::openapi::{Absent, Denied, Paging, Refused, TooLarge, Unknown};
 use super::pages::Asked;
 use crate::app::App;
 
@@ -31,19 +33,18 @@ const RULES: [&str; 10] = [
     "# What can never fit on the machines that are enrolled is refused\n",
 ];
 
-fn rule(index: usize, text: &str) -> Value {
-    let id = index + 1;
-    json!({
-        "id": id,
-        "priority": id,
-        "enabled": "YES",
-        "rule": text,
-        // Not a list, as in OAR.
-        "links": { "rel": "self", "href": links::href(format_args!("/admission_rules/{id}")) },
-    })
+fn rule(index: usize, text: &str) -> Rule {
+    let id = index as u64 + 1;
+    Rule {
+        id,
+        priority: id,
+        enabled: "YES".to_owned(),
+        rule: text.to_owned(),
+        links: links::itself(format_args!("/admission_rules/{id}")),
+    }
 }
 
-fn numbered(id: &str) -> Option<Value> {
+fn numbered(id: &str) -> Option<Rule> {
     let index = id.parse::<usize>().ok()?.checked_sub(1)?;
     RULES.get(index).map(|text| rule(index, text))
 }
@@ -58,27 +59,53 @@ fn operator(identity: Identity) -> Result<(), ApiError> {
 }
 
 /// `GET /admission_rules`, for operators.
+#[utoipa::path(
+    get,
+    path = "/admission_rules",
+    tag = "Administration",
+    params(Paging),
+    responses(
+        (status = 200, description = "The rules", body = List<Rule>),
+        Refused,
+        Unknown,
+        Denied,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     identity: Identity,
     asked: Asked,
-) -> Result<Json<List<Value>>, ApiError> {
+) -> Result<Json<List<Rule>>, ApiError> {
     operator(identity)?;
     let rules = RULES.iter().enumerate().map(|(index, text)| rule(index, text)).collect();
     Ok(asked.page(rules, app.clock.now()))
 }
 
 /// `GET /admission_rules/ID`: a list of one, as in OAR.
+#[utoipa::path(
+    get,
+    path = "/admission_rules/{id}",
+    tag = "Administration",
+    params(("id" = u64, Path, description = "The rule's number")),
+    responses(
+        (status = 200, description = "The rule alone", body = Vec<Rule>),
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn show(
     identity: Identity,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Vec<Rule>>, ApiError> {
     operator(identity)?;
-    numbered(&id).map(|rule| Json(json!([rule]))).ok_or_else(|| no_rule(&id))
+    numbered(&id).map(|rule| Json(vec![rule])).ok_or_else(|| no_rule(&id))
 }
 
 /// What makes a rule.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 pub(super) struct NewRule {
     method: Option<String>,
     rule: Option<String>,
@@ -87,6 +114,19 @@ pub(super) struct NewRule {
 }
 
 /// `POST /admission_rules`: 400 for what is no rule, 403 for what is one.
+#[utoipa::path(
+    post,
+    path = "/admission_rules",
+    tag = "Administration",
+    request_body = NewRule,
+    responses(
+        Refused,
+        Unknown,
+        Denied,
+        TooLarge,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn create(
     identity: Identity,
     Sent(new): Sent<NewRule>,
@@ -102,6 +142,21 @@ pub(super) async fn create(
 }
 
 /// `POST /admission_rules/ID`: 400 for what is no order, 404 for no rule, 403 for one.
+#[utoipa::path(
+    post,
+    path = "/admission_rules/{id}",
+    tag = "Administration",
+    params(("id" = u64, Path, description = "The rule's number")),
+    request_body = NewRule,
+    responses(
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+        TooLarge,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn update(
     identity: Identity,
     Path(id): Path<String>,
@@ -118,6 +173,18 @@ pub(super) async fn update(
 }
 
 /// `DELETE /admission_rules/ID`: 404 for no rule, 403 for one.
+#[utoipa::path(
+    delete,
+    path = "/admission_rules/{id}",
+    tag = "Administration",
+    params(("id" = u64, Path, description = "The rule's number")),
+    responses(
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn delete(
     identity: Identity,
     Path(id): Path<String>,

@@ -8,10 +8,23 @@ use serde_json::Value;
 
 use super::answer::ApiError;
 use super::identity::Identity;
+use super::openapi::{Absent, Denied, Disabled, Refused, Sql, Unknown};
 use super::pages::Asked;
 use crate::app::App;
 
 /// `GET /select_all?query=`: no SQL of clients reaches the database.
+#[utoipa::path(
+    get,
+    path = "/select_all",
+    tag = "Administration",
+    params(Sql),
+    responses(
+        Refused,
+        Unknown,
+        Denied,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn select_all(identity: Identity, asked: Asked) -> Result<Json<Value>, ApiError> {
     identity.user("looking at jobs")?;
     if asked.parameter("query").is_none() {
@@ -22,6 +35,18 @@ pub(super) async fn select_all(identity: Identity, asked: Asked) -> Result<Json<
 }
 
 /// `GET /colmet/job/ID`: nobody measures for it.
+#[utoipa::path(
+    get,
+    path = "/colmet/job/{id}",
+    tag = "Administration",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        Unknown,
+        Denied,
+        Absent,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn colmet(
     State(app): State<App>,
     identity: Identity,
@@ -34,6 +59,20 @@ pub(super) async fn colmet(
 }
 
 /// `POST /jobs/ID/checkpoints/new`.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/checkpoints/new",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+        Disabled,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn checkpoint(
     State(app): State<App>,
     identity: Identity,
@@ -45,12 +84,38 @@ pub(super) async fn checkpoint(
 }
 
 /// `POST /jobs/array/ID/checkpoints/new`.
+#[utoipa::path(
+    post,
+    path = "/jobs/array/{id}/checkpoints/new",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The array's number: its first job's")),
+    responses(
+        Unknown,
+        Denied,
+        Disabled,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn checkpoint_array(identity: Identity) -> Result<Json<Value>, ApiError> {
     identity.user("checkpointing jobs")?;
     Err(disabled())
 }
 
 /// `POST /jobs/ID/signals/N`.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/signals/{signal}",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number"), ("signal" = String, Path, description = "A number, or a name as in TERM")),
+    responses(
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+        Disabled,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn signal(
     State(app): State<App>,
     identity: Identity,
@@ -64,6 +129,20 @@ pub(super) async fn signal(
 }
 
 /// `POST /jobs/ID/rholds/new`.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/rholds/new",
+    tag = "Jobs",
+    params(("id" = u64, Path, description = "The job's number")),
+    responses(
+        Refused,
+        Unknown,
+        Denied,
+        Absent,
+        Disabled,
+    ),
+    security(("token" = []), ("password" = [])),
+)]
 pub(super) async fn suspend(
     State(app): State<App>,
     identity: Identity,

@@ -74,17 +74,17 @@ async fn who_does_not_own_the_key_does_not_join() {
     let token = site.add_token(HOUR).await;
     let mut forged = enrolment(&token, 1);
     forged["node"] = enrolment(&token, 2)["node"].clone();
-    for (field, value) in [
-        ("node", forged["node"].clone()),
-        ("signature", json!("00")),
-        ("node", json!("zz")),
-        ("cores", json!(0)),
-        ("cores", json!(70_000)),
+    for (field, value, refusal) in [
+        ("node", forged["node"].clone(), 403),
+        ("signature", json!("00"), 400),
+        ("node", json!("zz"), 400),
+        ("cores", json!(0), 400),
+        ("cores", json!(70_000), 400),
     ] {
         let mut asked = enrolment(&token, 1);
         asked[field] = value;
         let (status, body) = site.send(Method::POST, "/agents", None, Some(asked)).await;
-        assert_eq!(status, 400, "{body}");
+        assert_eq!(status, refusal, "{body}");
     }
     assert_eq!(site.enrol(&token, 1).await.name, "vol-1", "the token is not used up");
 }

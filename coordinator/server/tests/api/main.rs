@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod arrays;
+mod bad_input;
 mod crash;
 mod deadlines;
 mod enrolment;
@@ -12,6 +13,7 @@ mod full_disk;
 mod identity;
 mod limits;
 mod lives;
+mod openapi;
 mod operators;
 mod refusals;
 mod restart;

@@ -103,10 +103,12 @@ async fn what_echoes_a_flood_neither_stalls_nor_loses_a_byte() {
 
 #[tokio::test]
 async fn a_terminal_has_its_size_and_its_keys() {
+    // `script` types an end of file where its own input ends.
     let job = node(
-        "export TERM=vt100; script -qec 'stty rows 33 cols 77; ssh -tt node-1 \"tty; stty size; echo \\$TERM\"' \
-         /dev/null < /dev/null | tr -d '\\r'; \
-         mkfifo keys said; ssh -tt node-1 'echo begun; sleep 98762' < keys > said & exec 3> keys 4< said; \
+        "export TERM=vt100; mkfifo silence keys said; exec 5<> silence; \
+         script -qec 'stty rows 33 cols 77; ssh -tt node-1 \"tty; stty size; echo \\$TERM\"' \
+         /dev/null <&5 | tr -d '\\r'; \
+         ssh -tt node-1 'echo begun; sleep 98762' < keys > said & exec 3> keys 4< said; \
          head -n 1 <&4 > /dev/null; printf '\\003' >&3; cat <&4 > /dev/null; wait $!; echo $?",
     );
     let (_, said) = run(&job).await;

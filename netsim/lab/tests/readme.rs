@@ -140,6 +140,11 @@ fn every_command_does_what_it_says() {
     let (_, place) = world.add_machine("researcher", Preset::None).unwrap();
     research(&desk.at(place, "LANG", "C.UTF-8"), &take("researcher"));
 
+    // It is typed to a real server of that kind, which takes a while to make: `.ci/run oar`.
+    let plain = take("volunteer-oar");
+    let typed = fs::read_to_string(root().join("agent/guest/tests/oar/check")).unwrap();
+    assert!(plain.starts_with("agent run --oar ") && typed.contains("test=volunteer-oar"));
+
     world.stop().unwrap();
     assert_eq!(named, BTreeMap::new(), "blocks of README.md that nothing runs");
 }
